@@ -1,0 +1,2 @@
+//! Measured comparisons with rival engines.
+fn main() {}

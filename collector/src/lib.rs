@@ -1,0 +1,1 @@
+//! All that brings a sample in: wire formats, intake, enrolment, the agent.

@@ -1,0 +1,1 @@
+//! An ordered, durable log of opaque frames.
