@@ -1,2 +1,42 @@
 //! The program `roundel`: arguments and configuration become parts, which start and stop.
-fn main() {}
+
+mod args;
+mod clock;
+mod config;
+mod recovery;
+mod report;
+mod rounds;
+mod rules_folder;
+mod serve;
+mod snapshot;
+mod views;
+mod report_host;
+mod worker;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser as _;
+
+use crate::args::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    report::start_logging();
+    let outcome = match arguments.command {
+        None => serve(&arguments.serve),
+        Some(Command::Serve(serve_arguments)) => serve(&serve_arguments),
+        Some(Command::Agent(agent_arguments)) => report_host::run(agent_arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(arguments: &args::Serve) -> Result<()> {
+    serve::run(config::Config::check(arguments)?)
+}

@@ -1,1 +1,27 @@
 //! All that brings a sample in: wire formats, intake, enrolment, the agent.
+//!
+//! A request is authenticated, limited, decoded and resolved to columns; its frames are appended to
+//! the journal; only when they are durable is it answered. Nothing here is applied to the store:
+//! that is the worker's part. `agent` is the other end of the line and shares only the formats.
+
+mod limits;
+mod refusals;
+mod secret;
+
+pub mod codec;
+pub mod native;
+mod remote_write;
+
+pub mod accounting;
+pub mod auth;
+pub mod intake;
+pub mod listen;
+pub mod registry;
+
+pub mod agent;
+
+pub use accounting::Accounting;
+pub use auth::Credentials;
+pub use intake::{Denial, Intake, Minted, Parts, TokenRequest, router};
+pub use registry::{FRAME_REGISTRY, Registry};
+pub use secret::Digest;

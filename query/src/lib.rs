@@ -1,7 +1,42 @@
 //! PromQL over round-robin archives: parse, choose the archive, evaluate.
 //!
-//! Pure but for the trait [`Read`]: no clock, no files, no tasks.
+//! Pure but for the trait [`Read`]: no clock, no files, no tasks. An [`Expr`] is text turned into a
+//! typed plan; a range query evaluates each node of it once, in columns over all moments.
 
 mod read;
 
-pub use read::{ArchiveShape, Read, Rows, Series};
+mod answer;
+mod error;
+mod expr;
+mod limits;
+mod moments;
+
+mod lower;
+mod parse;
+mod plan;
+mod scan;
+
+mod archive;
+mod columns;
+mod evaluate;
+mod fetch;
+
+mod aggregate;
+mod extrapolate;
+mod functions;
+mod matching;
+mod operators;
+mod relabel;
+mod sets;
+mod store;
+mod window;
+
+pub mod memory;
+
+pub use answer::{Answer, Line, Point, Resolution, Value};
+pub use error::{Error, Position};
+pub use expr::Expr;
+pub use limits::{Limits, Options, POINTS, POINTS_PER_LINE, SERIES};
+pub use moments::Range;
+pub use read::{Read, Rows, Series};
+pub use rrd::ArchiveSpec as ArchiveShape;

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use rrd::{Kind, Labels, Matcher, Span, Step, Timestamp};
+use rrd::{ArchiveSpec, Kind, Labels, Matcher, SeriesRef, Span, Timestamp};
 
 /// A source of series. Implemented by the store, and by a vector of rows in tests.
 pub trait Read: Send + Sync {
-    /// The series whose labels (those of the instance included) satisfy every matcher.
+    /// The series whose labels (those of the instance included) satisfy every matcher, always in
+    /// the same order: sums depend on it.
     fn select(&self, matchers: &[Matcher]) -> Vec<Series>;
 
     /// The closed rows of archive number `archive` of `series` whose END lies in `span`, oldest
@@ -18,28 +19,19 @@ pub trait Read: Send + Sync {
 #[derive(Clone, Debug)]
 pub struct Series {
     /// Where the source finds it again; means nothing to the evaluator.
-    pub handle: u128,
+    pub handle: SeriesRef,
     /// Labels, those of its instance included.
     pub labels: Labels,
     /// What its rows mean: levels, or rates of a counter.
     pub kind: Kind,
     /// Its archives, finest first; never empty.
-    pub archives: Arc<[ArchiveShape]>,
+    pub archives: Arc<[ArchiveSpec]>,
     /// END of its newest closed finest row; [`Timestamp::MIN`] when none has closed.
     pub newest: Timestamp,
     /// How long after `newest` it is still seen; `None` when a marker ended it.
     pub visible_ms: Option<u64>,
     /// The boundary before its first reading.
     pub birth: Timestamp,
-}
-
-/// An archive's width and depth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ArchiveShape {
-    /// Width of a row.
-    pub step: Step,
-    /// How many rows the ring keeps.
-    pub row_count: u64,
 }
 
 /// Consecutive rows of one archive: row `i` ends at `first_end + i * step`.

@@ -3,16 +3,40 @@
 //! Synchronous; it never asks for the time and never opens a socket. The words of the whole program
 //! (time, labels, kinds, policies) are defined here, because every other crate speaks them.
 
+/// Series an instance may have: ten times what a busy machine's exporter sends.
+pub const MAX_COLUMNS: usize = 10_000;
+
+mod cell;
 pub mod clock;
+mod codec;
 pub mod disk;
+mod error;
+mod file;
+mod frame;
+mod handles;
+mod ids;
 mod kind;
 mod labels;
+mod map;
 mod matcher;
+mod policy;
+mod series;
+mod store;
 pub mod time;
+mod waiting;
 
+pub use cell::Cell;
 pub use clock::{Clock, ManualClock};
-pub use disk::{Disk, File};
+pub use codec::{GrantFrame, GrantedSeries, LabelsFrame};
+pub use disk::{Disk, File, MemDisk, OsDisk};
+pub use error::{Damage, GrantError, Refusal, StoreError};
+pub use frame::{Batch, FRAME_GRANT, FRAME_LABELS, FRAME_SAMPLES, FrameError, Sample, SampleFrame};
+pub use ids::{Column, InstanceId, InstanceIdError, SeriesRef};
 pub use kind::Kind;
 pub use labels::{LabelError, Labels, NAME};
 pub use matcher::{MatchOp, Matcher, MatcherError};
+pub use policy::{ArchiveSpec, Policy, PolicyError};
+pub use store::{
+    GrantRequest, InstanceInfo, NewSeries, Round, RoundReport, Rows, SeriesInfo, Store, Verdicts,
+};
 pub use time::{Span, Step, Timestamp};

@@ -46,12 +46,14 @@ impl Timestamp {
     }
 
     /// The last boundary of `step` at or before this moment.
+    #[must_use]
     pub const fn floor(self, step: Step) -> Self {
         let width = step.0.get().cast_signed();
         Self(self.0.div_euclid(width).saturating_mul(width))
     }
 
     /// The first boundary of `step` at or after this moment.
+    #[must_use]
     pub const fn ceil(self, step: Step) -> Self {
         Self::row_end(self.row(step), step)
     }
@@ -62,6 +64,7 @@ impl Timestamp {
     }
 
     /// This moment moved by `millis`, saturating.
+    #[must_use]
     pub const fn plus_millis(self, millis: i64) -> Self {
         Self(self.0.saturating_add(millis))
     }

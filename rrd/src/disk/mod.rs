@@ -1,8 +1,16 @@
 //! The disk: every byte that must last goes through this trait, so that tests can own its faults.
 
+mod lock;
+mod mem;
+mod os;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+pub use lock::{DirLock, LockError, lock_dir};
+pub use mem::MemDisk;
+pub use os::{OsDisk, OsFile};
 
 /// A file system as the store and the journal use it. Paths are used as given.
 pub trait Disk: Send + Sync {
@@ -32,6 +40,7 @@ pub trait Disk: Send + Sync {
 }
 
 /// One open file. Reads and writes are at offsets, whole or an error.
+#[expect(clippy::len_without_is_empty, reason = "nobody asks whether a file is empty")]
 pub trait File: Send + Sync {
     /// Length in bytes.
     fn len(&self) -> io::Result<u64>;
@@ -48,4 +57,9 @@ pub trait File: Send + Sync {
 
     /// Makes all written bytes and the length last.
     fn sync_data(&self) -> io::Result<()>;
+
+    /// The operating system's file, for maps; `None` where there is none behind.
+    fn os_file(&self) -> Option<&std::fs::File> {
+        None
+    }
 }

@@ -1,0 +1,198 @@
+//! The agent's HTTP client: one connection to one collector, with a bound on every wait and answer.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use super::error::AgentError;
+use super::secret::Secret;
+use super::session::{Reply, Unreachable};
+
+/// A collector in the same region answers in milliseconds; this leaves room for lost packets.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A whole exchange: longer than a collector's slowest disk, shorter than two steps.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A connection idle for this long may have been forgotten by something in between.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Bytes of an answer: it holds at most twenty refused series.
+const ANSWER_BYTES_MAX: usize = 256 << 10;
+
+const AGENT_NAME: &str = concat!("roundel-agent/", env!("CARGO_PKG_VERSION"));
+
+/// Speaks to the collector at one address.
+#[derive(Clone)]
+pub(super) struct Client {
+    base: String,
+    http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+/// One request: where, as whom, what.
+pub(super) struct Post {
+    pub(super) path: &'static str,
+    pub(super) bearer: Secret,
+    pub(super) content_type: &'static str,
+    pub(super) body: Vec<u8>,
+}
+
+impl Client {
+    /// A client for the collector at `url`, which may have a path in front of ours.
+    pub(super) fn to(url: &str) -> Result<Self, AgentError> {
+        let base = checked(url)?;
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        tcp.set_nodelay(true);
+        let tls = HttpsConnectorBuilder::new()
+            .with_webpki_roots()
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let http = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(1)
+            .build(tls);
+        Ok(Self { base, http })
+    }
+
+    /// True when what is sent can be read on its way to another machine.
+    pub(super) fn is_in_the_clear(&self) -> bool {
+        let uri = self.base.parse::<Uri>().unwrap_or_default();
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let is_local = host.parse().map_or(host == "localhost", |ip: IpAddr| ip.is_loopback());
+        uri.scheme_str() == Some("http") && !is_local
+    }
+
+    /// Sends one request and reads the whole answer.
+    pub(super) async fn post(self, post: Post) -> Result<Reply, Unreachable> {
+        let exchange = self.exchange(post);
+        match tokio::time::timeout(EXCHANGE_TIMEOUT, exchange).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Unreachable(format!("no answer in {} s", EXCHANGE_TIMEOUT.as_secs()))),
+        }
+    }
+
+    async fn exchange(&self, post: Post) -> Result<Reply, Unreachable> {
+        let request = self.request(post)?;
+        let response = self.http.request(request).await.map_err(|error| unreachable(&error))?;
+        let (head, body) = response.into_parts();
+        let retry_after = retry_after(&head.headers);
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| Unreachable(format!("the answer broke off: {error}")))?;
+        Ok(Reply { status: head.status.as_u16(), retry_after, body: body.to_bytes().to_vec() })
+    }
+
+    fn request(&self, post: Post) -> Result<Request<Full<Bytes>>, Unreachable> {
+        let bearer = format!("Bearer {}", post.bearer.reveal());
+        let mut bearer = HeaderValue::try_from(bearer)
+            .map_err(|_| Unreachable("the token holds characters no header takes".to_owned()))?;
+        bearer.set_sensitive(true);
+        Request::builder()
+            .method(Method::POST)
+            .uri(format!("{}{}", self.base, post.path))
+            .header(AUTHORIZATION, bearer)
+            .header(CONTENT_TYPE, post.content_type)
+            .header(USER_AGENT, AGENT_NAME)
+            .body(Full::new(Bytes::from(post.body)))
+            .map_err(|error| Unreachable(error.to_string()))
+    }
+}
+
+fn checked(url: &str) -> Result<String, AgentError> {
+    let bad = |problem: &str| AgentError::Url { url: url.to_owned(), problem: problem.to_owned() };
+    let uri: Uri =
+        url.trim().parse().map_err(|error: http::uri::InvalidUri| bad(&error.to_string()))?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(bad("it does not begin with http:// or https://"));
+    }
+    match uri.authority() {
+        None => return Err(bad("it names no host")),
+        Some(authority) if authority.as_str().contains('@') => {
+            return Err(bad("it holds a user name; the token goes elsewhere"));
+        }
+        Some(_) => {}
+    }
+    if uri.query().is_some() {
+        return Err(bad("it holds a question mark"));
+    }
+    Ok(url.trim().trim_end_matches('/').to_owned())
+}
+
+/// The seconds of a `Retry-After`. Its other form, a date, is left to the backoff.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// The innermost cause says what a person needs: "connection refused", a name, a certificate.
+fn unreachable(error: &legacy::Error) -> Unreachable {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    Unreachable(format!("no connection: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_taken_with_or_without_a_path_and_a_closing_slash() {
+        for (given, base) in [
+            ("http://127.0.0.1:4270", "http://127.0.0.1:4270"),
+            ("https://metrics.example/", "https://metrics.example"),
+            (" https://metrics.example/roundel/ ", "https://metrics.example/roundel"),
+        ] {
+            assert_eq!(checked(given).unwrap(), base);
+        }
+    }
+
+    #[test]
+    fn a_wrong_address_is_refused_with_the_right_form() {
+        for bad in ["", "metrics:4270", "ftp://x", "http://", "http://me:pw@x", "http://x/?a=b"] {
+            let error = checked(bad).unwrap_err().to_string();
+            assert!(
+                error.ends_with("give it as http://HOST:PORT or https://HOST"),
+                "{bad}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn retry_after_is_read_in_seconds() {
+        let header = |value: &'static str| {
+            HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))])
+        };
+        assert_eq!(retry_after(&header("7")), Some(Duration::from_secs(7)));
+        for other in ["-1", "soon", "Wed, 21 Oct 2015 07:28:00 GMT", ""] {
+            assert_eq!(retry_after(&header(other)), None, "{other}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn only_another_machine_can_be_overheard() {
+        for (url, clear) in [
+            ("http://127.0.0.1:1", false),
+            ("http://[::1]:1", false),
+            ("https://metrics.example", false),
+            ("http://localhost:4270", false),
+            ("http://10.0.0.7:4270", true),
+            ("http://localhost.example:4270", true),
+        ] {
+            assert_eq!(Client::to(url).unwrap().is_in_the_clear(), clear, "{url}");
+        }
+    }
+}

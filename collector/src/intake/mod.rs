@@ -1,0 +1,178 @@
+//! The door: requests authenticated, limited, resolved, appended, and answered once durable.
+
+mod admission;
+mod change;
+mod denial;
+mod enroll;
+mod grants;
+mod instances;
+mod push;
+mod report;
+mod session;
+mod tokens;
+mod write;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{delete, get, post};
+use http::HeaderMap;
+use journal::Journal;
+use rrd::{Clock, InstanceId, Policy, SampleFrame, Step, Store, Verdicts};
+use tokio::sync::Mutex;
+
+pub use denial::Denial;
+pub use tokens::{Minted, TokenRequest};
+
+use crate::accounting::{Accounting, Tally};
+use crate::auth::{Caller, Credentials};
+use crate::native::{ENROLL_PATH, PUSH_PATH};
+use crate::registry::Registry;
+use crate::remote_write::cache::SeriesCache;
+use crate::remote_write::kinds::Families;
+use admission::Room;
+use grants::GrantedCounts;
+use session::Sessions;
+
+/// What the intake works with.
+pub struct Parts {
+    /// Where columns are granted.
+    pub store: Arc<Store>,
+    /// Where frames become durable.
+    pub journal: Journal,
+    /// Who there is; the worker applies its frames.
+    pub registry: Arc<Registry>,
+    /// The books.
+    pub accounting: Arc<Accounting>,
+    /// Tells when a sample is in the future and a token expired.
+    pub clock: Arc<dyn Clock>,
+    /// The operator's token.
+    pub credentials: Credentials,
+    /// The policy of instances with an agent of ours.
+    pub agent_policy: Policy,
+    /// The policy of instances that relays name.
+    pub foreign_policy: Policy,
+    /// How often agents read.
+    pub agent_step: Step,
+}
+
+/// Takes samples and enrolments. Cheap to clone.
+#[derive(Clone)]
+pub struct Intake(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    room: Room,
+    cache: SeriesCache,
+    families: Families,
+    granted: GrantedCounts,
+    sessions: Sessions,
+    // Held from reading the registry until the change that follows from it is applied.
+    registry_turn: Mutex<()>,
+}
+
+impl Intake {
+    /// An intake of these parts. Errors when the system has no randomness.
+    pub fn new(parts: Parts) -> Result<Self, getrandom::Error> {
+        let mut seed = [0_u8; 8];
+        getrandom::fill(&mut seed)?;
+        Ok(Self(Arc::new(Inner {
+            parts,
+            room: Room::new(),
+            cache: SeriesCache::new(u64::from_le_bytes(seed)),
+            families: Families::default(),
+            granted: GrantedCounts::default(),
+            sessions: Sessions::default(),
+            registry_turn: Mutex::new(()),
+        })))
+    }
+
+    /// Hears from the worker what became of a live frame of samples (not of one replayed at the
+    /// start).
+    pub fn applied(&self, instance: InstanceId, verdicts: &Verdicts) {
+        self.0.parts.accounting.applied(instance, verdicts);
+        if verdicts.stale_generation > 0 {
+            self.0.cache.forget(instance);
+            self.0.sessions.forget(instance);
+        }
+    }
+
+    /// Makes a token, as `POST /v1/tokens` does; durable and applied when this returns.
+    pub async fn mint(&self, request: TokenRequest) -> Result<Minted, Denial> {
+        self.0.mint(request).await
+    }
+}
+
+/// The routes of the intake; each checks its caller itself.
+pub fn router(intake: Intake) -> Router {
+    Router::new()
+        .route(ENROLL_PATH, post(enroll::post))
+        .route(PUSH_PATH, post(push::post))
+        .route("/v1/tokens", post(tokens::post).get(tokens::list))
+        .route("/v1/tokens/{id}", delete(tokens::revoke))
+        .route("/v1/instances", get(instances::list))
+        .route("/v1/instances/{id}/withdraw", post(instances::withdraw))
+        .route("/api/v1/write", post(write::post))
+        .route("/api/v1/accounting", get(report::accounting))
+        .with_state(intake)
+}
+
+impl Inner {
+    fn caller(&self, headers: &HeaderMap) -> Result<Caller, Denial> {
+        let now = self.parts.clock.wall();
+        Ok(self.parts.credentials.caller(&self.parts.registry, headers, now)?)
+    }
+
+    fn admin(&self, headers: &HeaderMap) -> Result<(), Denial> {
+        match self.caller(headers)? {
+            Caller::Admin => Ok(()),
+            _ => Err(Denial::forbidden("this needs the admin token")),
+        }
+    }
+
+    /// Appends frames of samples, all or none, with the books entered just before the worker can
+    /// see them.
+    fn append(&self, frames: &[SampleFrame], tally: &Tally) -> Result<Option<u64>, Denial> {
+        let bodies: Vec<Vec<u8>> = frames.iter().map(SampleFrame::encode).collect();
+        let frames: Vec<(u8, &[u8])> =
+            bodies.iter().map(|body| (rrd::FRAME_SAMPLES, body.as_slice())).collect();
+        self.parts.accounting.enter(tally);
+        if frames.is_empty() {
+            return Ok(None);
+        }
+        match self.parts.journal.append_all(&frames) {
+            Ok(seqs) => Ok(Some(seqs.end - 1)),
+            Err(refused) => {
+                self.parts.accounting.take_back(tally);
+                Err(refused.into())
+            }
+        }
+    }
+
+    async fn durable(&self, seq: u64) -> Result<(), Denial> {
+        let failed = |error: journal::Failed| Denial::later("journal", error.to_string());
+        self.parts.journal.durable(seq).await.map_err(failed)
+    }
+}
+
+/// Work that must reach its end though the client hangs up: half of it may be in the journal.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Denial>> + Send + 'static,
+) -> Result<T, Denial> {
+    tokio::spawn(work).await.unwrap_or_else(|_| Err(broken()))
+}
+
+/// Work that reads much or waits for the disk, off the reactor.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Denial> + Send + 'static,
+) -> Result<T, Denial> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(broken()))
+}
+
+/// A panic in a request's work ends that request alone.
+fn broken() -> Denial {
+    Denial::later("internal", "the server failed on this request; its log says why")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! Pushes of our own agents: numbered batches of readings over a session's dictionary.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use rrd::{Batch, Kind, NewSeries, Sample, SampleFrame, Timestamp};
+
+use super::session::{Known, Order, Refused, Session};
+use super::{Denial, Inner, Intake, aside};
+use crate::accounting::{Reason, Tally};
+use crate::auth::Caller;
+use crate::limits::{Window, checked_series};
+use crate::native::{
+    Entry, PUSH_CONTENT_TYPE, PUSH_ENTRY_LIMIT, PUSH_SAMPLE_LIMIT, PUSH_SIZE_LIMIT, Position, Push,
+    PushAnswer,
+};
+use crate::refusals::Refusals;
+use crate::registry::Instance;
+use crate::remote_write::time_message;
+
+/// How long a refused series is left alone: space and grants change by hand.
+const RETRY_REFUSED: Duration = Duration::from_mins(10);
+
+pub(super) async fn post(
+    State(intake): State<Intake>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<PushAnswer>, Denial> {
+    let inner = intake.0;
+    let Caller::Instance(instance) = inner.caller(&headers)? else {
+        return Err(Denial::forbidden("this needs the credential of an instance"));
+    };
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if content_type != Some(PUSH_CONTENT_TYPE) {
+        return Err(Denial::unsupported(format!("a push is {PUSH_CONTENT_TYPE}")));
+    }
+    let (_held, body) = inner.room.body(&headers, body, PUSH_SIZE_LIMIT).await?;
+    let store = inner.parts.store.clone();
+    let mut session = inner.sessions.turn(instance.id, || store.last_batch(instance.id)).await;
+    let (id, this) = (instance.id, inner.clone());
+    let taken = aside(move || this.push(&instance, &body, &mut session)).await?;
+    if taken.seq > 0 {
+        inner.durable(taken.seq).await?;
+    }
+    let now = inner.parts.clock.wall();
+    inner.parts.registry.saw([id], now);
+    let place = Position { log_epoch: inner.parts.journal.epoch(), seq: taken.seq };
+    Ok(Json(PushAnswer {
+        accepted: place,
+        durable: place,
+        samples: taken.samples,
+        server_ms: now.as_millis(),
+        refused_samples: taken.refusals.samples(),
+        refused: taken.refusals.into_shown(),
+    }))
+}
+
+/// A batch that stands in the journal.
+struct Taken {
+    /// Its frame; 0 when an earlier process appended it.
+    seq: u64,
+    samples: u64,
+    refusals: Refusals,
+}
+
+impl Inner {
+    /// Takes a push, up to its append.
+    fn push(
+        &self,
+        instance: &Instance,
+        body: &[u8],
+        session: &mut Session,
+    ) -> Result<Taken, Denial> {
+        let push = Push::decode(body).map_err(|error| Denial::bad(error.to_string()))?;
+        check(&push, instance)?;
+        match session.order(push.incarnation, push.number, push.floor) {
+            Order::Gap { resend_from } => return Err(Denial::gap(resend_from)),
+            Order::Repeat { seq } => {
+                return Ok(Taken { seq, samples: 0, refusals: Refusals::default() });
+            }
+            Order::Next => session.enter(push.incarnation),
+        }
+        self.learn(instance, &push.dictionary, session)?;
+        self.learn(instance, &session.to_retry(self.parts.clock.monotonic()), session)?;
+        let (samples, refusals) = self.read(instance, &push, session)?;
+        if samples.is_empty() {
+            refusals.stored_nothing()?;
+        }
+        self.commit(instance, &push, samples, refusals, session)
+    }
+
+    fn commit(
+        &self,
+        instance: &Instance,
+        push: &Push,
+        samples: Vec<Sample>,
+        refusals: Refusals,
+        session: &mut Session,
+    ) -> Result<Taken, Denial> {
+        let count = u64::try_from(samples.len()).expect("limited");
+        let mut tally = Tally::default();
+        tally.received(Some(instance.id), count);
+        refusals.tally(&mut tally);
+        let batch =
+            Batch { incarnation: push.incarnation, boot_id: push.boot_id, number: push.number };
+        // A batch without a sample is appended too: its number must last, or the next one would be
+        // a gap.
+        let frame = SampleFrame { instance: instance.id, batch, samples };
+        let seq = self.append(&[frame], &tally)?.expect("a frame was given");
+        session.took(push.number, seq);
+        Ok(Taken { seq, samples: count, refusals })
+    }
+
+    /// Learns dictionary entries: a column for each, or why there is none.
+    fn learn(
+        &self,
+        instance: &Instance,
+        entries: &[Entry],
+        session: &mut Session,
+    ) -> Result<(), Denial> {
+        let retry_at = self.parts.clock.monotonic() + RETRY_REFUSED;
+        let mut wanted: Vec<(&Entry, NewSeries)> = Vec::new();
+        for entry in entries {
+            match new_series(entry) {
+                Ok(series) => wanted.push((entry, series)),
+                Err((reason, message)) => {
+                    // What is wrong with these labels time does not heal.
+                    let never = Duration::MAX;
+                    session.learn(entry.id, refused(entry, reason, message, never));
+                }
+            }
+        }
+        let series: Vec<NewSeries> = wanted.iter().map(|(_, series)| series.clone()).collect();
+        for ((entry, _), granted) in wanted.iter().zip(self.columns(instance, &series)?) {
+            let known = match granted {
+                Ok(column) => Known::Column(column),
+                Err((reason, message)) => refused(entry, reason, message, retry_at),
+            };
+            session.learn(entry.id, known);
+        }
+        Ok(())
+    }
+
+    /// The samples of a push by column, and what was refused of them.
+    fn read(
+        &self,
+        instance: &Instance,
+        push: &Push,
+        session: &Session,
+    ) -> Result<(Vec<Sample>, Refusals), Denial> {
+        let keep_ms = Self::keep_ms(self.policy(instance));
+        let window = Window::at(self.parts.clock.wall(), keep_ms);
+        let mut samples = Vec::with_capacity(sample_count(push));
+        let mut refusals = Refusals::default();
+        let who = Some(instance.id);
+        for reading in &push.readings {
+            let at = Timestamp::from_millis(reading.at_ms);
+            if let Some(reason) = window.refuses(at) {
+                let count = u64::try_from(reading.values.len()).expect("limited");
+                let shown = || format!("all at {at}");
+                refusals.add(who, reason, count, shown, time_message(reason));
+                continue;
+            }
+            for (id, value) in &reading.values {
+                match session.known(*id).ok_or_else(Denial::dictionary)? {
+                    Known::Column(column) => {
+                        let value = if value.is_nan() { f64::NAN } else { *value };
+                        samples.push(Sample { column: *column, at, value });
+                    }
+                    Known::Refused(refused) => {
+                        let shown = || refused.series.clone();
+                        refusals.add(who, refused.reason, 1, shown, &refused.message);
+                    }
+                }
+            }
+        }
+        Ok((samples, refusals))
+    }
+}
+
+fn check(push: &Push, instance: &Instance) -> Result<(), Denial> {
+    if push.instance != instance.id.0 {
+        return Err(Denial::forbidden("the credential belongs to another instance than the push"));
+    }
+    if push.number == 0 || push.floor == 0 || push.floor > push.number {
+        return Err(Denial::bad(
+            "batches are numbered from 1, and the floor is not above the number",
+        ));
+    }
+    let over = |what: &str, limit: usize| {
+        Err(Denial::bad(format!("a push holds at most {limit} {what}; send them in two")))
+    };
+    if sample_count(push) > PUSH_SAMPLE_LIMIT {
+        return over("samples", PUSH_SAMPLE_LIMIT);
+    }
+    if push.dictionary.len() > PUSH_ENTRY_LIMIT {
+        return over("dictionary entries", PUSH_ENTRY_LIMIT);
+    }
+    let limit = u32::try_from(PUSH_ENTRY_LIMIT).expect("a small constant");
+    if push.dictionary.iter().any(|entry| entry.id >= limit) {
+        return Err(Denial::bad(format!("dictionary ids are below {limit}")));
+    }
+    Ok(())
+}
+
+fn sample_count(push: &Push) -> usize {
+    push.readings.iter().map(|reading| reading.values.len()).sum()
+}
+
+fn new_series(entry: &Entry) -> Result<NewSeries, (Reason, String)> {
+    let pairs: Vec<(&str, &str)> =
+        entry.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let labels = checked_series(&pairs)?;
+    let kind = Kind::from_number(entry.kind).unwrap_or(Kind::Unknown);
+    Ok(NewSeries { labels, kind })
+}
+
+fn refused(entry: &Entry, reason: Reason, message: String, retry_at: Duration) -> Known {
+    let series = entry.labels.iter().take(4).map(|(name, value)| {
+        let cut = |text: &str| text.chars().take(64).collect::<String>();
+        format!("{}={:?}", cut(name), cut(value))
+    });
+    let series = format!("{{{}}}", series.collect::<Vec<_>>().join(","));
+    Known::Refused(Box::new(Refused { entry: entry.clone(), series, reason, message, retry_at }))
+}

@@ -1,0 +1,200 @@
+//! Instances that a relay names: enrolled when their first sample comes, within limits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rrd::{InstanceId, Labels, Timestamp};
+
+use crate::accounting::Reason;
+use crate::intake::enroll::random_id;
+use crate::intake::{Denial, Inner};
+use crate::limits::{INSTANCE_LIMIT, RELAY_INSTANCE_LIMIT};
+use crate::native::Facts;
+use crate::registry::{Change, Instance, Lifecycle, Namespace, Source, TokenId};
+use crate::remote_write::{Sorted, Stranger};
+
+/// What an instance is called whose sender gave neither `instance` nor `job`.
+const NAMELESS: &str = "unnamed";
+
+type Refusal = (Reason, String);
+type Admitted = Result<Arc<Instance>, Refusal>;
+
+impl Inner {
+    /// The strangers of `sorted` by their instance, which is enrolled where it was not yet; samples
+    /// of instances that may not send are refused.
+    pub(super) async fn admitted(
+        &self,
+        relay: Option<TokenId>,
+        sorted: &mut Sorted,
+    ) -> Result<Vec<(Arc<Instance>, Vec<Stranger>)>, Denial> {
+        let mut spaces: BTreeMap<Namespace, Vec<Stranger>> = BTreeMap::new();
+        for stranger in sorted.strangers.drain(..) {
+            spaces.entry(stranger.space.clone()).or_default().push(stranger);
+        }
+        let mut signs: BTreeMap<Namespace, Option<Timestamp>> = spaces
+            .iter()
+            .map(|(space, strangers)| {
+                let samples = strangers.iter().flat_map(|one| one.samples.iter());
+                (space.clone(), newest_known(samples.map(|(at, value)| (*at, *value))))
+            })
+            .collect();
+        let withdrawn = self.withdrawn(sorted);
+        for (space, (_, sign)) in &withdrawn {
+            let held = signs.entry(space.clone()).or_default();
+            *held = (*held).max(*sign);
+        }
+        let mut admitted = self.instances_of(relay, &signs).await?;
+        for (space, (id, _)) in withdrawn {
+            if let Some(Err((reason, message))) = admitted.get(&space) {
+                let count = u64::try_from(sorted.groups.take(id).len()).expect("limited");
+                let shown = || format!("all of {}", space.instance);
+                sorted.refusals.add(Some(id), *reason, count, shown, message);
+            }
+        }
+        let mut placed = Vec::new();
+        for (space, strangers) in spaces {
+            match admitted.remove(&space).expect("every space was asked for") {
+                Ok(instance) => placed.push((instance, strangers)),
+                Err((reason, message)) => refuse(sorted, reason, &message, &strangers),
+            }
+        }
+        Ok(placed)
+    }
+
+    /// Instances with samples of known columns that were withdrawn, and the newest known value
+    /// among these.
+    fn withdrawn(
+        &self,
+        sorted: &mut Sorted,
+    ) -> BTreeMap<Namespace, (InstanceId, Option<Timestamp>)> {
+        let ids: Vec<InstanceId> = sorted.groups.instances().collect();
+        let mut withdrawn = BTreeMap::new();
+        for id in ids {
+            let Some(instance) = self.parts.registry.instance(id) else { continue };
+            if let (false, Source::Relay(space)) = (instance.is_active(), &instance.source) {
+                let samples = sorted.groups.of(id).iter().map(|sample| (sample.at, sample.value));
+                withdrawn.insert(space.clone(), (id, newest_known(samples)));
+            }
+        }
+        withdrawn
+    }
+
+    /// The active instance of each namespace. New ones and those that show life again become so in
+    /// one change.
+    async fn instances_of(
+        &self,
+        relay: Option<TokenId>,
+        signs: &BTreeMap<Namespace, Option<Timestamp>>,
+    ) -> Result<BTreeMap<Namespace, Admitted>, Denial> {
+        let registry = &self.parts.registry;
+        let active = |space: &Namespace| registry.relayed(space).filter(|one| one.is_active());
+        let mut admitted: BTreeMap<Namespace, Admitted> = BTreeMap::new();
+        if signs.keys().all(|space| active(space).is_some()) {
+            let all = signs.keys().filter_map(|space| Some((space.clone(), Ok(active(space)?))));
+            return Ok(all.collect());
+        }
+        let _turn = self.registry_turn.lock().await;
+        let forced = relay.and_then(|id| registry.token(id)).map(|token| token.labels.clone());
+        let mut wishes = Wishes {
+            inner: self,
+            relay,
+            forced: forced.unwrap_or_default(),
+            taken: Vec::new(),
+            new: 0,
+        };
+        let mut changes = Vec::new();
+        for (space, sign) in signs {
+            let instance = match registry.relayed(space) {
+                Some(held) if held.is_active() => Ok(held),
+                Some(held) => wishes.revived(&held, space, *sign).map(Arc::new),
+                None => wishes.enrolled(space)?.map(Arc::new),
+            };
+            if let Ok(instance) = &instance
+                && active(space).is_none()
+            {
+                changes.push(Change::Instance((**instance).clone()));
+            }
+            admitted.insert(space.clone(), instance);
+        }
+        self.change(&changes).await?;
+        Ok(admitted)
+    }
+}
+
+/// Instances about to be made, so that two of one request do not take the same name.
+struct Wishes<'a> {
+    inner: &'a Inner,
+    relay: Option<TokenId>,
+    forced: Labels,
+    taken: Vec<(String, String)>,
+    new: usize,
+}
+
+impl Wishes<'_> {
+    fn enrolled(&mut self, space: &Namespace) -> Result<Result<Instance, Refusal>, Denial> {
+        let registry = &self.inner.parts.registry;
+        let full = registry.instance_count() + self.new >= INSTANCE_LIMIT
+            || registry.relayed_count(self.relay) + self.new >= RELAY_INSTANCE_LIMIT;
+        if full {
+            let message = "no more instances can be named under this token; withdraw some";
+            return Ok(Err((Reason::InstanceLimit, message.to_owned())));
+        }
+        self.new += 1;
+        let (name, labels) = self.named(space);
+        Ok(Ok(Instance {
+            id: random_id()?,
+            name,
+            labels,
+            source: Source::Relay(space.clone()),
+            lifecycle: Lifecycle::Active,
+            enrolled_at: self.inner.parts.clock.wall(),
+            boot_id: 0,
+            facts: Facts::default(),
+            digest: None,
+        }))
+    }
+
+    /// A withdrawn instance that sends values from after its withdrawal is back; markers and
+    /// stragglers are not life.
+    fn revived(
+        &mut self,
+        held: &Instance,
+        space: &Namespace,
+        sign: Option<Timestamp>,
+    ) -> Result<Instance, Refusal> {
+        match (&held.lifecycle, sign) {
+            (Lifecycle::Withdrawn { at, .. }, Some(sign)) if sign > *at => {
+                let (name, labels) = self.named(space);
+                Ok(Instance { name, labels, lifecycle: Lifecycle::Active, ..held.clone() })
+            }
+            _ => Err((Reason::Withdrawn, "the instance was withdrawn".to_owned())),
+        }
+    }
+
+    /// The name and labels of an instance: what its sender calls it, made unique, under what its
+    /// token forces.
+    fn named(&mut self, space: &Namespace) -> (String, Labels) {
+        let labels = Labels::default()
+            .with("job", &space.job)
+            .with("instance", &space.instance)
+            .overlaid(&self.forced);
+        let job = labels.get("job").unwrap_or_default();
+        let wanted = labels.get("instance").unwrap_or(if job.is_empty() { NAMELESS } else { job });
+        let name = self.inner.parts.registry.free_name(job, wanted, &self.taken);
+        self.taken.push((job.to_owned(), name.clone()));
+        let labels = if name == wanted { labels.clone() } else { labels.with("instance", &name) };
+        (name, labels)
+    }
+}
+
+fn refuse(sorted: &mut Sorted, reason: Reason, message: &str, strangers: &[Stranger]) {
+    for stranger in strangers {
+        let count = u64::try_from(stranger.samples.len()).expect("limited");
+        let shown = || stranger.labels.to_string();
+        sorted.refusals.add(None, reason, count, shown, message);
+    }
+}
+
+fn newest_known(samples: impl Iterator<Item = (Timestamp, f64)>) -> Option<Timestamp> {
+    samples.filter(|(_, value)| !value.is_nan()).map(|(at, _)| at).max()
+}

@@ -1,0 +1,69 @@
+//! Refusals of one request: all are counted, the first few are shown to the sender.
+
+use std::collections::HashMap;
+
+use rrd::InstanceId;
+
+use crate::accounting::{Reason, Tally};
+use crate::intake::Denial;
+use crate::native::{REFUSED_SHOWN, RefusedSeries};
+
+/// What was refused while the rest of a request was stored.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    shown: Vec<RefusedSeries>,
+    counts: HashMap<(Option<InstanceId>, Reason), u64>,
+}
+
+impl Refusals {
+    /// Refuses `count` samples of a series; `series` is asked for its text only while there is room
+    /// to show it.
+    pub(crate) fn add(
+        &mut self,
+        instance: Option<InstanceId>,
+        reason: Reason,
+        count: u64,
+        series: impl FnOnce() -> String,
+        message: &str,
+    ) {
+        if self.shown.len() < REFUSED_SHOWN {
+            let (reason, message) = (reason.word().to_owned(), message.to_owned());
+            self.shown.push(RefusedSeries { series: series(), reason, message });
+        }
+        *self.counts.entry((instance, reason)).or_default() += count;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    /// Samples refused.
+    pub(crate) fn samples(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
+    /// Of a request that had nothing stored: an error when that may change with time, so that it is
+    /// sent again. Where something was stored, the rest is refused for good: or new series would
+    /// hold up the known ones.
+    pub(crate) fn stored_nothing(&self) -> Result<(), Denial> {
+        let any = |reason| self.counts.keys().any(|(_, known)| *known == reason);
+        if any(Reason::DiskFull) {
+            return Err(Denial::no_space("no space is left for new series; free some"));
+        }
+        if any(Reason::Store) {
+            return Err(Denial::later("store", "the store cannot take the series now"));
+        }
+        Ok(())
+    }
+
+    /// Enters the counts into a request's tally.
+    pub(crate) fn tally(&self, tally: &mut Tally) {
+        for ((instance, reason), count) in &self.counts {
+            tally.refused(*instance, *reason, *count);
+        }
+    }
+
+    pub(crate) fn into_shown(self) -> Vec<RefusedSeries> {
+        self.shown
+    }
+}

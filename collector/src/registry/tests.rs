@@ -1,0 +1,125 @@
+//! Tests of the registry: names, replay, snapshots.
+
+use rrd::Labels;
+
+use super::*;
+use crate::native::Facts;
+use crate::secret::Digest;
+
+fn instance(id: u128, name: &str) -> Instance {
+    Instance {
+        id: InstanceId(id),
+        name: name.to_owned(),
+        labels: Labels::from_pairs([("instance", name), ("job", "node")]).unwrap(),
+        source: Source::Enrolled(Some(TokenId(1))),
+        lifecycle: Lifecycle::Active,
+        enrolled_at: Timestamp::from_secs(100),
+        boot_id: 9,
+        facts: Facts { hostname: name.to_owned(), cpus: 2, ..Facts::default() },
+        digest: Some(Digest::from_bytes([7; 32])),
+    }
+}
+
+fn token(id: u64) -> Token {
+    Token {
+        id: TokenId(id),
+        kind: TokenKind::Relay,
+        name: "prometheus".to_owned(),
+        labels: Labels::from_pairs([("team", "a")]).unwrap(),
+        expires_at: Some(Timestamp::from_secs(5)),
+        uses_left: Some(3),
+        created_at: Timestamp::from_secs(1),
+        revoked: false,
+        digest: Digest::from_bytes([1; 32]),
+    }
+}
+
+fn gone(mut instance: Instance) -> Instance {
+    let at = Timestamp::from_secs(200);
+    instance.lifecycle = Lifecycle::Withdrawn { at, evidence: "goodbye".to_owned() };
+    instance
+}
+
+#[track_caller]
+fn apply(registry: &Registry, seq: u64, change: Change) {
+    registry.apply(seq, &Change::encode_all(&[change])).unwrap();
+}
+
+#[test]
+fn a_name_is_free_again_when_its_holder_is_withdrawn() {
+    let registry = Registry::default();
+    apply(&registry, 1, Change::Instance(instance(1, "web")));
+    apply(&registry, 2, Change::Instance(instance(2, "web-2")));
+    assert_eq!(registry.free_name("node", "web", &[]), "web-3");
+    assert_eq!(registry.free_name("other", "web", &[]), "web");
+    let taken = [("node".to_owned(), "web-3".to_owned())];
+    assert_eq!(registry.free_name("node", "web", &taken), "web-4");
+    apply(&registry, 3, Change::Instance(gone(instance(1, "web"))));
+    assert_eq!(registry.free_name("node", "web", &[]), "web");
+    assert_eq!(registry.named("node", "web-2").unwrap().id, InstanceId(2));
+    assert!(registry.named("node", "web").is_none());
+}
+
+#[test]
+fn a_frame_applied_before_changes_nothing() {
+    let registry = Registry::default();
+    apply(&registry, 5, Change::Instance(gone(instance(1, "web"))));
+    apply(&registry, 4, Change::Instance(instance(1, "web")));
+    assert!(!registry.instance(InstanceId(1)).unwrap().is_active());
+    assert_eq!(registry.applied_seq(), 5);
+}
+
+#[test]
+fn a_snapshot_restores_every_record_and_index() {
+    let registry = Registry::default();
+    let space =
+        Namespace { relay: Some(TokenId(1)), job: "j".to_owned(), instance: "a:1".to_owned() };
+    let mut relayed = instance(2, "a:1");
+    relayed.source = Source::Relay(space.clone());
+    relayed.digest = None;
+    apply(&registry, 1, Change::Token(token(1)));
+    apply(&registry, 2, Change::Instance(instance(1, "web")));
+    apply(&registry, 3, Change::Instance(relayed));
+    apply(&registry, 4, Change::Instance(gone(instance(3, "old"))));
+    let bytes = registry.snapshot();
+    let restored = Registry::restore(&bytes).unwrap();
+    assert_eq!(restored.snapshot(), bytes);
+    assert_eq!(restored.applied_seq(), 4);
+    assert_eq!(restored.relayed(&space).unwrap().id, InstanceId(2));
+    assert_eq!(restored.relayed_count(Some(TokenId(1))), 1);
+    assert_eq!(restored.token(TokenId(1)).unwrap().uses_left, Some(3));
+    assert_eq!(format!("{:?}", restored.instances()), format!("{:?}", registry.instances()));
+    for cut in 0..bytes.len() {
+        assert!(Registry::restore(&bytes[..cut]).is_err(), "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_token_can_be_forgotten() {
+    let registry = Registry::default();
+    apply(&registry, 1, Change::Token(token(1)));
+    apply(&registry, 2, Change::Forget(TokenId(1)));
+    apply(&registry, 3, Change::Forget(TokenId(1)));
+    assert!(registry.tokens().is_empty());
+}
+
+#[test]
+fn no_secret_or_hash_is_ever_printed() {
+    let printed = format!("{:?} {:?}", instance(1, "web"), token(1));
+    assert!(!printed.contains("7, 7") && !printed.contains("1, 1"), "{printed}");
+    assert!(printed.contains("Digest(…)"));
+}
+
+#[test]
+fn the_bytes_of_a_change_are_these() {
+    let hex =
+        |bytes: Vec<u8>| bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat();
+    assert_eq!(hex(Change::encode_all(&[Change::Token(token(1))])), GOLDEN_TOKEN);
+    assert_eq!(
+        hex(Change::encode_all(&[Change::Instance(gone(instance(1, "w")))])),
+        GOLDEN_INSTANCE
+    );
+}
+
+const GOLDEN_TOKEN: &str = "52444c66010200004100000035102c00010201010a70726f6d65746865757301047465616d016101fb10270103fbd007000101010101010101010101010101010101010101010101010101010101010101";
+const GOLDEN_INSTANCE: &str = "52444c660102000058000000260a39f601010101770208696e7374616e63650177036a6f62046e6f646500010101fc801a060007676f6f64627965fc400d030009017700000200010707070707070707070707070707070707070707070707070707070707070707";

@@ -1,0 +1,174 @@
+//! Kinds that a sender did not give: by what it said about the family, else by the metric's name.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use rrd::{Kind, Labels};
+
+use crate::limits::LABEL_VALUE_LIMIT;
+use crate::registry::TokenId;
+
+/// Families remembered at most, of all relays: a busy Prometheus knows some thousands.
+const FAMILY_LIMIT: usize = 100_000;
+
+/// What a sender may say about a family, in the order of the protocol's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FamilyKind {
+    Counter,
+    Gauge,
+    Histogram,
+    GaugeHistogram,
+    Summary,
+    Info,
+    StateSet,
+}
+
+impl FamilyKind {
+    /// The kind with this number on the wire; `None` for "unknown" and for numbers of later
+    /// protocols.
+    pub(crate) const fn from_number(number: u64) -> Option<Self> {
+        Some(match number {
+            1 => Self::Counter,
+            2 => Self::Gauge,
+            3 => Self::Histogram,
+            4 => Self::GaugeHistogram,
+            5 => Self::Summary,
+            6 => Self::Info,
+            7 => Self::StateSet,
+            _ => return None,
+        })
+    }
+}
+
+/// What senders said about families: metadata come in requests of their own.
+#[derive(Debug, Default)]
+pub(crate) struct Families {
+    known: Mutex<HashMap<Option<TokenId>, OfRelay>>,
+}
+
+type OfRelay = HashMap<Box<str>, FamilyKind>;
+
+impl Families {
+    /// Remembers what `relay` said. Beyond the limit new families are left to the rules of names.
+    pub(crate) fn learn(&self, relay: Option<TokenId>, told: Vec<(String, FamilyKind)>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut room = FAMILY_LIMIT.saturating_sub(known.values().map(HashMap::len).sum());
+        let families = known.entry(relay).or_default();
+        for (name, kind) in told {
+            if name.len() > LABEL_VALUE_LIMIT {
+                continue;
+            }
+            if let Some(held) = families.get_mut(name.as_str()) {
+                *held = kind;
+            } else if room > 0 {
+                families.insert(name.into_boxed_str(), kind);
+                room -= 1;
+            }
+        }
+    }
+
+    /// The kind of a series of `relay`; `sibling` tells whether a metric with the same other labels
+    /// came along.
+    pub(crate) fn kind(
+        &self,
+        relay: Option<TokenId>,
+        labels: &Labels,
+        sibling: impl Fn(&str) -> bool,
+    ) -> Kind {
+        let metric = labels.metric().unwrap_or_default();
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let families = known.get(&relay);
+        let told = families.and_then(|families| told(metric, |name| families.get(name).copied()));
+        drop(known);
+        told.unwrap_or_else(|| by_name(metric, labels, sibling))
+    }
+}
+
+const SUFFIXES: [&str; 5] = ["_bucket", "_count", "_sum", "_total", "_created"];
+
+/// What the family of `metric` says about it.
+fn told(metric: &str, family: impl Fn(&str) -> Option<FamilyKind>) -> Option<Kind> {
+    let (kind, suffix) = match family(metric) {
+        Some(kind) => (kind, ""),
+        None => SUFFIXES.iter().find_map(|suffix| {
+            let kind = family(metric.strip_suffix(suffix)?)?;
+            Some((kind, *suffix))
+        })?,
+    };
+    Some(match (kind, suffix) {
+        (_, "_created") => Kind::Gauge,
+        (FamilyKind::Counter, _)
+        | (FamilyKind::Histogram, "_bucket" | "_count" | "_sum")
+        | (FamilyKind::Summary, "_count" | "_sum") => Kind::Total,
+        _ => Kind::Gauge,
+    })
+}
+
+fn by_name(metric: &str, labels: &Labels, sibling: impl Fn(&str) -> bool) -> Kind {
+    let counts = match metric.rsplit_once('_') {
+        Some((_, "total")) => true,
+        Some((_, "bucket")) => labels.get("le").is_some(),
+        Some((family, "count")) => sibling(&format!("{family}_sum")),
+        Some((family, "sum")) => sibling(&format!("{family}_count")),
+        _ => false,
+    };
+    if counts { Kind::Total } else { Kind::Unknown }
+}
+
+#[cfg(test)]
+mod tests {
+    use rrd::NAME;
+
+    use super::*;
+
+    #[test]
+    fn names_decide_where_nobody_said_anything() {
+        let families = Families::default();
+        for (metric, label, sibling, kind) in [
+            ("requests_total", "", "", Kind::Total),
+            ("latency_bucket", "le", "", Kind::Total),
+            ("latency_bucket", "", "", Kind::Unknown),
+            ("latency_count", "", "latency_sum", Kind::Total),
+            ("latency_sum", "", "latency_count", Kind::Total),
+            ("users_count", "", "", Kind::Unknown),
+            ("temperature", "", "", Kind::Unknown),
+            ("total", "", "", Kind::Unknown),
+        ] {
+            let pairs = [(NAME, metric), (if label.is_empty() { "x" } else { label }, "1")];
+            let labels = Labels::from_pairs(pairs).unwrap();
+            let found = families.kind(None, &labels, |name| name == sibling);
+            assert_eq!(found, kind, "{metric}");
+        }
+    }
+
+    #[test]
+    fn what_the_sender_said_wins_over_the_name() {
+        let families = Families::default();
+        let relay = Some(TokenId(1));
+        let told = [
+            ("odd_total", FamilyKind::Gauge),
+            ("hits", FamilyKind::Counter),
+            ("lat", FamilyKind::Histogram),
+            ("rpc", FamilyKind::Summary),
+            ("build", FamilyKind::Info),
+        ];
+        families.learn(relay, told.map(|(name, kind)| (name.to_owned(), kind)).to_vec());
+        for (metric, kind) in [
+            ("odd_total", Kind::Gauge),
+            ("hits", Kind::Total),
+            ("hits_total", Kind::Total),
+            ("hits_created", Kind::Gauge),
+            ("lat_bucket", Kind::Total),
+            ("lat_count", Kind::Total),
+            ("lat_sum", Kind::Total),
+            ("rpc", Kind::Gauge),
+            ("rpc_sum", Kind::Total),
+            ("build", Kind::Gauge),
+        ] {
+            let labels = Labels::from_pairs([(NAME, metric)]).unwrap();
+            assert_eq!(families.kind(relay, &labels, |_| false), kind, "{metric}");
+        }
+        let labels = Labels::from_pairs([(NAME, "odd_total")]).unwrap();
+        assert_eq!(families.kind(None, &labels, |_| false), Kind::Total, "another relay");
+    }
+}

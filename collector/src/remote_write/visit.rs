@@ -1,0 +1,222 @@
+//! A write request, visited in place: one call a series, no structures in between.
+
+use rrd::Timestamp;
+
+use super::wire::{Content, Fields, WireError};
+use crate::limits::{WRITE_SAMPLE_LIMIT, WRITE_SERIES_LIMIT};
+
+/// Takes what a write request holds.
+pub(crate) trait Visit {
+    fn series(&mut self, series: &RawSeries<'_>);
+    fn family(&mut self, family: &RawFamily<'_>);
+}
+
+/// One series of a request: its label fields as they were sent, and its samples.
+#[derive(Debug)]
+pub(crate) struct RawSeries<'a> {
+    /// Label fields with their keys and lengths: equal bytes are equal labels.
+    pub(crate) labels: &'a [u8],
+    pub(crate) samples: &'a [(Timestamp, f64)],
+    pub(crate) exemplars: u64,
+    pub(crate) histograms: u64,
+}
+
+/// What a sender says about a metric family.
+#[derive(Debug)]
+pub(crate) struct RawFamily<'a> {
+    pub(crate) kind: u64,
+    pub(crate) name: &'a [u8],
+}
+
+const TIMESERIES: u64 = 1;
+const METADATA: u64 = 3;
+const LABELS: u64 = 1;
+const SAMPLES: u64 = 2;
+const EXEMPLARS: u64 = 3;
+const HISTOGRAMS: u64 = 4;
+
+/// Visits `request`. An error may come after some visits: whoever visits acts only on success.
+pub(crate) fn visit(request: &[u8], visitor: &mut impl Visit) -> Result<(), WireError> {
+    let mut fields = Fields::of(request);
+    let mut scratch = Scratch::default();
+    let (mut series_left, mut samples_left) = (WRITE_SERIES_LIMIT, WRITE_SAMPLE_LIMIT);
+    while let Some((field, content)) = fields.next()? {
+        match field {
+            TIMESERIES => {
+                series_left =
+                    series_left.checked_sub(1).ok_or(WireError::Series(WRITE_SERIES_LIMIT))?;
+                let series = scratch.series(content.bytes()?, samples_left)?;
+                samples_left -= series.samples.len();
+                visitor.series(&series);
+            }
+            METADATA => visitor.family(&family(content.bytes()?)?),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The label pairs of [`RawSeries::labels`], as bytes.
+pub(crate) fn label_pairs<'a>(
+    labels: &'a [u8],
+    mut each: impl FnMut(&'a [u8], &'a [u8]),
+) -> Result<(), WireError> {
+    let mut fields = Fields::of(labels);
+    while let Some((_, content)) = fields.next()? {
+        let mut pair = Fields::of(content.bytes()?);
+        let (mut name, mut value): (&[u8], &[u8]) = (&[], &[]);
+        while let Some((field, content)) = pair.next()? {
+            match field {
+                1 => name = content.bytes()?,
+                2 => value = content.bytes()?,
+                _ => {}
+            }
+        }
+        each(name, value);
+    }
+    Ok(())
+}
+
+/// Buffers that one request's series share.
+#[derive(Default)]
+struct Scratch {
+    samples: Vec<(Timestamp, f64)>,
+    labels: Vec<u8>,
+}
+
+impl Scratch {
+    fn series<'a>(
+        &'a mut self,
+        message: &'a [u8],
+        sample_limit: usize,
+    ) -> Result<RawSeries<'a>, WireError> {
+        self.samples.clear();
+        self.labels.clear();
+        let (mut exemplars, mut histograms) = (0, 0);
+        let mut fields = Fields::of(message);
+        // Labels almost always come first and together; then their bytes are used where they lie.
+        let mut together = 0..0;
+        loop {
+            let start = message.len() - fields.left();
+            let Some((field, content)) = fields.next()? else { break };
+            let end = message.len() - fields.left();
+            match field {
+                LABELS => {
+                    content.bytes()?;
+                    if self.labels.is_empty() && (together.is_empty() || together.end == start) {
+                        let first = if together.is_empty() { start } else { together.start };
+                        together = first..end;
+                    } else {
+                        if self.labels.is_empty() {
+                            self.labels.extend_from_slice(&message[together.clone()]);
+                        }
+                        self.labels.extend_from_slice(&message[start..end]);
+                    }
+                }
+                SAMPLES if self.samples.len() == sample_limit => {
+                    return Err(WireError::Samples(WRITE_SAMPLE_LIMIT));
+                }
+                SAMPLES => self.samples.push(sample(content.bytes()?)?),
+                EXEMPLARS => exemplars += 1,
+                HISTOGRAMS => histograms += 1,
+                _ => {}
+            }
+        }
+        let labels = if self.labels.is_empty() { &message[together] } else { &self.labels };
+        if !self.samples.is_sorted_by_key(|(at, _)| *at) {
+            self.samples.sort_by_key(|(at, _)| *at);
+        }
+        Ok(RawSeries { labels, samples: &self.samples, exemplars, histograms })
+    }
+}
+
+fn sample(message: &[u8]) -> Result<(Timestamp, f64), WireError> {
+    let mut fields = Fields::of(message);
+    let (mut value, mut at) = (0.0, 0_u64);
+    while let Some((field, content)) = fields.next()? {
+        match field {
+            1 => value = content.double()?,
+            2 => at = content.number()?,
+            _ => {}
+        }
+    }
+    // A stale marker is a NaN with its own bits; here every NaN says the same: unknown from now on.
+    let value = if value.is_nan() { f64::NAN } else { value };
+    Ok((Timestamp::from_millis(at.cast_signed()), value))
+}
+
+fn family(message: &[u8]) -> Result<RawFamily<'_>, WireError> {
+    let mut fields = Fields::of(message);
+    let mut family = RawFamily { kind: 0, name: &[] };
+    while let Some((field, content)) = fields.next()? {
+        match (field, content) {
+            (1, Content::Number(kind)) => family.kind = kind,
+            (2, Content::Bytes(name)) => family.name = name,
+            _ => {}
+        }
+    }
+    Ok(family)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type SeenSeries = (Vec<u8>, Vec<(i64, f64)>);
+
+    #[derive(Default)]
+    struct Seen(Vec<SeenSeries>);
+
+    impl Visit for Seen {
+        fn series(&mut self, series: &RawSeries<'_>) {
+            let samples = series.samples.iter().map(|(at, v)| (at.as_millis(), *v)).collect();
+            self.0.push((series.labels.to_vec(), samples));
+        }
+        fn family(&mut self, _: &RawFamily<'_>) {}
+    }
+
+    fn seen(request: &[u8]) -> Result<Vec<SeenSeries>, WireError> {
+        let mut seen = Seen::default();
+        visit(request, &mut seen).map(|()| seen.0)
+    }
+
+    #[test]
+    fn labels_between_samples_read_as_if_they_came_first() {
+        let (label, sample) = ([0x0a, 2, 0x0a, 0], [0x12, 2, 0x10, 7]);
+        let apart = [&label[..], &sample, &label].concat();
+        let together = [&label[..], &label, &sample].concat();
+        let request =
+            |message: &[u8]| [&[0x0a, u8::try_from(message.len()).unwrap()], message].concat();
+        assert_eq!(seen(&request(&apart)), seen(&request(&together)));
+        assert_eq!(seen(&request(&apart)).unwrap()[0].1, [(7, 0.0)]);
+    }
+
+    #[test]
+    fn samples_come_in_order_of_time() {
+        let request = [0x0a, 8, 0x12, 2, 0x10, 9, 0x12, 2, 0x10, 7];
+        assert_eq!(seen(&request).unwrap()[0].1, [(7, 0.0), (9, 0.0)]);
+    }
+
+    #[test]
+    fn series_and_samples_are_counted_before_anything_is_built() {
+        let empty = [0x0a, 0].repeat(WRITE_SERIES_LIMIT);
+        assert_eq!(seen(&empty).unwrap().len(), WRITE_SERIES_LIMIT);
+        let over = [0x0a, 0].repeat(WRITE_SERIES_LIMIT + 1);
+        assert_eq!(seen(&over), Err(WireError::Series(WRITE_SERIES_LIMIT)));
+    }
+
+    #[test]
+    fn a_metadata_only_and_an_empty_request_are_fine() {
+        assert_eq!(seen(&[]), Ok(vec![]));
+        assert_eq!(seen(&[0x1a, 5, 0x08, 1, 0x12, 1, b'm']), Ok(vec![]));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+            if seen(&bytes).is_ok() {
+                seen(&bytes).unwrap();
+            }
+        }
+    }
+}

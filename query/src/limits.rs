@@ -1,0 +1,33 @@
+//! What one query may cost.
+
+/// What one query may cost. The defaults suit a shared server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Moments a range query may ask for.
+    pub points_per_line: usize,
+    /// Series one selector may find.
+    pub series: usize,
+    /// Points all selectors of one query may produce together.
+    pub points: u64,
+}
+
+/// As in Prometheus: a week at one-minute steps, or a pixel each on four wide screens.
+pub const POINTS_PER_LINE: usize = 11_000;
+/// One metric of a very large fleet; a selector that finds more was meant to be narrower.
+pub const SERIES: usize = 200_000;
+/// As Prometheus' `query.max-samples`; at 8 bytes each this bounds a query's memory to 400 MB.
+pub const POINTS: u64 = 50_000_000;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { points_per_line: POINTS_PER_LINE, series: SERIES, points: POINTS }
+    }
+}
+
+/// How a range query is to be answered, beyond what Prometheus' API can say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Answer from the coarsest archive whose rows are no wider than the query's step
+    /// (`resolution=step`), instead of the finest that reaches far enough back.
+    pub coarse: bool,
+}

@@ -1,0 +1,104 @@
+//! Limits and refusals: what a query may not ask, and how it is told.
+
+use query::memory::MemoryRead;
+use query::{Error, Expr, Limits, Options, Range};
+use rrd::{Step, Timestamp};
+
+use crate::story::load;
+
+#[test]
+fn what_parses_but_is_not_evaluated_is_refused_by_name() {
+    for (expr, named) in [
+        ("histogram_quantile(0.9, a)", "function histogram_quantile"),
+        ("deriv(a[5m])", "function deriv"),
+        ("holt_winters(a[5m], 0.5, 0.5)", "function holt_winters"),
+        ("count_values(\"v\", a)", "aggregation count_values"),
+        ("max_over_time(rate(a[5m])[1h:1m])", "a subquery"),
+        ("a + fill(0) b", "fill"),
+        ("{job=\"a\" or zone=\"b\"}", "\"or\" between matchers"),
+    ] {
+        let error = Expr::parse(expr).expect_err(expr);
+        assert!(matches!(error, Error::Unsupported { .. }), "{expr}: {error:?}");
+        let text = error.to_string();
+        assert!(text.contains(named) && text.contains("evaluated are: "), "{expr}: {text}");
+    }
+}
+
+#[test]
+fn what_is_not_promql_is_a_parse_error() {
+    for expr in [
+        "",
+        "up{",
+        "up up",
+        "sum(",
+        "rate(up)",
+        "1 < 2",
+        "a and 1",
+        "frobnicate(a)",
+        "{job=~\".*\"}",
+        "exp(Inf)",
+        "up[5m] + 1",
+        "sum(up[5m])",
+        "up{job=~\"(\"}",
+        "up[0s]",
+        "topk(a)",
+        "\"a\" + 1",
+    ] {
+        let error = Expr::parse(expr).expect_err(expr);
+        assert!(matches!(error, Error::Parse { .. }), "{expr}: {error:?}");
+    }
+}
+
+#[test]
+fn a_range_query_answers_lines_only() {
+    let story = load("a 1");
+    for expr in ["a[5m]", "\"text\""] {
+        let error = story.try_range((0, 5, 1), expr, Options::default()).expect_err(expr);
+        assert!(error.to_string().contains("for range query"), "{expr}: {error}");
+    }
+}
+
+#[test]
+fn too_many_points_or_series_are_refused_before_they_are_read() {
+    let read = MemoryRead::load("a{i=\"1\"} 1\na{i=\"2\"} 1").unwrap();
+    let range = |minutes: i64| Range {
+        start: Timestamp::from_secs(0),
+        end: Timestamp::from_secs(60 * minutes),
+        step: Step::from_secs(60).unwrap(),
+    };
+    let ask =
+        |minutes, limits| Expr::parse("sum(a)").unwrap().range(&read, range(minutes), &limits);
+    let limits = Limits { points_per_line: 100, series: 2, points: 20 };
+    assert!(ask(9, limits).is_ok());
+    for (minutes, limits, expected) in [
+        (10, limits, "needs more than 20 points"),
+        (100, limits, "exceeded maximum resolution of 100 points per timeseries"),
+        (1, Limits { series: 1, ..limits }, "finds 2 series, over the limit of 1"),
+    ] {
+        let error = ask(minutes, limits).unwrap_err();
+        assert!(matches!(error, Error::Limit(_)), "{error:?}");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn labels_do_not_grow_without_end() {
+    let double = |of: String| format!("label_replace({of}, \"x\", \"$1$1\", \"x\", \"(.*)\")");
+    let expr = (0..60).fold("a".to_owned(), |of, _| double(of));
+    load("a{x=\"1\"} 1").fails(0, &expr, "is longer than 65535 bytes");
+}
+
+#[test]
+fn the_ends_of_time_are_survived() {
+    let story = load("a 1 2 3");
+    for expr in ["a @ 9e15", "a @ -9e15", "a @ 1e30", "a offset 100y", "rate(a[100y] offset -100y)"]
+    {
+        story.answer(expr, 1);
+    }
+    for at in [Timestamp::MIN, Timestamp::MAX] {
+        for expr in ["a", "rate(a[5m])", "timestamp(a)", "a offset 5m", "a[5m]", "time()"] {
+            let read = MemoryRead::load("a 1 2 3\nkind counter\na{x=\"1\"} 1 2").unwrap();
+            Expr::parse(expr).unwrap().instant(&read, at, &Limits::default()).unwrap();
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Control frames: what the journal carries when a series is granted or an instance renamed.
+//!
+//! A version byte, then bincode with a limit. The journal's envelope holds the checksum.
+
+use bincode::{Decode, Encode};
+
+use crate::{Cell, Column, FrameError, InstanceId, Kind, Labels, Policy};
+
+const VERSION: u8 = 1;
+/// 10,000 series with keys of 2 KiB, and some room: nothing larger passes intake.
+const MOST_BYTES: usize = 32 << 20;
+
+/// Columns given to new series of one instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GrantFrame {
+    /// Whose series they are.
+    pub instance: InstanceId,
+    /// The policy of the instance's file.
+    pub policy: Policy,
+    /// The labels of the instance as they were at the grant; they count for its first grant only.
+    pub labels: Labels,
+    /// The series and their columns.
+    pub series: Vec<GrantedSeries>,
+}
+
+/// One series and the column it was given.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GrantedSeries {
+    /// Where it lives.
+    pub column: Column,
+    /// Labels with `__name__`, without those of the instance.
+    pub labels: Labels,
+    /// How its readings become rates.
+    pub kind: Kind,
+    /// A reading covers at most this many milliseconds before it.
+    pub heartbeat_ms: u64,
+    /// How its numbers are kept.
+    pub cell: Cell,
+    /// A rate below is unknown; NaN is no limit.
+    pub min: f64,
+    /// A rate above is unknown; NaN is no limit.
+    pub max: f64,
+}
+
+/// New labels of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelsFrame {
+    /// Whose labels they are.
+    pub instance: InstanceId,
+    /// All of them, in place of the former ones.
+    pub labels: Labels,
+}
+
+impl GrantFrame {
+    /// The bytes of this frame.
+    pub fn encode(&self) -> Vec<u8> {
+        write(&WireGrant {
+            instance: self.instance.0,
+            policy: self.policy.to_string(),
+            labels: self.labels.to_key(),
+            series: self.series.iter().map(WireSeries::of).collect(),
+        })
+    }
+
+    /// The frame that [`GrantFrame::encode`] wrote.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
+        let wire: WireGrant = read(bytes)?;
+        Ok(Self {
+            instance: InstanceId(wire.instance),
+            policy: wire.policy.parse().map_err(content)?,
+            labels: Labels::from_key(&wire.labels).map_err(content)?,
+            series: wire.series.iter().map(WireSeries::granted).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl LabelsFrame {
+    /// The bytes of this frame.
+    pub fn encode(&self) -> Vec<u8> {
+        write(&WireLabels { instance: self.instance.0, labels: self.labels.to_key() })
+    }
+
+    /// The frame that [`LabelsFrame::encode`] wrote.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
+        let wire: WireLabels = read(bytes)?;
+        let labels = Labels::from_key(&wire.labels).map_err(content)?;
+        Ok(Self { instance: InstanceId(wire.instance), labels })
+    }
+}
+
+#[derive(Encode, Decode)]
+struct WireGrant {
+    instance: u128,
+    policy: String,
+    labels: Vec<u8>,
+    series: Vec<WireSeries>,
+}
+
+#[derive(Encode, Decode)]
+struct WireSeries {
+    index: u32,
+    generation: u32,
+    key: Vec<u8>,
+    kind: u8,
+    cell: u8,
+    heartbeat_ms: u64,
+    min: f64,
+    max: f64,
+}
+
+#[derive(Encode, Decode)]
+struct WireLabels {
+    instance: u128,
+    labels: Vec<u8>,
+}
+
+impl WireSeries {
+    fn of(series: &GrantedSeries) -> Self {
+        Self {
+            index: series.column.index,
+            generation: series.column.generation,
+            key: series.labels.to_key(),
+            kind: series.kind as u8,
+            cell: series.cell as u8,
+            heartbeat_ms: series.heartbeat_ms,
+            min: series.min,
+            max: series.max,
+        }
+    }
+
+    fn granted(&self) -> Result<GrantedSeries, FrameError> {
+        let unknown = |what: &str, number: u8| {
+            FrameError::Content(format!("{what} {number} is unknown to this version"))
+        };
+        Ok(GrantedSeries {
+            column: Column { index: self.index, generation: self.generation },
+            labels: Labels::from_key(&self.key).map_err(content)?,
+            kind: Kind::from_number(self.kind).ok_or_else(|| unknown("kind", self.kind))?,
+            heartbeat_ms: self.heartbeat_ms,
+            cell: Cell::from_number(self.cell).ok_or_else(|| unknown("cell", self.cell))?,
+            min: self.min,
+            max: self.max,
+        })
+    }
+}
+
+fn content(reason: impl std::fmt::Display) -> FrameError {
+    FrameError::Content(reason.to_string())
+}
+
+fn write(wire: &impl Encode) -> Vec<u8> {
+    let mut bytes = vec![VERSION];
+    let body = bincode::encode_to_vec(wire, bincode::config::standard());
+    bytes.extend(body.expect("a vector takes any of our frames"));
+    bytes
+}
+
+fn read<T: Decode<()>>(bytes: &[u8]) -> Result<T, FrameError> {
+    let (&version, body) = bytes.split_first().ok_or(FrameError::Damaged(0))?;
+    if version != VERSION {
+        return Err(FrameError::Version(version));
+    }
+    let config = bincode::config::standard().with_limit::<MOST_BYTES>();
+    match bincode::decode_from_slice(body, config) {
+        Ok((wire, used)) if used == body.len() => Ok(wire),
+        Ok(_) => Err(FrameError::Damaged(bytes.len())),
+        Err(reason) => Err(content(reason)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn grant() -> GrantFrame {
+        GrantFrame {
+            instance: InstanceId(1),
+            policy: Policy::parse("1m:2d,1h:9d;hb=2m").unwrap(),
+            labels: Labels::from_pairs([("instance", "web-1")]).unwrap(),
+            series: vec![GrantedSeries {
+                column: Column { index: 3, generation: 1 },
+                labels: Labels::from_pairs([("__name__", "up")]).unwrap(),
+                kind: Kind::Total,
+                heartbeat_ms: 120_000,
+                cell: Cell::F64,
+                min: 0.0,
+                max: f64::INFINITY,
+            }],
+        }
+    }
+
+    #[test]
+    fn control_frames_read_back() {
+        assert_eq!(GrantFrame::decode(&grant().encode()), Ok(grant()));
+        let frame = LabelsFrame { instance: InstanceId(1), labels: grant().labels };
+        assert_eq!(LabelsFrame::decode(&frame.encode()), Ok(frame));
+    }
+
+    #[test]
+    fn the_bytes_of_a_labels_frame_are_these() {
+        let labels = Labels::from_pairs([("a", "b")]).unwrap();
+        let bytes = LabelsFrame { instance: InstanceId(5), labels }.encode();
+        assert_eq!(bytes, [1, 5, 6, 1, 0, b'a', 1, 0, b'b']);
+    }
+
+    #[test]
+    fn a_cut_or_lengthened_frame_is_no_frame() {
+        let bytes = grant().encode();
+        for cut in 0..bytes.len() {
+            assert!(GrantFrame::decode(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
+        assert!(GrantFrame::decode(&[&bytes[..], &[0]].concat()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_refused_and_never_panics(mut bytes in proptest::collection::vec(any::<u8>(), 1..200)) {
+            bytes[0] = VERSION;
+            drop((GrantFrame::decode(&bytes), LabelsFrame::decode(&bytes)));
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! An instance's file: what its bytes mean. Nothing here opens, reads or writes one.
+//!
+//! `docs/format.md` draws every byte. Two copies of all that a round rewrites (slot, labels,
+//! accumulators, catalogues), each sealed with a CRC32C; the slot names the copies it belongs to.
+
+mod bytes;
+mod catalogue;
+mod geometry;
+mod header;
+mod patches;
+mod slot;
+mod tile;
+
+pub(crate) use bytes::{Reader, seal, unseal};
+pub(crate) use catalogue::{Catalogue, Entry};
+pub(crate) use geometry::{BLOCK_HEAD_LEN, Block, Ring, TILE_ROWS};
+pub(crate) use header::{
+    DIRECTORY_AT, DirectoryEntry, FIRST_BLOCK_AT, Header, LABELS_LEN, MOST_BLOCKS, labels_at,
+    read_labels, write_labels,
+};
+pub(crate) use patches::Patches;
+pub(crate) use slot::{AccumulatorsHead, SLOT_LEN, Slot, accumulators_len, record_len, slot_at};
+pub(crate) use tile::{LONGEST_ROW, Shape, add_row, begin_checksum};
+
+/// Which of two copies; the other one is being kept for a restart.
+pub(crate) type Copy = usize;

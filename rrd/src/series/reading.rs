@@ -1,0 +1,121 @@
+//! A reading: one raw number, and the rate it makes with the one before.
+
+use super::{Definition, Open};
+use crate::Kind;
+
+/// What a sender read. Whole numbers come apart from f64 where their last digits count.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reading {
+    /// NaN is a marker: nothing was read.
+    Real(f64),
+    /// A number of any sign; counts of more than 64 bits are unknown.
+    Whole(i128),
+}
+
+/// 2^32: what a counter of 32 bits has lost when it wraps.
+const WRAP_32: i128 = 1 << 32;
+/// 2^64: what a counter of 64 bits has lost when it wraps.
+const WRAP_64: i128 = 1 << 64;
+const WRAP_64_REAL: f64 = 18_446_744_073_709_551_616.0;
+
+/// Beyond it finite rates are unknown, so that no sum of rate and time overflows to infinity.
+const LARGEST_RATE: f64 = 1e290;
+
+impl Reading {
+    /// True for NaN, which ends the series until its next reading.
+    #[inline]
+    pub(super) fn is_marker(self) -> bool {
+        matches!(self, Self::Real(value) if value.is_nan())
+    }
+
+    #[inline]
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is kept as f64, whatever was sent")]
+    fn real(self) -> f64 {
+        match self {
+            Self::Real(value) => value,
+            Self::Whole(value) => value as f64,
+        }
+    }
+
+    /// The reading as a count of at most 64 bits and a sign; `None` for a fraction.
+    #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and within 64 bits")]
+    fn whole(self) -> Option<i128> {
+        let value = match self {
+            Self::Whole(value) => value,
+            Self::Real(value) if value.fract() == 0.0 && value.abs() < WRAP_64_REAL => {
+                value as i128
+            }
+            Self::Real(_) => return None,
+        };
+        (-WRAP_64 < value && value < WRAP_64).then_some(value)
+    }
+}
+
+impl Open {
+    /// The rate per second since the previous reading, `NaN` when unknown; remembers this reading.
+    #[inline]
+    pub(super) fn rate(
+        &mut self,
+        definition: &Definition,
+        reading: Reading,
+        elapsed_ms: u64,
+        is_gap: bool,
+    ) -> f64 {
+        let rate = match definition.kind {
+            Kind::Gauge | Kind::Unknown => {
+                let value = reading.real();
+                self.remember_real(value);
+                value
+            }
+            Kind::Absolute => {
+                let value = reading.real();
+                self.remember_real(value);
+                per_second(value, elapsed_ms)
+            }
+            Kind::Total | Kind::DDerive | Kind::DCounter => {
+                let value = reading.real();
+                let rise = rise(definition.kind, self.previous_real(), value);
+                self.remember_real(value);
+                per_second(rise, elapsed_ms)
+            }
+            Kind::Counter | Kind::Derive => {
+                let value = reading.whole().filter(|&v| v >= 0 || definition.kind == Kind::Derive);
+                let rise = whole_rise(definition.kind, self.previous_whole(), value);
+                self.remember_whole(value);
+                per_second(rise, elapsed_ms)
+            }
+        };
+        let is_outside = rate < definition.min || rate > definition.max;
+        let is_too_large = rate.abs() > LARGEST_RATE && rate.is_finite();
+        if is_gap | is_outside | is_too_large { f64::NAN } else { rate }
+    }
+}
+
+/// What was added between two decimal readings; `NaN` where that cannot be known.
+#[inline]
+fn rise(kind: Kind, previous: f64, value: f64) -> f64 {
+    let rise = value - previous;
+    let is_reset = match kind {
+        Kind::Total => rise < 0.0,
+        Kind::DCounter => (value > 0.0 && rise < 0.0) || (value < 0.0 && rise > 0.0),
+        _ => false,
+    };
+    if is_reset { f64::NAN } else { rise }
+}
+
+/// What was added between two whole readings, exactly; a counter that fell has wrapped.
+#[expect(clippy::cast_precision_loss, reason = "the difference is exact, its rate need not be")]
+fn whole_rise(kind: Kind, previous: Option<i128>, value: Option<i128>) -> f64 {
+    let (Some(previous), Some(value)) = (previous, value) else { return f64::NAN };
+    let mut rise = value - previous;
+    if kind == Kind::Counter && rise < 0 {
+        rise += if rise + WRAP_32 >= 0 { WRAP_32 } else { WRAP_64 };
+    }
+    rise as f64
+}
+
+#[inline]
+#[expect(clippy::cast_precision_loss, reason = "exact below 285,000 years")]
+fn per_second(amount: f64, elapsed_ms: u64) -> f64 {
+    amount * 1000.0 / elapsed_ms as f64
+}

@@ -1,0 +1,75 @@
+//! Touched steps: one bit for each of the last 128, set where a reading fell.
+//!
+//! They, never the stored values, tell a repeated reading from a late one.
+
+/// Age 0 is the open step, age 1 the newest closed one. Two words, so that no series is padded to 16 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Touched([u64; 2]);
+
+impl Touched {
+    /// How many steps are remembered.
+    pub(super) const STEP_COUNT: u64 = 128;
+
+    /// Marks the step of this age if `touched` says so; ages are 0 or 1 where readings arrive.
+    #[inline]
+    pub(super) fn set(&mut self, age: u64, touched: bool) {
+        debug_assert!(age < 64, "a new reading falls in the open step or on its start");
+        self.0[0] |= u64::from(touched) << age;
+    }
+
+    /// True where a reading fell in the step of this age; false beyond the last 128.
+    pub(super) fn is_set(self, age: u64) -> bool {
+        age < Self::STEP_COUNT && self.bits() >> age & 1 == 1
+    }
+
+    /// Every step is `count` older; new ones are clear.
+    #[inline]
+    pub(super) fn grow_older(&mut self, count: u64) {
+        let [young, old] = self.0;
+        self.0 = match count {
+            1 => [young << 1, old << 1 | young >> 63],
+            0..Self::STEP_COUNT => Self::from_bits(self.bits() << count).0,
+            _ => [0, 0],
+        };
+    }
+
+    /// The bits as one number, age 0 lowest.
+    pub(super) fn bits(self) -> u128 {
+        u128::from(self.0[1]) << 64 | u128::from(self.0[0])
+    }
+
+    /// The steps with these bits.
+    #[expect(clippy::cast_possible_truncation, reason = "each half is 64 bits by construction")]
+    pub(super) fn from_bits(bits: u128) -> Self {
+        Self([bits as u64, (bits >> 64) as u64])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_touched_step_is_remembered_for_127_more() {
+        for counts in [vec![127], vec![1; 127], vec![63, 64], vec![64, 63], vec![1, 126]] {
+            let mut touched = Touched::default();
+            touched.set(0, true);
+            for &count in &counts {
+                touched.grow_older(count);
+            }
+            assert_eq!(touched.bits(), 1 << 127, "{counts:?}");
+            assert!(touched.is_set(127) && !touched.is_set(126) && !touched.is_set(128));
+            touched.grow_older(1);
+            assert_eq!(touched, Touched::default(), "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_gap_forgets_all() {
+        for count in [128, 129, u64::MAX] {
+            let mut touched = Touched::from_bits(u128::MAX);
+            touched.grow_older(count);
+            assert_eq!(touched.bits(), 0);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Applying frames: the worker's side of the store, in memory only, the same live and in replay.
+
+use std::sync::Arc;
+
+use super::instance::{Instance, block_of};
+use super::state::{Series, State};
+use super::{Store, lock, write};
+use crate::codec::GrantedSeries;
+use crate::file::Block;
+use crate::series::{self, Definition, Open, Verdict};
+use crate::{GrantFrame, InstanceId, LabelsFrame, SampleFrame, StoreError, Timestamp};
+
+/// What became of the samples of a frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verdicts {
+    /// Counted into a step.
+    pub stored: u64,
+    /// Their step had its reading already, or they repeat the last one.
+    pub duplicate: u64,
+    /// Older than the last reading, in a step without one.
+    pub late: u64,
+    /// For a column that no series has, or whose series is another by now.
+    pub stale_generation: u64,
+}
+
+impl Store {
+    /// Applies samples. A frame that was applied before changes nothing and counts nothing.
+    pub fn apply(&self, seq: u64, stamp: Timestamp, frame: &SampleFrame) -> Verdicts {
+        let mut verdicts = Verdicts::default();
+        let Some(instance) = self.instance(frame.instance) else {
+            verdicts.stale_generation = frame.samples.len() as u64;
+            return verdicts;
+        };
+        let mut state = lock(&instance.state);
+        if seq <= state.applied_seq {
+            return verdicts;
+        }
+        state.took(seq);
+        if frame.batch.number > 0 {
+            state.batch = frame.batch;
+        }
+        let State { columns, waiting, .. } = &mut *state;
+        for sample in &frame.samples {
+            let column = sample.column;
+            let series = columns.get_mut(column.index as usize).and_then(Option::as_mut);
+            let Some(series) = series.filter(|series| series.generation == column.generation)
+            else {
+                verdicts.stale_generation += 1;
+                continue;
+            };
+            let cell = series.cell;
+            let mut keep = |run| waiting.push(column.index, column.generation, cell, run);
+            let Series { definition, open, .. } = series;
+            let verdict = series::apply(
+                definition,
+                &instance.archives,
+                open,
+                sample.at,
+                sample.value,
+                &mut keep,
+            );
+            match verdict {
+                Verdict::Stored => {
+                    open.hear(stamp);
+                    verdicts.stored += 1;
+                }
+                Verdict::Duplicate => verdicts.duplicate += 1,
+                Verdict::Late => verdicts.late += 1,
+            }
+        }
+        verdicts
+    }
+
+    /// Gives columns to series. Applied again it changes nothing.
+    pub fn apply_grant(&self, seq: u64, frame: &GrantFrame) -> Result<(), StoreError> {
+        let id = frame.instance;
+        let instance = self.instance(id).ok_or(StoreError::NoArchive(id))?;
+        let layout = instance.layout();
+        for granted in &frame.series {
+            check_place(id, &layout, granted)?;
+        }
+        let mut state = lock(&instance.state);
+        if seq <= state.applied_seq {
+            return Ok(());
+        }
+        if !state.is_granted {
+            state.is_granted = true;
+            state.labels = frame.labels.clone();
+            state.labels_seq = seq;
+        }
+        for granted in &frame.series {
+            instance.define(&mut state, &layout, seq, granted);
+        }
+        state.took(seq);
+        Ok(())
+    }
+
+    /// Replaces the labels of an instance. One that has no series yet gets its labels with them.
+    pub fn apply_labels(&self, seq: u64, frame: &LabelsFrame) -> Result<(), StoreError> {
+        let Some(instance) = self.instance(frame.instance) else { return Ok(()) };
+        if crate::file::write_labels(0, 0, &frame.labels).is_none() {
+            return Err(StoreError::LabelsTooLong(frame.instance));
+        }
+        let mut state = lock(&instance.state);
+        if seq > state.applied_seq && state.is_granted {
+            state.labels = frame.labels.clone();
+            state.labels_seq = seq;
+            state.took(seq);
+        }
+        Ok(())
+    }
+
+    /// Moves journal time on: closes the open steps of series that were silent for a heartbeat.
+    pub fn advance(&self, stamp: Timestamp) {
+        let mut advanced_to = lock(&self.advanced_to);
+        if stamp <= *advanced_to {
+            return;
+        }
+        *advanced_to = stamp;
+        for instance in self.all() {
+            instance.hush(stamp);
+        }
+    }
+}
+
+impl Instance {
+    /// Begins a series in its column, whoever lived there before, and makes it resolvable; live, its
+    /// grant has done that already.
+    fn define(&self, state: &mut State, layout: &[Block], seq: u64, granted: &GrantedSeries) {
+        let index = granted.column.index as usize;
+        if index >= state.columns.len() {
+            state.columns.resize_with(index + 1, || None);
+        }
+        state.filed.grow(index + 1, self.archives.len());
+        if let Some(former) = &state.columns[index] {
+            if former.generation >= granted.column.generation {
+                return;
+            }
+            let column = crate::Column { generation: former.generation, ..granted.column };
+            write(&self.index).remove(layout, &former.key, column);
+        }
+        state.filed.forget(index);
+        if let Some((number, block)) = block_of(layout, granted.column.index) {
+            state.catalogue_seqs.insert(number, seq);
+            debug_assert_eq!(block.cell, granted.cell, "a grant takes a block of its cell");
+        }
+        let key: Arc<[u8]> = granted.labels.to_key().into();
+        write(&self.index).insert(layout, &key, granted.column);
+        state.columns[index] = Some(Series {
+            key,
+            generation: granted.column.generation,
+            cell: granted.cell,
+            definition: Definition {
+                kind: granted.kind,
+                heartbeat_ms: granted.heartbeat_ms,
+                min: granted.min,
+                max: granted.max,
+            },
+            open: Open::unborn(self.archives.len() - 1),
+        });
+    }
+
+    fn hush(&self, stamp: Timestamp) {
+        let mut state = lock(&self.state);
+        let State { columns, waiting, is_dirty, .. } = &mut *state;
+        for (index, series) in (0..).zip(columns) {
+            let Some(Series { generation, cell, definition, open, .. }) = series else { continue };
+            let mut keep = |run| {
+                *is_dirty = true;
+                waiting.push(index, *generation, *cell, run);
+            };
+            series::silence(definition, &self.archives, open, stamp, &mut keep);
+        }
+    }
+}
+
+fn check_place(
+    id: InstanceId,
+    layout: &[Block],
+    granted: &GrantedSeries,
+) -> Result<(), StoreError> {
+    let column = granted.column;
+    match block_of(layout, column.index) {
+        Some((_, block)) if block.cell == granted.cell => Ok(()),
+        _ => Err(StoreError::NoBlock { instance: id, column }),
+    }
+}

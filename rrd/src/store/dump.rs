@@ -1,0 +1,79 @@
+//! The canonical dump: all that a crash must not change, as text.
+
+use std::fmt::{self, Write};
+
+use super::instance::Instance;
+use super::state::Series;
+use super::{Store, lock};
+use crate::series::Open;
+use crate::{Column, Labels};
+
+impl Store {
+    /// Writes labels, catalogue, accumulators with their bits, and every readable cell, in one order:
+    /// identical after any crash and recovery. Where blocks lie in files is left out.
+    pub fn canonical_dump(&self, out: &mut dyn Write) -> fmt::Result {
+        for instance in self.all() {
+            self.dump_instance(&instance, out)?;
+        }
+        Ok(())
+    }
+
+    fn dump_instance(&self, instance: &Instance, out: &mut dyn Write) -> fmt::Result {
+        let series = {
+            let state = lock(&instance.state);
+            if !state.is_granted {
+                return Ok(());
+            }
+            writeln!(out, "instance {} {} {}", instance.id, instance.policy, state.labels)?;
+            let batch = state.batch;
+            writeln!(out, "batch {} {:x} {}", batch.incarnation, batch.boot_id, batch.number)?;
+            let dumps = (0..).zip(&state.columns);
+            dumps
+                .filter_map(|(index, s)| {
+                    Some(describe(index, s.as_ref()?, instance.archives.len()))
+                })
+                .collect::<Vec<_>>()
+        };
+        for (column, text) in series {
+            out.write_str(&text)?;
+            for archive in 0..instance.archives.len() {
+                self.dump_rows(instance, column, archive, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn dump_rows(
+        &self,
+        instance: &Instance,
+        column: Column,
+        archive: usize,
+        out: &mut dyn Write,
+    ) -> fmt::Result {
+        let rows = self.stored_rows(instance, column, archive, None);
+        let step = instance.archives[archive].step;
+        let mut end = rows.first_end;
+        for index in 0..rows.len() {
+            let [average, min, max] =
+                [&rows.average, &rows.min, &rows.max].map(|plane| plane[index]);
+            let known = rows.known[index];
+            writeln!(out, "row {archive} {end} {average:?} {min:?} {max:?} {known}")?;
+            end = end + step;
+        }
+        Ok(())
+    }
+}
+
+fn describe(index: u32, series: &Series, archive_count: usize) -> (Column, String) {
+    let column = Column { index, generation: series.generation };
+    let labels = Labels::from_key(&series.key).unwrap_or_default();
+    let definition = &series.definition;
+    let text = format!("series {index} {} {labels} {:?} ", column.generation, series.cell);
+    let mut open = vec![0; Open::encoded_len(archive_count - 1)];
+    series.open.encode(&mut open);
+    let mut hex = String::with_capacity(2 * open.len());
+    for nibble in open.iter().flat_map(|byte| [byte >> 4, byte & 15]) {
+        hex.extend(char::from_digit(u32::from(nibble), 16));
+    }
+    (column, format!("{text}{definition:?}\nopen {hex}\n"))
+}

@@ -1,0 +1,305 @@
+//! Granting columns: room on disk first, then the journal, then the series can be resolved.
+
+use std::io;
+use std::sync::Arc;
+
+use super::instance::{Growth, Index, Instance, Used};
+use super::{Store, lock, read, write};
+use crate::file::{Block, Catalogue, DirectoryEntry, FIRST_BLOCK_AT, Header, MOST_BLOCKS, Slot};
+use crate::file::{slot_at, write_labels};
+use crate::{
+    Cell, Column, File, GrantError, GrantFrame, GrantedSeries, InstanceId, Kind, Labels,
+    MAX_COLUMNS, Policy, Refusal,
+};
+
+/// A sender that says nothing of its interval may miss this much, or three steps if that is more.
+const LEAST_HEARTBEAT_MS: u64 = 300_000;
+
+/// A series seen for the first time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSeries {
+    /// Labels with `__name__`, without those of the instance.
+    pub labels: Labels,
+    /// How its readings become rates.
+    pub kind: Kind,
+}
+
+/// Series of one instance that need columns.
+#[derive(Clone, Copy, Debug)]
+pub struct GrantRequest<'a> {
+    /// Whose series they are.
+    pub instance: InstanceId,
+    /// The policy for the instance's file, if it has none yet: a file keeps the one it began with.
+    pub policy: &'a Policy,
+    /// The labels of the instance, if this is its first grant.
+    pub labels: &'a Labels,
+    /// The series; those that have a column already keep it.
+    pub series: &'a [NewSeries],
+}
+
+type Grants = Vec<Result<Column, Refusal>>;
+
+impl Store {
+    /// Gives each series a column: allocates and syncs its room, hands one frame to `append`, and only
+    /// then lets the series be resolved. Without a new series `append` is not called. On an error
+    /// nothing has been granted.
+    pub fn grant<E>(
+        &self,
+        request: GrantRequest<'_>,
+        append: &mut dyn FnMut(&GrantFrame) -> Result<u64, E>,
+    ) -> Result<Grants, GrantError<E>> {
+        let id = request.instance;
+        if self.unavailable.contains(&id) {
+            return Err(GrantError::Unavailable(id));
+        }
+        if write_labels(0, 0, request.labels).is_none() {
+            return Err(GrantError::LabelsTooLong(id));
+        }
+        loop {
+            let instance = self.instance_for(&request);
+            let mut growth = lock(&instance.growing);
+            if !growth.is_abandoned {
+                return self.grant_in(&instance, &mut growth, &request, append);
+            }
+        }
+    }
+
+    fn instance_for(&self, request: &GrantRequest<'_>) -> Arc<Instance> {
+        if let Some(known) = self.instance(request.instance) {
+            return known;
+        }
+        let mut instances = write(&self.instances);
+        let new = || Arc::new(Instance::new(request.instance, &self.dir, request.policy.clone()));
+        Arc::clone(instances.entry(request.instance).or_insert_with(new))
+    }
+
+    fn grant_in<E>(
+        &self,
+        instance: &Instance,
+        growth: &mut Growth,
+        request: &GrantRequest<'_>,
+        append: &mut dyn FnMut(&GrantFrame) -> Result<u64, E>,
+    ) -> Result<Grants, GrantError<E>> {
+        let layout = instance.layout();
+        let plan = Plan::of(instance, &layout, &read(&instance.index), request);
+        if plan.series.is_empty() {
+            if !growth.has_file {
+                self.abandon(instance, growth);
+            }
+            return Ok(plan.answers);
+        }
+        if let Err(reason) = self.make_room(instance, growth, &layout, &plan.blocks) {
+            if !growth.has_file {
+                self.abandon(instance, growth);
+            }
+            return Err(refused(instance.id, &layout, &plan.blocks, reason));
+        }
+        instance.set_layout(layout.iter().chain(&plan.blocks).cloned().collect());
+        let labels = {
+            let state = lock(&instance.state);
+            if state.is_granted { state.labels.clone() } else { request.labels.clone() }
+        };
+        let (policy, series) = (instance.policy.clone(), plan.series);
+        let frame = GrantFrame { instance: instance.id, policy, labels, series };
+        append(&frame).map_err(GrantError::Append)?;
+        let layout = instance.layout();
+        let mut index = write(&instance.index);
+        for granted in &frame.series {
+            index.insert(&layout, &granted.labels.to_key().into(), granted.column);
+        }
+        Ok(plan.answers)
+    }
+
+    /// Takes an instance that never got a file out again, as if it had never been asked for.
+    fn abandon(&self, instance: &Instance, growth: &mut Growth) {
+        growth.is_abandoned = true;
+        write(&self.instances).remove(&instance.id);
+    }
+
+    fn make_room(
+        &self,
+        instance: &Instance,
+        growth: &mut Growth,
+        layout: &[Block],
+        blocks: &[Block],
+    ) -> io::Result<()> {
+        let Some(end) = blocks.last().map(Block::end) else { return Ok(()) };
+        if growth.has_file {
+            let file = self.handles.file(instance.id, &instance.path)?;
+            let start = layout.last().map_or(FIRST_BLOCK_AT, Block::end);
+            file.allocate(start, end - start)?;
+            write_blocks(file.as_ref(), layout.len(), blocks)?;
+            return file.sync_data();
+        }
+        self.make_file(instance, blocks, end)?;
+        growth.has_file = true;
+        Ok(())
+    }
+
+    /// Makes the file under another name first, so that an archive is either whole or not there.
+    fn make_file(&self, instance: &Instance, blocks: &[Block], end: u64) -> io::Result<()> {
+        let disk = self.handles.disk();
+        let unfinished = instance.path.with_extension("new");
+        match disk.remove(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = disk.create(&unfinished)?;
+        let header = Header { instance: instance.id, policy: instance.policy.clone() };
+        let filled = file
+            .allocate(0, end)
+            .and_then(|()| file.write_at(&header.encode(), 0))
+            .and_then(|()| file.write_at(&Slot::default().encode(), slot_at(0)))
+            .and_then(|()| write_blocks(file.as_ref(), 0, blocks))
+            .and_then(|()| file.sync_data());
+        if let Err(error) = filled {
+            // Best effort: what is left over is removed at the next start.
+            drop(disk.remove(&unfinished));
+            return Err(error);
+        }
+        disk.rename(&unfinished, &instance.path)?;
+        disk.sync_dir(&self.dir)
+    }
+}
+
+/// Heads first, the directory after them; one sync covers both, and an entry without its block is
+/// taken for a grant that was cut short.
+fn write_blocks(file: &dyn File, first_number: usize, blocks: &[Block]) -> io::Result<()> {
+    for (number, block) in (first_number..).zip(blocks) {
+        file.write_at(&block.encode(), block.offset)?;
+        file.write_at(&block.directory_entry().encode(), DirectoryEntry::at(number))?;
+    }
+    Ok(())
+}
+
+fn refused<E>(
+    id: InstanceId,
+    layout: &[Block],
+    blocks: &[Block],
+    reason: io::Error,
+) -> GrantError<E> {
+    let is_full = matches!(
+        reason.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    );
+    if is_full {
+        let end = |blocks: &[Block]| blocks.last().map_or(0, Block::end);
+        return GrantError::DiskFull { instance: id, needed: end(blocks) - end(layout) };
+    }
+    GrantError::Disk { instance: id, reason }
+}
+
+/// What a grant will do, worked out before anything is touched.
+struct Plan {
+    answers: Grants,
+    series: Vec<GrantedSeries>,
+    /// Blocks to be added to the file.
+    blocks: Vec<Block>,
+}
+
+impl Plan {
+    fn of(
+        instance: &Instance,
+        layout: &[Block],
+        index: &Index,
+        request: &GrantRequest<'_>,
+    ) -> Self {
+        let mut places = Places {
+            policy: &instance.policy,
+            layout,
+            used: (0..layout.len()).map(|number| index.used(number)).collect(),
+            blocks: Vec::new(),
+        };
+        let mut granted: std::collections::HashMap<Vec<u8>, Column> =
+            std::collections::HashMap::new();
+        let mut plan = Self { answers: Vec::new(), series: Vec::new(), blocks: Vec::new() };
+        for new in request.series {
+            let key = new.labels.to_key();
+            let known = index.columns.get(&key[..]).or_else(|| granted.get(&key));
+            if let Some(&column) = known {
+                plan.answers.push(Ok(column));
+                continue;
+            }
+            let count = index.columns.len() + plan.series.len();
+            let name = new.labels.metric().unwrap_or_default();
+            let cell = Cell::choose(new.kind, name, None, instance.policy.all_f64());
+            let answer = places.place(count, cell, &key);
+            if let Ok(column) = answer {
+                granted.insert(key, column);
+                plan.series.push(grant(instance, new, column, cell));
+            }
+            plan.answers.push(answer);
+        }
+        plan.blocks = places.blocks;
+        plan
+    }
+}
+
+fn grant(instance: &Instance, new: &NewSeries, column: Column, cell: Cell) -> GrantedSeries {
+    let policy = &instance.policy;
+    let usual = LEAST_HEARTBEAT_MS.max(3 * policy.step().as_millis());
+    GrantedSeries {
+        column,
+        labels: new.labels.clone(),
+        kind: new.kind,
+        heartbeat_ms: policy.heartbeat_ms().unwrap_or(usual),
+        cell,
+        min: f64::NAN,
+        max: f64::NAN,
+    }
+}
+
+/// Free columns: those of the blocks there are, then those of blocks to be added.
+struct Places<'a> {
+    policy: &'a Policy,
+    layout: &'a [Block],
+    used: Vec<Used>,
+    blocks: Vec<Block>,
+}
+
+impl Places<'_> {
+    fn place(&mut self, count: usize, cell: Cell, key: &[u8]) -> Result<Column, Refusal> {
+        if key.len() > Catalogue::LONGEST_KEY {
+            return Err(Refusal::KeyTooLong);
+        }
+        if count >= MAX_COLUMNS {
+            return Err(Refusal::TooManySeries);
+        }
+        let mut all = self.layout.iter().chain(&self.blocks).zip(&self.used);
+        let number = match all.position(|(block, used)| used.has_room(block, cell, key)) {
+            Some(number) => number,
+            None => self.add_block(cell)?,
+        };
+        let first = self.block(number).first_column;
+        let used = &mut self.used[number];
+        let position = used.columns;
+        used.add(position, key);
+        // Columns are never given back yet, so that every series is the first of its column.
+        Ok(Column { index: first + position, generation: 1 })
+    }
+
+    fn block(&self, number: usize) -> &Block {
+        self.layout.get(number).unwrap_or_else(|| &self.blocks[number - self.layout.len()])
+    }
+
+    /// Blocks of one cell type have 4, 16, 64, 64, ... columns: a lone series costs little, and many
+    /// few blocks.
+    fn add_block(&mut self, cell: Cell) -> Result<usize, Refusal> {
+        let all = || self.layout.iter().chain(&self.blocks);
+        let number = all().count();
+        if number == MOST_BLOCKS {
+            return Err(Refusal::TooManySeries);
+        }
+        let width = match all().filter(|block| block.cell == cell).count() {
+            0 => 4,
+            1 => 16,
+            _ => 64,
+        };
+        let last = all().last();
+        let offset = last.map_or(FIRST_BLOCK_AT, Block::end);
+        let first_column = last.map_or(0, |block| block.columns().end);
+        self.blocks.push(Block::plan(self.policy, offset, first_column, width, cell));
+        self.used.push(Used::default());
+        Ok(number)
+    }
+}

@@ -1,0 +1,309 @@
+//! Opening: each file's newest state not above the checkpoint. Replay brings the rest.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, RwLock};
+
+use super::Store;
+use super::instance::{Growth, Index, Instance, Used};
+use super::state::{Filed, NO_ROW, Series, State, Written};
+use crate::file::{
+    AccumulatorsHead, BLOCK_HEAD_LEN, Block, Catalogue, Copy, DIRECTORY_AT, DirectoryEntry,
+    FIRST_BLOCK_AT, Header, LABELS_LEN, MOST_BLOCKS, Reader, SLOT_LEN, Slot, accumulators_len,
+    labels_at, read_labels, record_len, slot_at,
+};
+use crate::handles::Handles;
+use crate::series::{Definition, Open};
+use crate::{Column, Damage, Disk, File, InstanceId, StoreError, Timestamp};
+
+impl Store {
+    /// Opens the folder of archives, as they were at the checkpoint `upto`: what later rounds have
+    /// written is passed over. A file that cannot be used is left in its place and reported, and its
+    /// instance is not there.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        upto: u64,
+    ) -> Result<(Self, Vec<Damage>), StoreError> {
+        let folder = |reason| StoreError::Folder { path: dir.to_owned(), reason };
+        disk.create_dir(dir).map_err(folder)?;
+        let paths = disk.list(dir).map_err(folder)?;
+        let mut store = Self {
+            dir: dir.to_owned(),
+            handles: Arc::new(Handles::new(disk)),
+            instances: RwLock::default(),
+            unavailable: std::collections::BTreeSet::new(),
+            damage: Mutex::default(),
+            advanced_to: Mutex::new(Timestamp::MIN),
+        };
+        for path in paths {
+            match path.extension().and_then(|extension| extension.to_str()) {
+                // A file whose making was cut short; nothing of it was acknowledged.
+                Some("new") => store.handles.disk().remove(&path).map_err(folder)?,
+                Some("rrd") => store.open_file(&path, upto),
+                _ => {}
+            }
+        }
+        let damage = store.damage();
+        Ok((store, damage))
+    }
+
+    fn open_file(&mut self, path: &Path, upto: u64) {
+        let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let Ok(id) = name.parse::<InstanceId>() else {
+            let what = "not the name of an archive; move it away".to_owned();
+            return self.report(Damage { instance: None, path: path.to_owned(), what });
+        };
+        let damage = |what| Damage { instance: Some(id), path: path.to_owned(), what };
+        let opened = self.handles.file(id, path).map_err(Problem::from).and_then(|file| {
+            let reading = Reading { id, path, dir: &self.dir, file: file.as_ref() };
+            reading.instance(upto)
+        });
+        match opened {
+            Ok((instance, remark)) => {
+                if let Some(what) = remark {
+                    self.report(damage(what));
+                }
+                let instances = self.instances.get_mut();
+                let instances = instances.unwrap_or_else(std::sync::PoisonError::into_inner);
+                instances.insert(id, Arc::new(instance));
+            }
+            Err(Problem(what)) => {
+                self.unavailable.insert(id);
+                self.report(damage(what));
+            }
+        }
+    }
+}
+
+/// Why a file cannot be used, in words that end in a remedy.
+struct Problem(String);
+
+impl From<io::Error> for Problem {
+    fn from(reason: io::Error) -> Self {
+        Self(match reason.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                "shorter than it was made; restore it from a backup".to_owned()
+            }
+            _ => format!("cannot be read: {reason}; check the disk"),
+        })
+    }
+}
+
+/// A file being read for the first time.
+struct Reading<'a> {
+    id: InstanceId,
+    path: &'a Path,
+    dir: &'a Path,
+    file: &'a dyn File,
+}
+
+impl Reading<'_> {
+    fn instance(&self, upto: u64) -> Result<(Instance, Option<String>), Problem> {
+        let mut head = vec![0; usize::try_from(FIRST_BLOCK_AT).expect("20 KiB")];
+        self.file.read_at(&mut head, 0)?;
+        let header = Header::decode(&head).map_err(Problem)?;
+        if header.instance != self.id {
+            let what =
+                format!("the archive of instance {}; give it its name back", header.instance);
+            return Err(Problem(what));
+        }
+        let instance = Instance::new(self.id, self.dir, header.policy);
+        debug_assert_eq!(instance.path, PathBuf::from(self.path), "the name is the id");
+        let layout = self.blocks(&instance, &head)?;
+        let (state, used, remark) = self.newest_state(&instance, &layout, &head, upto)?;
+        let mut index = Index { used, ..Index::default() };
+        for (number, series) in (0..).zip(&state.columns) {
+            if let Some(series) = series {
+                let column = Column { index: number, generation: series.generation };
+                index.columns.insert(Arc::clone(&series.key), column);
+            }
+        }
+        let growing = Mutex::new(Growth { has_file: true, is_abandoned: false });
+        let layout = RwLock::new(Arc::new(layout));
+        let (state, index) = (Mutex::new(state), RwLock::new(index));
+        Ok((Instance { growing, layout, state, index, ..instance }, remark))
+    }
+
+    /// The blocks of the directory, up to the first that is not there: a grant that was cut short.
+    fn blocks(&self, instance: &Instance, head: &[u8]) -> Result<Vec<Block>, Problem> {
+        let len = self.file.len()?;
+        let mut blocks: Vec<Block> = Vec::new();
+        let at = usize::try_from(DIRECTORY_AT).expect("10 KiB");
+        for bytes in head[at..].chunks_exact(DirectoryEntry::LEN).take(MOST_BLOCKS) {
+            let Some(entry) = DirectoryEntry::decode(bytes) else { break };
+            let expected_at = blocks.last().map_or(FIRST_BLOCK_AT, Block::end);
+            let expected_column = blocks.last().map_or(0, |block| block.columns().end);
+            let is_next = entry.offset == expected_at && entry.first_column == expected_column;
+            if !is_next || entry.offset.checked_add(entry.len).is_none_or(|end| end > len) {
+                break;
+            }
+            let mut bytes = [0; BLOCK_HEAD_LEN];
+            self.file.read_at(&mut bytes, entry.offset)?;
+            let Some(block) = Block::decode(&bytes, &instance.policy, &entry) else { break };
+            blocks.push(block);
+        }
+        Ok(blocks)
+    }
+
+    /// The state of the newest slot not above `upto`; of the other one, with a remark, if that is damaged.
+    fn newest_state(
+        &self,
+        instance: &Instance,
+        layout: &[Block],
+        head: &[u8],
+        upto: u64,
+    ) -> Result<(State, Vec<Used>, Option<String>), Problem> {
+        let mut remark = None;
+        let mut slots = Vec::new();
+        for copy in 0..2 {
+            let at = usize::try_from(slot_at(copy)).expect("within the head");
+            let bytes = &head[at..at + SLOT_LEN];
+            match Slot::decode(bytes) {
+                Some(slot) if slot.seq <= upto => slots.push((slot, copy)),
+                Some(_) => {}
+                None if bytes.iter().all(|&byte| byte == 0) => {}
+                None => remark = Some("one of its two slots is damaged; the other one is used, compare its newest rows".to_owned()),
+            }
+        }
+        slots.sort_by_key(|(slot, _)| std::cmp::Reverse(slot.seq));
+        for (slot, copy) in slots {
+            match self.state(instance, layout, head, slot, copy) {
+                Ok((state, used)) => return Ok((state, used, remark)),
+                Err(Problem(what)) => {
+                    remark =
+                        Some(format!("{what}; an older state is used, its newest rows are lost"));
+                }
+            }
+        }
+        let what = remark.unwrap_or_else(|| "no slot of it is valid".to_owned());
+        Err(Problem(format!("{what}; restore it from a backup")))
+    }
+
+    fn state(
+        &self,
+        instance: &Instance,
+        layout: &[Block],
+        head: &[u8],
+        slot: Slot,
+        copy: Copy,
+    ) -> Result<(State, Vec<Used>), Problem> {
+        let missing = |number| Problem(format!("block {number} is damaged or cut off"));
+        let mut state = State {
+            is_granted: slot.block_count > 0,
+            batch: slot.batch,
+            applied_seq: slot.seq,
+            labels_seq: slot.labels_seq,
+            ..State::default()
+        };
+        state.filed.slot = copy;
+        if slot.labels_seq > 0 {
+            let labels_copy = usize::from(slot.labels_copy & 1);
+            let at = usize::try_from(labels_at(labels_copy)).expect("within the head");
+            state.labels = read_labels(&head[at..at + LABELS_LEN], slot.labels_seq)
+                .ok_or_else(|| Problem("its labels are damaged".to_owned()))?;
+            state.filed.labels = Written { seq: slot.labels_seq, copy: labels_copy };
+        }
+        let mut used = Vec::new();
+        let block_count = usize::try_from(slot.block_count).unwrap_or(usize::MAX);
+        for number in 0..block_count {
+            let block = layout.get(number).ok_or_else(|| missing(number))?;
+            let columns = self.columns(instance, block, slot, copy, &mut state.filed);
+            let columns = columns?.ok_or_else(|| missing(number))?;
+            used.push(Used::default());
+            for (position, series) in (0..).zip(&columns) {
+                used[number].add(position, &series.key);
+            }
+            state.columns.resize_with(block.first_column as usize, || None);
+            state.columns.extend(columns.into_iter().map(Some));
+        }
+        Ok((state, used))
+    }
+
+    /// The series of one block; `None` when something of it is not as it was written.
+    fn columns(
+        &self,
+        instance: &Instance,
+        block: &Block,
+        slot: Slot,
+        copy: Copy,
+        filed: &mut Filed,
+    ) -> Result<Option<Vec<Series>>, Problem> {
+        let archive_count = instance.archives.len();
+        let len = accumulators_len(block.width, archive_count);
+        let mut bytes = vec![0; usize::try_from(len).expect("64 columns of records")];
+        self.file.read_at(&mut bytes, block.accumulators_at(copy))?;
+        let (head, records) = bytes.split_at(AccumulatorsHead::LEN);
+        let Some(head) = AccumulatorsHead::decode(head) else { return Ok(None) };
+        let is_of_slot = head.seq == slot.seq && head.epoch == slot.epoch;
+        if !is_of_slot || crc32c::crc32c(records) != head.records_crc {
+            return Ok(None);
+        }
+        let written =
+            Written { seq: head.catalogue_seq, copy: usize::from(head.catalogue_copy & 1) };
+        filed.catalogues.push(written);
+        filed.grow(block.columns().end as usize, archive_count);
+        if head.column_count == 0 {
+            return Ok(Some(Vec::new()));
+        }
+        let mut catalogue_head = [0; Catalogue::HEAD_LEN];
+        let at = block.catalogue_at(written.copy);
+        self.file.read_at(&mut catalogue_head, at)?;
+        let Some(len) = Catalogue::entries_len(&catalogue_head, written.seq) else {
+            return Ok(None);
+        };
+        if len as u64 > Catalogue::room(block.width) {
+            return Ok(None);
+        }
+        let mut entries = vec![0; len];
+        self.file.read_at(&mut entries, at + Catalogue::HEAD_LEN as u64)?;
+        let Some(entries) = Catalogue::decode(&catalogue_head, &entries) else { return Ok(None) };
+        if entries.len() as u64 != u64::from(head.column_count)
+            || entries.len() > block.width as usize
+        {
+            return Ok(None);
+        }
+        let records = records.chunks_exact(record_len(archive_count));
+        let mut columns = Vec::with_capacity(entries.len());
+        for ((index, entry), record) in (block.first_column..).zip(entries).zip(records) {
+            let Some(record) = Record::decode(record, archive_count) else { return Ok(None) };
+            let open = record.open;
+            if record.generation != entry.generation || !open.agrees_with(&instance.archives) {
+                return Ok(None);
+            }
+            let place = index as usize;
+            filed.rows[place] = if open.is_unborn() { NO_ROW } else { open.newest_row };
+            filed.checksums[place * archive_count..][..archive_count]
+                .copy_from_slice(&record.checksums);
+            columns.push(Series {
+                key: entry.key.into(),
+                generation: entry.generation,
+                cell: block.cell,
+                definition: Definition {
+                    kind: entry.kind,
+                    heartbeat_ms: entry.heartbeat_ms,
+                    min: entry.min,
+                    max: entry.max,
+                },
+                open,
+            });
+        }
+        Ok(Some(columns))
+    }
+}
+
+/// One column's accumulators.
+struct Record {
+    generation: u32,
+    checksums: Vec<u32>,
+    open: Open,
+}
+
+impl Record {
+    fn decode(bytes: &[u8], archive_count: usize) -> Option<Self> {
+        let mut fields = Reader(bytes);
+        let generation = fields.u32()?;
+        let checksums = (0..archive_count).map(|_| fields.u32()).collect::<Option<_>>()?;
+        Some(Self { generation, checksums, open: Open::decode(fields.0).ok()? })
+    }
+}

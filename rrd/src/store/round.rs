@@ -1,0 +1,428 @@
+//! A round: everything since the last one, written to files at one sequence number.
+//!
+//! `begin_round` copies at a frame boundary; `Round::write` runs on any thread; `finish_round` lets go
+//! of what is written, once the journal's record says that the round counts. Until then memory keeps
+//! everything, and the next round writes to the same copies again: the others stay for a restart.
+
+use std::io;
+use std::sync::Arc;
+
+use super::instance::{Instance, block_of};
+use super::state::{Filed, InRound, NO_ROW, State, Written};
+use super::{Store, lock, write};
+use crate::file::{
+    AccumulatorsHead, Block, Catalogue, Entry, LONGEST_ROW, Patches, Ring, Shape, Slot, TILE_ROWS,
+    add_row, begin_checksum, labels_at, record_len, slot_at, write_labels,
+};
+use crate::handles::Handles;
+use crate::series::Run;
+use crate::waiting::Waiting;
+use crate::{Column, InstanceId, Labels};
+
+/// What was copied at the beginning of a round, to be written.
+pub struct Round {
+    seq: u64,
+    epoch: u64,
+    handles: Arc<Handles>,
+    works: Vec<Work>,
+}
+
+/// What a round did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoundReport {
+    /// Files written and synced.
+    pub files: usize,
+    /// Bytes written to them.
+    pub bytes: u64,
+    /// Instances whose file failed, with what the disk said. Memory keeps their rows.
+    pub failed: Vec<(InstanceId, String)>,
+}
+
+/// One instance of a round.
+struct Work {
+    instance: Arc<Instance>,
+    layout: Arc<Vec<Block>>,
+    slot: Slot,
+    labels: Option<Labels>,
+    blocks: Vec<BlockWork>,
+    /// By column.
+    columns: Vec<ColumnWork>,
+    frozen: Vec<Arc<Waiting>>,
+    /// What the file holds now; becomes what it will hold.
+    filed: Filed,
+}
+
+struct BlockWork {
+    column_count: u32,
+    /// Without the checksums, which are known once the rows are written.
+    records: Vec<u8>,
+    catalogue: Option<Vec<u8>>,
+}
+
+/// How far a column has come; generation 0 where no series lives.
+#[derive(Clone, Copy)]
+struct ColumnWork {
+    generation: u32,
+    birth_row: i64,
+    newest_row: i64,
+}
+
+impl Store {
+    /// Copies what has changed, at the boundary after frame `seq`. The worker goes on afterwards.
+    pub fn begin_round(&self, seq: u64, epoch: u64) -> Round {
+        let works =
+            self.all().iter().filter_map(|instance| Work::of(instance, seq, epoch)).collect();
+        Round { seq, epoch, handles: Arc::clone(&self.handles), works }
+    }
+
+    /// Lets go of what the round at `seq` wrote: a restart will find it in the files.
+    pub fn finish_round(&self, seq: u64) {
+        for instance in self.all() {
+            let mut state = lock(&instance.state);
+            let is_written = |round: &mut InRound| round.seq == seq && round.filed.is_some();
+            if let Some(round) = state.round.take_if(is_written) {
+                state.settle(round, instance.archives.len());
+            }
+        }
+    }
+}
+
+impl State {
+    fn settle(&mut self, round: InRound, archive_count: usize) {
+        let Some(filed) = round.filed else { return };
+        self.filed = filed;
+        self.filed.grow(self.columns.len(), archive_count);
+        for (index, series) in self.columns.iter().enumerate() {
+            // A column that has changed hands since the round began holds nothing of its new series.
+            let written = round.generations.get(index).copied();
+            if series.as_ref().map(|series| series.generation) != written {
+                self.filed.rows[index] = NO_ROW;
+            }
+        }
+        self.frozen.drain(..round.frozen_count);
+    }
+}
+
+impl Round {
+    /// Writes and syncs every file of the round. One that fails is named; the others go on.
+    pub fn write(self) -> RoundReport {
+        let mut report = RoundReport::default();
+        for work in self.works {
+            let instance = Arc::clone(&work.instance);
+            match work.write(&self.handles, self.seq, self.epoch) {
+                Ok(bytes) => {
+                    report.files += 1;
+                    report.bytes += bytes;
+                }
+                Err(reason) => report.failed.push((instance.id, reason.to_string())),
+            }
+        }
+        report
+    }
+
+    /// The sequence number it was begun at.
+    pub const fn seq(&self) -> u64 {
+        self.seq
+    }
+}
+
+impl Work {
+    /// `None` for an instance to which nothing happened: a silent one costs nothing.
+    fn of(instance: &Arc<Instance>, seq: u64, epoch: u64) -> Option<Self> {
+        let layout = instance.layout();
+        let mut state = lock(&instance.state);
+        if !state.is_granted || (!state.is_dirty && state.round.is_none()) {
+            return None;
+        }
+        state.is_dirty = false;
+        state.applied_seq = state.applied_seq.max(seq);
+        if !state.waiting.is_empty() {
+            let waiting = std::mem::take(&mut state.waiting);
+            state.frozen.push(Arc::new(waiting));
+        }
+        let mut filed = state.filed.clone();
+        filed.slot = 1 - filed.slot;
+        let labels = (state.labels_seq > filed.labels.seq).then(|| state.labels.clone());
+        if labels.is_some() {
+            filed.labels = Written { seq, copy: filed.labels.other() };
+        }
+        let last = u32::try_from(state.columns.len()).ok()?.checked_sub(1)?;
+        let (last_block, _) = block_of(&layout, last)?;
+        let blocks = (0..).zip(&layout[..=last_block]);
+        let blocks = blocks.map(|(number, block)| {
+            BlockWork::of(&state, instance, number, block, &mut filed, seq, epoch)
+        });
+        let blocks: Vec<_> = blocks.collect();
+        let slot = Slot {
+            seq,
+            epoch,
+            batch: state.batch,
+            labels_seq: filed.labels.seq,
+            labels_copy: u8::try_from(filed.labels.copy).expect("0 or 1"),
+            block_count: u32::try_from(blocks.len()).expect("at most 256 blocks"),
+        };
+        let columns: Vec<_> =
+            state.columns.iter().map(|s| ColumnWork::of(s.as_ref(), instance)).collect();
+        state.round = Some(InRound {
+            seq,
+            frozen_count: state.frozen.len(),
+            filed: None,
+            generations: columns.iter().map(|column| column.generation).collect(),
+        });
+        let frozen = state.frozen.clone();
+        drop(state);
+        let instance = Arc::clone(instance);
+        Some(Self { instance, layout, slot, labels, blocks, columns, frozen, filed })
+    }
+
+    fn write(mut self, handles: &Handles, seq: u64, epoch: u64) -> io::Result<u64> {
+        let file = handles.file(self.instance.id, &self.instance.path)?;
+        let mut patches = Patches::of(file.as_ref());
+        let instance = Arc::clone(&self.instance);
+        let alone = write(&instance.tiles);
+        self.write_rows(&mut patches)?;
+        for (number, work) in self.blocks.iter_mut().enumerate() {
+            let block = &self.layout[number];
+            work.write(&mut patches, number, block, &self.filed, self.slot)?;
+        }
+        if let Some(labels) = &self.labels {
+            let bytes = write_labels(seq, epoch, labels).ok_or(io::ErrorKind::InvalidData)?;
+            patches.push(labels_at(self.filed.labels.copy), &bytes)?;
+        }
+        patches.push(slot_at(self.filed.slot), &self.slot.encode())?;
+        patches.write_all()?;
+        drop(alone); // Readers need not wait for the sync.
+        let written = patches.finish()?;
+        let mut state = lock(&instance.state);
+        if let Some(round) = state.round.as_mut().filter(|round| round.seq == seq) {
+            round.filed = Some(self.filed);
+        }
+        Ok(written)
+    }
+
+    fn write_rows(&mut self, patches: &mut Patches<'_>) -> io::Result<()> {
+        let archive_count = self.instance.archives.len();
+        let mut runs = Vec::new();
+        for (index, work) in (0..).zip(&self.columns) {
+            let Some((_, block)) = block_of(&self.layout, index) else { continue };
+            let place = index as usize;
+            if work.generation == 0 || work.newest_row <= self.filed.rows[place] {
+                continue;
+            }
+            let checksums = &mut self.filed.checksums[place * archive_count..][..archive_count];
+            for (archive, (ring, checksum)) in block.rings.iter().zip(checksums).enumerate() {
+                runs.clear();
+                let waiting = self.frozen.iter().rev();
+                runs.extend(waiting.flat_map(|w| w.runs(index, work.generation, archive)));
+                runs.reverse();
+                let column = ColumnRows {
+                    ring,
+                    shape: Shape { cell: block.cell, known_len: ring.known_len() },
+                    column: Column { index, generation: work.generation },
+                    position: index - block.first_column,
+                    begin: ring.newest(work.birth_row),
+                    filed: match self.filed.rows[place] {
+                        NO_ROW => ring.newest(work.birth_row),
+                        row => ring.newest(row),
+                    },
+                    newest: ring.newest(work.newest_row),
+                };
+                *checksum = column.write(&runs, *checksum, patches)?;
+            }
+            self.filed.rows[place] = work.newest_row;
+        }
+        Ok(())
+    }
+}
+
+impl BlockWork {
+    fn of(
+        state: &State,
+        instance: &Instance,
+        number: usize,
+        block: &Block,
+        filed: &mut Filed,
+        seq: u64,
+        epoch: u64,
+    ) -> Self {
+        if filed.catalogues.len() <= number {
+            filed.catalogues.resize(number + 1, Written::default());
+        }
+        let changed_at = state.catalogue_seqs.get(&number).copied().unwrap_or_default();
+        let written = &mut filed.catalogues[number];
+        let catalogue = (changed_at > written.seq).then(|| {
+            *written = Written { seq, copy: written.other() };
+            Catalogue::encode(seq, epoch, state.block(block.columns()).map(Entry::from))
+        });
+        let record_len = record_len(instance.archives.len());
+        let open_at = record_len - crate::series::Open::encoded_len(instance.archives.len() - 1);
+        let mut records = vec![0; block.width as usize * record_len];
+        let mut column_count = 0;
+        for (record, series) in
+            records.chunks_exact_mut(record_len).zip(state.block(block.columns()))
+        {
+            record[..4].copy_from_slice(&series.generation.to_le_bytes());
+            series.open.encode(&mut record[open_at..]);
+            column_count += 1;
+        }
+        Self { column_count, records, catalogue }
+    }
+
+    fn write(
+        &mut self,
+        patches: &mut Patches<'_>,
+        number: usize,
+        block: &Block,
+        filed: &Filed,
+        slot: Slot,
+    ) -> io::Result<()> {
+        let archive_count = block.rings.len();
+        let record_len = record_len(archive_count);
+        let first = block.first_column as usize * archive_count;
+        let checksums = filed.checksums.get(first..).unwrap_or_default();
+        for (record, checksums) in
+            self.records.chunks_exact_mut(record_len).zip(checksums.chunks_exact(archive_count))
+        {
+            for (bytes, checksum) in record[4..].chunks_exact_mut(4).zip(checksums) {
+                bytes.copy_from_slice(&checksum.to_le_bytes());
+            }
+        }
+        let catalogue = filed.catalogues[number];
+        let head = AccumulatorsHead {
+            seq: slot.seq,
+            epoch: slot.epoch,
+            catalogue_seq: catalogue.seq,
+            records_crc: crc32c::crc32c(&self.records),
+            column_count: self.column_count,
+            catalogue_copy: u8::try_from(catalogue.copy).expect("0 or 1"),
+        };
+        let at = block.accumulators_at(filed.slot);
+        patches.push(at, &head.encode())?;
+        patches.push(at + AccumulatorsHead::LEN as u64, &self.records)?;
+        match &self.catalogue {
+            Some(bytes) => patches.push(block.catalogue_at(catalogue.copy), bytes),
+            None => Ok(()),
+        }
+    }
+}
+
+impl ColumnWork {
+    fn of(series: Option<&super::state::Series>, instance: &Instance) -> Self {
+        let Some(series) = series else {
+            return Self { generation: 0, birth_row: NO_ROW, newest_row: NO_ROW };
+        };
+        let (generation, open) = (series.generation, &series.open);
+        if open.is_unborn() {
+            return Self { generation, birth_row: NO_ROW, newest_row: NO_ROW };
+        }
+        let step = instance.policy.step();
+        let birth_row = open.birth.floor(step).row(step);
+        Self { generation, birth_row, newest_row: open.newest_row }
+    }
+}
+
+/// Rows of one column and archive on their way into the file.
+struct ColumnRows<'a> {
+    ring: &'a Ring,
+    shape: Shape,
+    column: Column,
+    position: u32,
+    /// Rows up to this one are before the series began.
+    begin: i64,
+    /// Rows up to this one are in the file.
+    filed: i64,
+    newest: i64,
+}
+
+impl ColumnRows<'_> {
+    /// Writes the rows after `filed`, whose tile has this checksum so far; that of the newest row's.
+    fn write(&self, runs: &[Run], mut checksum: u32, patches: &mut Patches<'_>) -> io::Result<u32> {
+        // Rows of tiles that this very round would overwrite are left out; tiles stay whole.
+        let oldest = Ring::first_row(self.ring.oldest_tile(self.newest));
+        let mut row = oldest.max(self.filed + 1);
+        let mut rows = RunRows { runs, at: 0 };
+        while row <= self.newest {
+            let tile = Ring::tile_of(row);
+            let end = Ring::first_row(tile + 1).min(self.newest + 1);
+            if row == Ring::first_row(tile) || row == self.begin + 1 {
+                checksum = begin_checksum(tile, self.column);
+            }
+            checksum = self.write_tile(tile, row..end, &mut rows, checksum, patches)?;
+            if end == Ring::first_row(tile + 1) {
+                let at = self.ring.checksum_at(tile, self.position);
+                patches.push(at, &checksum.to_le_bytes())?;
+            }
+            row = end;
+        }
+        Ok(checksum)
+    }
+
+    fn write_tile(
+        &self,
+        tile: i64,
+        rows: std::ops::Range<i64>,
+        source: &mut RunRows<'_>,
+        mut checksum: u32,
+        patches: &mut Patches<'_>,
+    ) -> io::Result<u32> {
+        const LONGEST_CELLS: usize = 8 * TILE_ROWS as usize;
+        let mut planes = [[0; LONGEST_CELLS]; 4];
+        let lens = self.shape.lens();
+        let mut count = 0;
+        let first = row_in_tile(tile, rows.start);
+        for row in rows {
+            let mut cells = [0; LONGEST_ROW];
+            self.shape.write(&source.row(row), &mut cells);
+            checksum = add_row(checksum, &cells[..self.shape.row_len()]);
+            let mut rest = &cells[..];
+            for (plane, len) in planes.iter_mut().zip(lens) {
+                let (cell, others) = rest.split_at(len);
+                plane[count * len..(count + 1) * len].copy_from_slice(cell);
+                rest = others;
+            }
+            count += 1;
+        }
+        for (plane, (at, len)) in planes.iter().zip(self.ring.cells(tile, self.position, first)) {
+            let len = usize::try_from(len).expect("a cell of at most 8 bytes");
+            patches.push(at, &plane[..count * len])?;
+        }
+        Ok(checksum)
+    }
+}
+
+fn row_in_tile(tile: i64, row: i64) -> u32 {
+    u32::try_from(row - Ring::first_row(tile)).expect("a row of this tile")
+}
+
+/// Rows looked up in ascending runs.
+struct RunRows<'a> {
+    runs: &'a [Run],
+    at: usize,
+}
+
+impl RunRows<'_> {
+    fn row(&mut self, row: i64) -> Run {
+        let unknown = Run {
+            archive: 0,
+            first_row: row,
+            count: 1,
+            average: f64::NAN,
+            min: f64::NAN,
+            max: f64::NAN,
+            known: 0,
+        };
+        while let Some(run) = self.runs.get(self.at) {
+            let end = run.first_row.saturating_add_unsigned(run.count);
+            if row < run.first_row {
+                break;
+            }
+            if row < end {
+                return *run;
+            }
+            self.at += 1;
+        }
+        // Rows follow each other without gaps; should one be missing, it is not known.
+        debug_assert!(false, "row {row} was never closed");
+        unknown
+    }
+}

@@ -1,0 +1,114 @@
+//! Grants: room first, then the journal, then the series.
+
+use std::path::Path;
+
+use rrd::{Disk, GrantError, GrantRequest, Kind, Labels, MAX_COLUMNS, NewSeries, Refusal};
+
+use crate::world::{DIR, WEB, World, dump, gauge, name, open};
+
+const POLICY: &str = "10s:5m,1m:30m";
+
+#[test]
+fn a_file_grows_by_blocks_of_4_16_and_64_columns() {
+    let mut world = World::new(POLICY);
+    let mut lens = Vec::new();
+    for count in 1..=90 {
+        world.grant(&[gauge(&format!("s{count}"))]).unwrap();
+        lens.push(world.file_len());
+    }
+    let grown: Vec<_> = (1..90).filter(|&at| lens[at] != lens[at - 1]).collect();
+    assert_eq!(grown, [4, 20, 84]);
+    let columns: Vec<_> = (1..=90).map(|n| world.column(&format!("s{n}")).index).collect();
+    assert_eq!(columns, (0..90).collect::<Vec<_>>());
+}
+
+#[test]
+fn series_of_another_cell_have_blocks_of_their_own() {
+    let mut world = World::new(POLICY);
+    let unknown = NewSeries { labels: name("u"), kind: Kind::Unknown };
+    let columns = world.grant(&[gauge("a"), unknown, gauge("b")]).unwrap();
+    assert_eq!(columns.iter().map(|c| c.index).collect::<Vec<_>>(), [0, 4, 1]);
+    world.push(&[("u", 10, 16_777_217.0), ("a", 10, 16_777_217.0)]);
+    world.push(&[("u", 20, 16_777_217.0), ("a", 20, 16_777_217.0)]);
+    world.round();
+    assert_eq!(world.averages("u", 0, 0, 20), "16777217 16777217");
+    assert_eq!(world.averages("a", 0, 0, 20), "16777216 16777216");
+}
+
+#[test]
+fn a_series_granted_twice_keeps_its_column_and_the_journal_hears_once() {
+    let mut world = World::new(POLICY);
+    let first = world.grant(&[gauge("a"), gauge("b"), gauge("a")]).unwrap();
+    assert_eq!(first[0], first[2]);
+    let seq = world.seq();
+    assert_eq!(world.grant(&[gauge("b"), gauge("a")]).unwrap(), [first[1], first[0]]);
+    assert_eq!(world.seq(), seq);
+}
+
+#[test]
+fn a_full_disk_refuses_before_the_journal_and_changes_nothing() {
+    let mut world = World::new(POLICY);
+    world.disk.set_capacity(1000);
+    assert!(matches!(world.grant(&[gauge("a")]), Err(GrantError::DiskFull { .. })));
+    assert_eq!((world.store.instances().len(), world.seq()), (0, 0));
+    assert_eq!(world.disk.list(Path::new(DIR)).unwrap(), [] as [std::path::PathBuf; 0]);
+    world.disk.set_capacity(200_000);
+    world.grant(&[gauge("a"), gauge("b"), gauge("c"), gauge("d")]).unwrap();
+    world.disk.set_capacity(world.file_len() + 100);
+    let before = dump(&world.store);
+    let refused = world.grant(&[gauge("e")]);
+    assert!(matches!(refused, Err(GrantError::DiskFull { needed, .. }) if needed > 100));
+    assert_eq!(dump(&world.store), before);
+    assert_eq!(world.store.resolve(WEB, &name("e").to_key()), None);
+    world.disk.set_capacity(10_000_000);
+    assert_eq!(world.grant(&[gauge("e")]).unwrap()[0].index, 4);
+}
+
+#[test]
+fn what_the_journal_refuses_is_not_granted() {
+    let world = World::new(POLICY);
+    let series = [gauge("a")];
+    let labels = Labels::default();
+    let request =
+        GrantRequest { instance: WEB, policy: &world.policy, labels: &labels, series: &series };
+    let refused = world.store.grant(request, &mut |_| Err("the journal is full"));
+    assert_eq!(refused.unwrap_err().to_string(), "the journal is full");
+    assert_eq!(world.store.resolve(WEB, &name("a").to_key()), None);
+    assert!(world.store.instances().is_empty());
+    // The room stays: the next grant uses it.
+    let granted = world.store.grant(request, &mut |_| Ok::<u64, ()>(1)).unwrap();
+    assert_eq!(granted[0].unwrap().index, 0);
+    let (store, damage) = open(&world.disk, 0);
+    assert_eq!((store.instances().len(), damage.len()), (0, 0));
+}
+
+#[test]
+fn series_beyond_the_cap_are_refused_one_by_one() {
+    let world = World::new("1h:1h");
+    let series: Vec<_> = (0..=MAX_COLUMNS).map(|n| gauge(&format!("s{n}"))).collect();
+    let labels = Labels::default();
+    let request =
+        GrantRequest { instance: WEB, policy: &world.policy, labels: &labels, series: &series };
+    let answers = world.store.grant(request, &mut |_| Ok::<u64, ()>(1)).unwrap();
+    assert!(answers[..MAX_COLUMNS].iter().all(Result::is_ok));
+    assert_eq!(answers[MAX_COLUMNS], Err(Refusal::TooManySeries));
+    let long = [gauge(&"x".repeat(4000))];
+    let request = GrantRequest { series: &long, ..request };
+    let answers = world.store.grant(request, &mut |_| Ok::<u64, ()>(1)).unwrap();
+    assert_eq!(answers, [Err(Refusal::KeyTooLong)]);
+}
+
+#[test]
+fn long_keys_fill_a_block_early_and_survive_a_restart() {
+    let mut world = World::new(POLICY);
+    let series: Vec<_> = (0..30).map(|n| gauge(&format!("{n}{}", "x".repeat(2000)))).collect();
+    let columns = world.grant(&series).unwrap();
+    assert!(columns.last().unwrap().index > 40, "{columns:?}");
+    world.round();
+    let disk = world.disk.clone();
+    let (world, damage) = world.restarted(disk);
+    assert_eq!(damage, []);
+    for (series, column) in series.iter().zip(columns) {
+        assert_eq!(world.store.resolve(WEB, &series.labels.to_key()), Some(column));
+    }
+}

@@ -1,0 +1,11 @@
+//! The store as its callers see it: grants, frames, rounds, restarts, crashes and damage.
+#![expect(clippy::unwrap_used, reason = "a test may stop where something is not as it says")]
+#![expect(clippy::cast_precision_loss, reason = "step numbers are small")]
+#![expect(clippy::float_cmp, reason = "what was stored comes back to the last bit")]
+
+mod crash;
+mod damage;
+mod grants;
+mod restart;
+mod rings;
+mod world;

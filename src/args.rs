@@ -1,0 +1,93 @@
+//! The command line: what an operator can say to `roundel`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Metrology and supervision for fleets whose members come and go.
+///
+/// Without a command, `roundel` does what `roundel serve` does.
+#[derive(Debug, Parser)]
+#[command(name = "roundel", version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) serve: Serve,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server: collector, archives, alerter and pages, and an agent for this host
+    Serve(Serve),
+    /// Report this host to a collector
+    Agent(Agent),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Serve {
+    /// Folder that holds everything: archives, journal, rules, mail files
+    #[arg(long, value_name = "DIR", default_value = "./roundel-data")]
+    pub(crate) data: PathBuf,
+    /// Address to listen on [default: 127.0.0.1:4270]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Configuration file (TOML): mail, webhooks, listen address, policy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Rows that new instances keep, finest first [default: 1m:2d,5m:14d,1h:90d,1d:5y]
+    #[arg(long, value_name = "STEP:KEEP,...")]
+    pub(crate) policy: Option<String>,
+    /// Do not report this host
+    #[arg(long)]
+    pub(crate) no_local_agent: bool,
+    /// Listen without TLS on an address that other machines reach
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// A bearer token with every scope, for automation
+    #[arg(long, env = "ROUNDEL_ADMIN_TOKEN", hide = true, hide_env_values = true)]
+    pub(crate) admin_token: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Agent {
+    /// The collector, such as http://10.0.0.5:4270
+    #[arg(long, value_name = "URL", required_unless_present = "once")]
+    pub(crate) collector: Option<String>,
+    /// Join token; needed until this host is enrolled
+    #[arg(long, value_name = "T", env = "ROUNDEL_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// Folder that keeps this host's identity
+    #[arg(long, value_name = "DIR", default_value = "./roundel-agent")]
+    pub(crate) state: PathBuf,
+    /// Name to ask for [default: the host's name]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// A label of this host; may be repeated
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Time between readings [default: what the collector says, usually 10s]
+    #[arg(long, value_name = "DURATION", value_parser = step)]
+    pub(crate) step: Option<rrd::Step>,
+    /// Where the kernel's files are, for an agent in a container
+    #[arg(long, value_name = "DIR", default_value = "/proc")]
+    pub(crate) proc: PathBuf,
+    /// Read once, print what would be sent, and end
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not a label; write it as role=web")),
+    }
+}
+
+fn step(text: &str) -> Result<rrd::Step, String> {
+    rrd::time::parse_duration_ms(text)
+        .and_then(rrd::Step::from_millis)
+        .filter(|step| (1_000..=3_600_000).contains(&step.as_millis()))
+        .ok_or_else(|| format!("{text:?} is not a time from 1s to 1h; write it as 10s"))
+}

@@ -1,0 +1,228 @@
+//! The configuration: as written in TOML and on the command line, and as meant. Every problem of the
+//! file is reported at once, with its line and the remedy.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use alerter::Problem;
+use alerter::config::{Config as Notify, MailSection, WebhookSection};
+use anyhow::{Context as _, Result, bail};
+use rrd::Policy;
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+use crate::args::Serve;
+
+/// Where the server listens when nobody says.
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4270);
+/// The journal's size when nobody says: an hour of a million samples a minute.
+const JOURNAL_BYTES: u64 = 256 << 20;
+/// Room that the journal may take: below it a round could not keep up, above it a restart is long.
+const JOURNAL_RANGE: std::ops::RangeInclusive<u64> = (16 << 20)..=(64 << 30);
+/// A longer file is not a configuration.
+const FILE_BYTES: u64 = 1 << 20;
+/// What the file may say at its top level.
+const KEYS: [&str; 6] = ["listen", "policy", "journal_size", "base_url", "mail", "webhook"];
+
+/// All that the server is told, checked.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) data: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) policy: Policy,
+    pub(crate) journal_bytes: u64,
+    /// The address that links in mails begin with; where we listen when nobody says.
+    pub(crate) base_url: Option<String>,
+    pub(crate) notify: Notify,
+    pub(crate) local_agent: bool,
+    pub(crate) admin_token: Option<String>,
+}
+
+/// What the file says.
+struct Written {
+    listen: Option<SocketAddr>,
+    policy: Option<Policy>,
+    journal_bytes: Option<u64>,
+    base_url: Option<String>,
+    notify: Notify,
+}
+
+impl Config {
+    /// The meaning of a command line and the file it names; a flag wins over the file.
+    pub(crate) fn check(arguments: &Serve) -> Result<Self> {
+        let written = match &arguments.config {
+            Some(file) => Written::load(file)?,
+            None => Written::read("", "").map_err(|problems| refused(&problems))?,
+        };
+        let policy = match &arguments.policy {
+            Some(text) => Policy::parse(text).with_context(|| format!("--policy {text:?}"))?,
+            None => match written.policy {
+                Some(policy) => policy,
+                None => Policy::parse(Policy::DEFAULT).context("the default policy")?,
+            },
+        };
+        let listen = arguments.listen.or(written.listen).unwrap_or(LISTEN);
+        if !listen.ip().is_loopback() && !arguments.insecure {
+            bail!(
+                "{listen} is reached by other machines and this version has no TLS: listen on 127.0.0.1 \
+                 behind a proxy that has it, or say --insecure"
+            );
+        }
+        Ok(Self {
+            data: arguments.data.clone(),
+            listen,
+            policy,
+            journal_bytes: written.journal_bytes.unwrap_or(JOURNAL_BYTES),
+            base_url: written.base_url,
+            notify: written.notify,
+            local_agent: !arguments.no_local_agent,
+            admin_token: arguments.admin_token.clone().filter(|token| !token.is_empty()),
+        })
+    }
+}
+
+impl Written {
+    fn load(file: &Path) -> Result<Self> {
+        let size = std::fs::metadata(file).with_context(|| file.display().to_string())?.len();
+        if size > FILE_BYTES {
+            bail!("{}: over {FILE_BYTES} bytes; this is not a configuration", file.display());
+        }
+        let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        Self::read(&file.display().to_string(), &text).map_err(|problems| refused(&problems))
+    }
+
+    fn read(file: &str, text: &str) -> Result<Self, Vec<Problem>> {
+        let mut reader = Reader { file, text, problems: Vec::new() };
+        let (document, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            reader.report(&error.span().unwrap_or(0..0), error.message().to_owned());
+        }
+        let written = reader.document(document.get_ref());
+        match written {
+            Some(written) if reader.problems.is_empty() => Ok(written),
+            _ => Err(reader.problems),
+        }
+    }
+}
+
+fn refused(problems: &[Problem]) -> anyhow::Error {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!("the configuration is refused:\n{}", lines.join("\n"))
+}
+
+/// The file while it is read.
+struct Reader<'a> {
+    file: &'a str,
+    text: &'a str,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn report(&mut self, span: &Range<usize>, message: String) {
+        self.problems.push(Problem::at(self.file, self.text, span, message));
+    }
+
+    /// `None` when the sections of the notifier are refused; the problems say why.
+    fn document(&mut self, document: &DeTable<'_>) -> Option<Written> {
+        for (key, _) in document {
+            let name = key.get_ref().as_ref();
+            if !KEYS.contains(&name) {
+                let remedy = alerter::nearest(name, &KEYS).map_or_else(
+                    || format!("known are {}", KEYS.join(", ")),
+                    |word| format!("did you mean {word:?}?"),
+                );
+                self.report(&key.span(), format!("unknown key {name:?}; {remedy}"));
+            }
+        }
+        let mail: Option<MailSection> = self.section(document, "mail");
+        let webhooks: Vec<WebhookSection> = self.section(document, "webhook").unwrap_or_default();
+        let notify = Notify::check(mail.as_ref(), &webhooks, self.file, self.text)
+            .map_err(|problems| self.problems.extend(problems));
+        Some(Written {
+            listen: self.text(document, "listen", "127.0.0.1:4270", |text| {
+                text.parse().map_err(|_| "is not an address and a port".to_owned())
+            }),
+            policy: self.text(document, "policy", Policy::DEFAULT, |text| {
+                Policy::parse(text).map_err(|error| format!("is refused: {error}"))
+            }),
+            journal_bytes: self.text(document, "journal_size", "256MiB", |text| {
+                bytes(text)
+                    .filter(|size| JOURNAL_RANGE.contains(size))
+                    .ok_or_else(|| "is not a size from 16MiB to 64GiB".to_owned())
+            }),
+            base_url: self.text(document, "base_url", "https://roundel.example.org", |text| {
+                let web = text.starts_with("https://") || text.starts_with("http://");
+                let trimmed = text.trim_end_matches('/').to_owned();
+                web.then_some(trimmed).ok_or_else(|| "is not a web address".to_owned())
+            }),
+            notify: notify.ok()?,
+        })
+    }
+
+    /// The section under `key`; what does not fit its form is reported.
+    fn section<T: for<'de> Deserialize<'de>>(&mut self, table: &DeTable<'_>, key: &str) -> Option<T> {
+        let value = table.get(key)?.clone();
+        let span = value.span();
+        T::deserialize(ValueDeserializer::from(value))
+            .map_err(|e| self.report(&e.span().unwrap_or(span), e.message().to_owned()))
+            .ok()
+    }
+
+    /// The text under `key` as `meant` reads it; anything else is reported with `example`.
+    fn text<T>(
+        &mut self,
+        table: &DeTable<'_>,
+        key: &str,
+        example: &str,
+        meant: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let value: &Spanned<DeValue<'_>> = table.get(key)?;
+        let outcome = match value.get_ref().as_str() {
+            Some(text) => meant(text).map_err(|why| format!("{key} = {text:?} {why}")),
+            None => Err(format!("{key} must be a text")),
+        };
+        outcome
+            .map_err(|why| self.report(&value.span(), format!("{why}; write it as {example:?}")))
+            .ok()
+    }
+}
+
+/// Bytes in a written size: a whole number and `KiB`, `MiB` or `GiB`.
+fn bytes(text: &str) -> Option<u64> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let shift = match unit.trim_start() {
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_carry_their_unit() {
+        for (text, size) in [("16MiB", Some(16 << 20)), ("1 GiB", Some(1 << 30)), ("16", None), ("MiB", None)] {
+            assert_eq!(bytes(text), size, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_problem_of_a_file_is_reported_at_once() {
+        let text = "polcy = \"1m:2d\"\nlisten = 7\njournal_size = \"1MiB\"\npolicy = \"1m\"\n";
+        let problems = Written::read("roundel.toml", text).err().unwrap();
+        let mut lines: Vec<_> = problems.iter().map(|problem| problem.line).collect();
+        lines.sort_unstable();
+        assert_eq!(lines, [1, 2, 3, 4], "{problems:#?}");
+    }
+
+    #[test]
+    fn an_empty_file_is_a_configuration() {
+        assert!(Written::read("roundel.toml", "").is_ok());
+    }
+}

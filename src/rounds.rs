@@ -1,0 +1,115 @@
+//! Rounds: once a minute everything a restart needs is written at one sequence number.
+//!
+//! Order matters: archives and snapshots first, all synced; then the journal's record of S; only then
+//! does S count, and the journal forgets what is older.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use journal::{Journal, Record};
+use rrd::{Round, Store};
+use tracing::{error, info};
+
+use crate::snapshot::Snapshot;
+
+/// Time from the start of one round to the start of the next.
+const PERIOD: Duration = Duration::from_mins(1);
+/// A journal this full does not wait for the minute.
+const NEARLY_FULL: f64 = 0.75;
+
+/// The parts beside the store, as they stood at one boundary between two frames.
+pub(crate) struct Moment {
+    pub(crate) registry: Vec<u8>,
+    pub(crate) alerts: Vec<u8>,
+}
+
+/// Where the parts beside the store are kept.
+#[derive(Clone)]
+pub(crate) struct Snapshots {
+    pub(crate) registry: Snapshot,
+    pub(crate) alerts: Snapshot,
+}
+
+/// Begins rounds in the worker and writes them in a thread of their own, one at a time.
+pub(crate) struct Rounds {
+    store: Arc<Store>,
+    journal: Journal,
+    snapshots: Snapshots,
+    running: Option<(u64, JoinHandle<Result<(), String>>)>,
+    begun_at: Duration,
+    /// The last S that counts.
+    done: u64,
+}
+
+impl Rounds {
+    /// Rounds that go on after `done`, the S of the record that recovery found.
+    pub(crate) fn new(store: Arc<Store>, journal: Journal, snapshots: Snapshots, done: u64) -> Self {
+        Self { store, journal, snapshots, running: None, begun_at: Duration::ZERO, done }
+    }
+
+    /// Ends a round that has been written, and begins one when it is time. `applied` is the sequence
+    /// number of the last frame that the worker has applied.
+    pub(crate) fn advance(&mut self, now: Duration, applied: u64, moment: impl FnOnce() -> Moment) {
+        if self.running.as_ref().is_some_and(|(_, thread)| thread.is_finished()) {
+            self.join();
+        }
+        let due = now.saturating_sub(self.begun_at) >= PERIOD || self.journal.fill() >= NEARLY_FULL;
+        if due && self.running.is_none() && applied > self.done {
+            self.begun_at = now;
+            self.begin(applied, moment());
+        }
+    }
+
+    /// A last round, waited for.
+    pub(crate) fn last(&mut self, applied: u64, moment: impl FnOnce() -> Moment) {
+        self.join();
+        if applied > self.done {
+            self.begin(applied, moment());
+            self.join();
+        }
+    }
+
+    fn begin(&mut self, seq: u64, moment: Moment) {
+        let epoch = self.journal.epoch();
+        let round = self.store.begin_round(seq, epoch);
+        let (journal, snapshots) = (self.journal.clone(), self.snapshots.clone());
+        let write = move || write(seq, epoch, round, &moment, &snapshots, &journal);
+        match std::thread::Builder::new().name("round".to_owned()).spawn(write) {
+            Ok(thread) => self.running = Some((seq, thread)),
+            Err(reason) => error!(%reason, "no thread for a round; the journal keeps its frames"),
+        }
+    }
+
+    fn join(&mut self) {
+        let Some((seq, thread)) = self.running.take() else { return };
+        match thread.join() {
+            Ok(Ok(())) => {
+                self.store.finish_round(seq);
+                self.done = seq;
+            }
+            Ok(Err(reason)) => error!(seq, %reason, "a round failed; the journal keeps its frames"),
+            Err(_) => error!(seq, "a round panicked; the journal keeps its frames"),
+        }
+    }
+}
+
+fn write(
+    seq: u64,
+    epoch: u64,
+    round: Round,
+    moment: &Moment,
+    snapshots: &Snapshots,
+    journal: &Journal,
+) -> Result<(), String> {
+    let report = round.write();
+    if let Some((instance, reason)) = report.failed.first() {
+        let others = report.failed.len() - 1;
+        return Err(format!("archive {instance} and {others} others: {reason}"));
+    }
+    snapshots.registry.write(epoch, seq, &moment.registry)?;
+    snapshots.alerts.write(epoch, seq, &moment.alerts)?;
+    journal.trim(Record { seq, epoch, excepted: Vec::new() }).map_err(|e| e.to_string())?;
+    info!(seq, files = report.files, bytes = report.bytes, "round written");
+    Ok(())
+}

@@ -1,0 +1,295 @@
+//! The server: parts are opened, joined and started, and stopped in the opposite order.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use alerter::notify::{self, Notifier};
+use alerter::Channels;
+use anyhow::{Context as _, Result};
+use collector::agent::{self, AgentConfig};
+use collector::registry::TokenKind;
+use collector::{Credentials, Digest, Intake, Parts, TokenRequest};
+use journal::Journal;
+use rrd::disk::{OsDisk, lock_dir};
+use rrd::{Clock, Disk, Policy, Step};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+use web::{Sessions, Web};
+
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::recovery::{Folders, Recovered, recover};
+use crate::report::Welcome;
+use crate::rules_folder::{LOOK_EVERY, RulesFolder};
+use crate::views::{Alerts, Enrolment, Fleet, Health, Pulse};
+use crate::worker::{State, Worker};
+
+/// What our own agents keep in front of the policy, so that a first graph fills in half a minute and
+/// rules judge every ten seconds.
+const AGENT_FRONT: &str = "10s:2h";
+/// How often our own agents look.
+const AGENT_STEP: Step = match Step::from_secs(10) {
+    Some(step) => step,
+    None => panic!("ten seconds are a step"),
+};
+/// Three looks: an agent that misses them is silent.
+const AGENT_HEARTBEAT: &str = "30s";
+/// What may still be under way when the server is told to stop.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// Runs the server until SIGTERM or Ctrl-C.
+pub(crate) fn run(config: Config) -> Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+    let folders = Folders { data: config.data.clone() };
+    disk.create_dir(&config.data).with_context(|| config.data.display().to_string())?;
+    let _lock = lock_dir(&config.data)?;
+    let listener = bind(config.listen)?;
+    let address = listener.local_addr()?;
+    let base_url = config.base_url.clone().unwrap_or_else(|| format!("http://{address}"));
+    let mail_folder = folders.at("mail");
+    let channels = config
+        .notify
+        .channels(Some(&base_url), &mail_folder)
+        .map_err(|reason| anyhow::anyhow!("the channels of alerts: {reason}"))?;
+    let recovered = recover(&config, &folders, &disk, &clock, channels.names())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let server = Server { config, folders, clock, channels, address, base_url, mail_folder };
+    runtime.block_on(server.serve(listener, recovered))
+}
+
+/// Takes the port before anything is opened, so that a port in use is told at once.
+fn bind(address: SocketAddr) -> Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address).with_context(|| {
+        format!("cannot listen on {address}; free the port or choose another with --listen")
+    })?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// All that the running server is made of beside the recovered parts.
+struct Server {
+    config: Config,
+    folders: Folders,
+    clock: Arc<dyn Clock>,
+    channels: Channels,
+    address: SocketAddr,
+    base_url: String,
+    mail_folder: PathBuf,
+}
+
+impl Server {
+    async fn serve(self, listener: std::net::TcpListener, recovered: Recovered) -> Result<()> {
+        let Recovered { state, journal, rounds, applied } = recovered;
+        let (stop, stopped) = watch::channel(false);
+        let intake = self.intake(&state, &journal)?;
+        let pulse = Arc::new(Pulse::default());
+        let halt = Arc::new(AtomicBool::new(false));
+        let worker = Worker {
+            state: state.clone(),
+            journal: journal.clone(),
+            rounds,
+            clock: Arc::clone(&self.clock),
+            intake: intake.clone(),
+            pulse: Arc::clone(&pulse),
+            stop: Arc::clone(&halt),
+            applied,
+        };
+        let worker: JoinHandle<()> =
+            std::thread::Builder::new().name("worker".to_owned()).spawn(move || worker.run())?;
+
+        let rules = Arc::clone(&state.engine);
+        let rules = RulesFolder::open(&self.folders.at("rules"), rules, journal.clone())?;
+        let sessions = Arc::new(Sessions::new(false, self.address.port()));
+        let login = sessions.issue_token(self.clock.monotonic());
+        let login = login.map_err(|reason| anyhow::anyhow!("this system gives no randomness: {reason}"))?;
+        let web = self.web(&state, &journal, &intake, &pulse, sessions);
+        let router = collector::router(intake.clone()).merge(web::router(web));
+        let listener = TcpListener::from_std(listener)?;
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(collector::listen::run(listener, router, ended(stopped.clone())));
+        tasks.spawn(notify::run(self.notifier(&state, &journal), ended(stopped.clone())));
+        tasks.spawn(watch_rules(rules, ended(stopped.clone())));
+        if self.config.local_agent {
+            self.start_agent(&intake, &mut tasks, stopped).await?;
+        }
+        pulse.ready.store(true, Ordering::Release);
+        self.welcome(&login);
+
+        told_to_stop().await?;
+        info!("stopping");
+        stop.send_replace(true);
+        let rest = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(FAREWELL, rest).await.is_err() {
+            warn!("something did not end in time; going without it");
+        }
+        halt.store(true, Ordering::Release);
+        tokio::task::spawn_blocking(move || worker.join()).await?.map_err(|_| {
+            anyhow::anyhow!("the worker panicked; the journal holds what it did not apply")
+        })?;
+        journal.close();
+        Ok(())
+    }
+
+    fn intake(&self, state: &State, journal: &Journal) -> Result<Intake> {
+        let admin = self.config.admin_token.as_deref().map(Digest::of);
+        let intake = Intake::new(Parts {
+            store: Arc::clone(&state.store),
+            journal: journal.clone(),
+            registry: Arc::clone(&state.registry),
+            accounting: Arc::clone(&state.accounting),
+            clock: Arc::clone(&self.clock),
+            credentials: Credentials::new(admin),
+            agent_policy: agent_policy(&self.config.policy)?,
+            foreign_policy: self.config.policy.clone(),
+            agent_step: AGENT_STEP,
+        });
+        intake.map_err(|reason| anyhow::anyhow!("this system gives no randomness: {reason}"))
+    }
+
+    fn web(
+        &self,
+        state: &State,
+        journal: &Journal,
+        intake: &Intake,
+        pulse: &Arc<Pulse>,
+        sessions: Arc<Sessions>,
+    ) -> Web {
+        let registry = Arc::clone(&state.registry);
+        let clock = Arc::clone(&self.clock);
+        let store = Arc::clone(&state.store);
+        Web {
+            read: Arc::clone(&state.store) as Arc<dyn query::Read>,
+            fleet: Arc::new(Fleet {
+                registry: Arc::clone(&registry),
+                store: Arc::clone(&store),
+                clock: Arc::clone(&clock),
+            }),
+            alerts: Arc::new(Alerts {
+                engine: Arc::clone(&state.engine),
+                registry: Arc::clone(&registry),
+                targets: self.config.notify.targets(&self.mail_folder),
+            }),
+            enrolment: Arc::new(Enrolment {
+                intake: intake.clone(),
+                registry,
+                clock: Arc::clone(&clock),
+            }),
+            health: Arc::new(Health {
+                journal: journal.clone(),
+                store,
+                accounting: Arc::clone(&state.accounting),
+                started_at: clock.wall(),
+                clock: Arc::clone(&clock),
+                pulse: Arc::clone(pulse),
+            }),
+            sessions,
+            admin_token: self.config.admin_token.as_deref().map(Arc::from),
+            public_url: Arc::from(self.base_url.as_str()),
+            zone: jiff::tz::TimeZone::system(),
+            clock,
+        }
+    }
+
+    fn notifier(&self, state: &State, journal: &Journal) -> Notifier<Journal> {
+        Notifier {
+            engine: Arc::clone(&state.engine),
+            ledger: Arc::new(journal.clone()),
+            channels: self.channels.clone(),
+            clock: Arc::clone(&self.clock),
+            jitter: notify::random_jitter,
+        }
+    }
+
+    /// Starts an agent for this very host; it comes in by the same door as any other.
+    async fn start_agent(
+        &self,
+        intake: &Intake,
+        tasks: &mut JoinSet<()>,
+        stopped: watch::Receiver<bool>,
+    ) -> Result<()> {
+        let request = TokenRequest {
+            kind: TokenKind::Join,
+            name: "this host".to_owned(),
+            labels: std::collections::BTreeMap::new(),
+            ttl_secs: Some(LOCAL_TOKEN_SECS),
+            uses: Some(1),
+        };
+        let mut config = AgentConfig::to(format!("http://{}", self.address));
+        config.state_dir = Some(self.folders.at("agent"));
+        if !self.folders.at("agent").join("agent.json").exists() {
+            let minted = intake.mint(request).await;
+            let minted = minted.map_err(|denial| anyhow::anyhow!("the local agent: {denial}"))?;
+            config.token = Some(agent::Secret::new(&minted.token));
+        }
+        let clock = Arc::clone(&self.clock);
+        tasks.spawn(async move {
+            if let Err(error) = agent::run(config, clock, ended(stopped)).await {
+                warn!(%error, "the agent of this host ended");
+            }
+        });
+        Ok(())
+    }
+
+    fn welcome(&self, login: &str) {
+        let link = format!("http://{}/login?token={login}", self.address);
+        Welcome {
+            link: &link,
+            data: &self.config.data,
+            mail: self.config.notify.is_mail_to_files().then_some(self.mail_folder.as_path()),
+            local_agent: self.config.local_agent,
+        }
+        .print();
+    }
+}
+
+/// How long the local agent's join token lasts: it is used within a second.
+const LOCAL_TOKEN_SECS: u64 = 600;
+
+/// The policy of instances with an agent of ours: fine rows in front, and the heartbeat of three
+/// looks, unless the policy says otherwise.
+fn agent_policy(policy: &Policy) -> Result<Policy> {
+    let policy = match policy.step() <= AGENT_STEP {
+        true => policy.clone(),
+        false => policy.with_front(AGENT_FRONT)?,
+    };
+    if policy.heartbeat_ms().is_some() {
+        return Ok(policy);
+    }
+    Ok(Policy::parse(&format!("{policy};hb={AGENT_HEARTBEAT}"))?)
+}
+
+/// Looks at the rules until the server stops. The files are small and local.
+async fn watch_rules(mut rules: RulesFolder, shutdown: impl Future<Output = ()>) {
+    let mut tick = tokio::time::interval(LOOK_EVERY);
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => return,
+            _ = tick.tick() => tokio::task::block_in_place(|| rules.look()),
+        }
+    }
+}
+
+/// Ends when the server is told to stop.
+async fn ended(mut stopped: watch::Receiver<bool>) {
+    // A sender that is gone has stopped too.
+    let _stopped = stopped.wait_for(|stop| *stop).await;
+}
+
+/// SIGTERM or Ctrl-C.
+pub(crate) async fn told_to_stop() -> Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        interrupt = tokio::signal::ctrl_c() => interrupt?,
+    }
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! The program's own state: ready or not, facts for the page, counters for Prometheus.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use collector::Accounting;
+use journal::Journal;
+use rrd::{Clock, Store, Timestamp};
+use web::views::{Fact, FactGroup, FactValue, HealthView, Level};
+
+/// A fill from which the journal needs a look: a round should have begun at three quarters.
+const FULL: f64 = 0.9;
+/// A wall clock this far from the journal's time is an alarm.
+const WALL_OFF_MS: i64 = 120_000;
+
+/// What the worker tells about itself.
+#[derive(Default)]
+pub(crate) struct Pulse {
+    pub(crate) ready: AtomicBool,
+    /// The last frame applied.
+    pub(crate) applied: AtomicU64,
+}
+
+/// The program's own state.
+pub(crate) struct Health {
+    pub(crate) journal: Journal,
+    pub(crate) store: Arc<Store>,
+    pub(crate) accounting: Arc<Accounting>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) started_at: Timestamp,
+}
+
+impl HealthView for Health {
+    fn ready(&self) -> bool {
+        self.pulse.ready.load(Ordering::Acquire)
+    }
+
+    fn facts(&self) -> Vec<FactGroup> {
+        vec![self.program(), self.log(), self.archives(), self.samples()]
+    }
+
+    fn metrics(&self, out: &mut String) {
+        for (name, kind, help, value) in self.gauges() {
+            family(out, name, kind, help, &[(String::new(), value)]);
+        }
+        let counts = self.accounting.total();
+        let refused: Vec<_> = counts
+            .refused
+            .iter()
+            .map(|(reason, count)| (format!("{{reason=\"{}\"}}", reason.word()), float(*count)))
+            .collect();
+        let help = "Samples not taken, by reason.";
+        family(out, "roundel_samples_refused_total", "counter", help, &refused);
+    }
+}
+
+impl Health {
+    /// Name, kind, help and value of every family that has one series.
+    fn gauges(&self) -> Vec<(&'static str, &'static str, &'static str, f64)> {
+        let stats = self.journal.stats();
+        let counts = self.accounting.total();
+        let instances = self.store.instances();
+        let series: usize = instances.iter().map(|instance| instance.series_count).sum();
+        let bytes: u64 = instances.iter().map(|instance| instance.file_len).sum();
+        let behind = stats.committed.saturating_sub(stats.applied);
+        vec![
+            ("roundel_instances", "gauge", "Instances with an archive.", float(instances.len() as u64)),
+            ("roundel_series", "gauge", "Series with a column.", float(series as u64)),
+            ("roundel_archive_bytes", "gauge", "Length of all archive files.", float(bytes)),
+            ("roundel_journal_fill_ratio", "gauge", "Share of the journal in use.", stats.fill),
+            ("roundel_journal_commits_total", "counter", "Groups of frames synced.", float(stats.commit_count)),
+            ("roundel_journal_frames_total", "counter", "Sequence number last appended.", float(stats.appended)),
+            ("roundel_worker_lag_frames", "gauge", "Frames synced and not yet applied.", float(behind)),
+            ("roundel_samples_received_total", "counter", "Samples received.", float(counts.received)),
+            ("roundel_samples_stored_total", "counter", "Samples in an archive.", float(counts.stored)),
+            ("roundel_samples_duplicate_total", "counter", "Samples known already.", float(counts.duplicate)),
+            ("roundel_samples_late_total", "counter", "Samples too late to change a row.", float(counts.late)),
+        ]
+    }
+
+    fn program(&self) -> FactGroup {
+        let up = self.clock.wall().millis_since(self.started_at);
+        let version = FactValue::Text(env!("CARGO_PKG_VERSION").to_owned());
+        group(
+            "Program",
+            vec![
+                fact("Version", version, Level::Ok, ""),
+                fact("Running for", FactValue::Millis(up.unsigned_abs()), Level::Ok, ""),
+            ],
+        )
+    }
+
+    fn archives(&self) -> FactGroup {
+        let instances = self.store.instances();
+        let series: usize = instances.iter().map(|instance| instance.series_count).sum();
+        let bytes = instances.iter().map(|instance| instance.file_len).sum();
+        let damage = self.store.damage();
+        let (level, note) = match damage.first() {
+            Some(first) => (Level::Critical, first.to_string()),
+            None => (Level::Ok, String::new()),
+        };
+        let constant = "never grows with time, only with new series";
+        group(
+            "Archives",
+            vec![
+                fact("Instances", FactValue::Count(instances.len() as u64), Level::Ok, ""),
+                fact("Series", FactValue::Count(series as u64), Level::Ok, ""),
+                fact("On disk", FactValue::Bytes(bytes), Level::Ok, constant),
+                fact("Damaged places", FactValue::Count(damage.len() as u64), level, &note),
+            ],
+        )
+    }
+
+    fn log(&self) -> FactGroup {
+        let stats = self.journal.stats();
+        let full = if stats.fill > FULL { Level::Warning } else { Level::Ok };
+        let behind = stats.committed.saturating_sub(stats.applied);
+        let skew = stats.ahead_of_wall_ms;
+        let (off, remedy) = if skew.abs() > WALL_OFF_MS {
+            (Level::Warning, "the wall clock jumped; restart to take it over")
+        } else {
+            (Level::Ok, "")
+        };
+        group(
+            "Journal",
+            vec![
+                fact("Fill", FactValue::Share(stats.fill), full, "a round makes room every minute"),
+                fact("Size", FactValue::Bytes(stats.capacity_bytes), Level::Ok, "fixed"),
+                fact("Syncs", FactValue::Count(stats.commit_count), Level::Ok, "each acknowledges a group"),
+                fact("Worker behind", FactValue::Count(behind), Level::Ok, "frames synced and not yet applied"),
+                fact("Ahead of the wall clock", FactValue::Millis(skew.unsigned_abs()), off, remedy),
+            ],
+        )
+    }
+
+    fn samples(&self) -> FactGroup {
+        let counts = self.accounting.total();
+        let mut facts = vec![
+            fact("Received", FactValue::Count(counts.received), Level::Ok, "since the start"),
+            fact("Stored", FactValue::Count(counts.stored), Level::Ok, ""),
+            fact("Duplicate", FactValue::Count(counts.duplicate), Level::Ok, "sent again; counted once"),
+            fact("Late", FactValue::Count(counts.late), Level::Ok, "older than the series' newest reading"),
+        ];
+        for (reason, count) in &counts.refused {
+            let name = format!("Refused: {}", reason.word().replace('_', " "));
+            facts.push(fact(&name, FactValue::Count(*count), Level::Warning, ""));
+        }
+        group("Samples", facts)
+    }
+}
+
+fn group(title: &str, facts: Vec<Fact>) -> FactGroup {
+    FactGroup { title: title.to_owned(), facts }
+}
+
+fn fact(name: &str, value: FactValue, level: Level, note: &str) -> Fact {
+    Fact { name: name.to_owned(), value, level, note: note.to_owned() }
+}
+
+/// One family in Prometheus' text: its series are pairs of written labels and values.
+fn family(out: &mut String, name: &str, kind: &str, help: &str, series: &[(String, f64)]) {
+    // Writing to a string cannot fail.
+    let _written = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    for (labels, value) in series {
+        let _written = writeln!(out, "{name}{labels} {value}");
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counters are read as doubles everywhere")]
+fn float(count: u64) -> f64 {
+    count as f64
+}

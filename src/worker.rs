@@ -1,0 +1,156 @@
+//! The worker: the one visible loop, which applies committed frames in log order.
+//!
+//! Its `now` is the stamp of the frame at hand. It works in memory only: rounds write the files.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use alerter::Engine;
+use collector::{Accounting, Intake, Registry};
+use journal::{Frame, Journal};
+use rrd::{Clock, InstanceId, Step, Store, Timestamp, Verdicts};
+use tracing::error;
+
+use crate::rounds::{Moment, Rounds};
+use crate::views::Pulse;
+
+/// A journal without frames for this long gets a tick, so that silence is judged too.
+const IDLE: Duration = Duration::from_secs(5);
+/// How often an idle loop looks whether it should stop, or a round has ended.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// The grid of journal time on which the steps of silent series are closed.
+const SILENCE_GRID: Step = match Step::from_secs(5) {
+    Some(step) => step,
+    None => panic!("five seconds are a step"),
+};
+
+/// What a frame changes: the parts that the worker alone may write to.
+#[derive(Clone)]
+pub(crate) struct State {
+    pub(crate) store: Arc<Store>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) engine: Arc<Mutex<Engine>>,
+    pub(crate) accounting: Arc<Accounting>,
+}
+
+/// The loop and what it holds.
+pub(crate) struct Worker {
+    pub(crate) state: State,
+    pub(crate) journal: Journal,
+    pub(crate) rounds: Rounds,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Hears what became of samples.
+    pub(crate) intake: Intake,
+    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) stop: Arc<AtomicBool>,
+    /// The last frame applied.
+    pub(crate) applied: u64,
+}
+
+impl Worker {
+    /// Applies frames until told to stop; ends with a last round, so that a restart replays nothing.
+    pub(crate) fn run(mut self) {
+        let mut last_frame = self.clock.monotonic();
+        while !self.stop.load(Ordering::Acquire) {
+            let frames = self.journal.next(PATIENCE);
+            if !frames.is_empty() {
+                last_frame = self.clock.monotonic();
+            } else if self.clock.monotonic().saturating_sub(last_frame) >= IDLE {
+                self.append(journal::TICK, &[]);
+                last_frame = self.clock.monotonic();
+            }
+            self.take(&frames);
+            let now = self.clock.monotonic();
+            self.rounds.advance(now, self.applied, || self.state.moment());
+        }
+        let rest = self.journal.next(Duration::ZERO);
+        self.take(&rest);
+        self.rounds.last(self.applied, || self.state.moment());
+    }
+
+    fn take(&mut self, frames: &[Frame]) {
+        for frame in frames {
+            for transitions in self.state.advance(frame.stamp) {
+                self.append(alerter::FRAME_TRANSITIONS, &transitions);
+            }
+            if let Some((instance, verdicts)) = self.state.apply(frame) {
+                self.intake.applied(instance, &verdicts);
+            }
+            self.applied = frame.seq;
+            self.pulse.applied.store(frame.seq, Ordering::Release);
+            self.journal.mark_applied(frame.seq);
+        }
+    }
+
+    /// Appends a frame of the worker's own, for which room is kept. Transitions that are refused all
+    /// the same stay owed.
+    fn append(&self, kind: u8, body: &[u8]) {
+        if let Err(refused) = self.journal.append_reserved(kind, body) {
+            error!(kind, %refused, "the journal refused a frame of the worker");
+            lock(&self.state.engine).append_refused();
+        }
+    }
+}
+
+impl State {
+    /// Moves journal time on to `stamp`, before the frame of that stamp is applied: closes the steps
+    /// of silent series and judges every rule whose time has come.
+    ///
+    /// Answers bodies of transitions to append; none during replay.
+    pub(crate) fn advance(&self, stamp: Timestamp) -> Vec<Vec<u8>> {
+        // On a grid, so that a replay that begins between two frames closes the same steps.
+        self.store.advance(stamp.floor(SILENCE_GRID));
+        lock(&self.engine).advance(stamp, self.store.as_ref())
+    }
+
+    /// Applies one committed frame; of samples, answers what became of them. A frame that cannot be
+    /// read is reported and passed over: what it held was refused at intake or written by a newer
+    /// program.
+    pub(crate) fn apply(&self, frame: &Frame) -> Option<(InstanceId, Verdicts)> {
+        let Frame { seq, stamp, kind, body } = frame;
+        if *kind == rrd::FRAME_SAMPLES {
+            match rrd::SampleFrame::decode(body) {
+                Ok(samples) => {
+                    return Some((samples.instance, self.store.apply(*seq, *stamp, &samples)));
+                }
+                Err(reason) => error!(seq, %reason, "a frame of samples was not applied"),
+            }
+        } else if let Err(reason) = self.control(*seq, *stamp, *kind, body) {
+            error!(seq, kind, reason, "a frame was not applied");
+        }
+        None
+    }
+
+    fn control(&self, seq: u64, stamp: Timestamp, kind: u8, body: &[u8]) -> Result<(), String> {
+        fn text(reason: impl std::fmt::Display) -> String {
+            reason.to_string()
+        }
+        match kind {
+            journal::TICK => Ok(()),
+            rrd::FRAME_GRANT => {
+                let grant = rrd::GrantFrame::decode(body).map_err(text)?;
+                self.store.apply_grant(seq, &grant).map_err(text)
+            }
+            rrd::FRAME_LABELS => {
+                let labels = rrd::LabelsFrame::decode(body).map_err(text)?;
+                self.store.apply_labels(seq, &labels).map_err(text)
+            }
+            collector::FRAME_REGISTRY => self.registry.apply(seq, body).map_err(text),
+            alerter::FRAME_RULES | alerter::FRAME_TRANSITIONS | alerter::FRAME_DELIVERY => {
+                lock(&self.engine).apply(seq, kind, body).map_err(text)
+            }
+            unknown => Err(format!("kind {unknown} is not known to this program; stamp {stamp}")),
+        }
+    }
+
+    /// All that a round must write, at this boundary between two frames.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { registry: self.registry.snapshot(), alerts: lock(&self.engine).snapshot() }
+    }
+}
+
+/// The alerter's lock. A panic elsewhere leaves plain data behind: going on is right.
+pub(crate) fn lock(engine: &Mutex<Engine>) -> MutexGuard<'_, Engine> {
+    engine.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,54 @@
+//! Programs of others that the tests run: where they are, and what to say when they are not.
+
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+
+/// A program of Debian's, unpacked by `cargo xtask test` or installed; `None`, and said, without it.
+pub(crate) fn program(test: &str, name: &str) -> Option<PathBuf> {
+    let unpacked = std::env::var_os("ROUNDEL_PEERS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers"),
+        PathBuf::from,
+    );
+    let places = [unpacked.join("usr/bin").join(name), Path::new("/usr/bin").join(name)];
+    let found = places.into_iter().find(|path| path.exists());
+    if found.is_none() {
+        not_run(test, name);
+    }
+    found
+}
+
+/// Says that a test did not run, and what it lacks, where `cargo xtask test` reads it.
+pub(crate) fn not_run(test: &str, needs: &str) {
+    let line = format!("not run: {test} (needs {needs})\n");
+    eprint!("{line}");
+    if let Some(file) = std::env::var_os("ROUNDEL_NOT_RUN") {
+        let mut file = std::fs::File::options().create(true).append(true).open(file).unwrap();
+        file.write_all(line.as_bytes()).unwrap();
+    }
+}
+
+/// A port of loopback that was free a moment ago, for programs that cannot take port 0.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A running program of others. Dropped, it is killed.
+pub(crate) struct Peer(Child);
+
+impl Peer {
+    /// Starts it, its output kept in `log`.
+    pub(crate) fn start(command: &mut Command, log: &Path) -> Self {
+        let log = std::fs::File::create(log).unwrap();
+        Self(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap())
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // Already gone is as good as killed.
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}

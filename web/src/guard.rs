@@ -1,0 +1,154 @@
+//! The guard: who may pass. Everything is closed but a short list, and every answer is hardened.
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{self, HeaderMap, HeaderValue};
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use crate::api::problem;
+use crate::sessions::same;
+use crate::views::Web;
+
+/// What a page may load: itself, and nothing inline.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+    img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; \
+    frame-ancestors 'none'";
+/// A standalone image brings its own style sheet and nothing else.
+const IMAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+
+/// Paths that need no credential. `/assets/` holds only what is compiled in.
+const OPEN: [&str; 3] = ["/healthz", "/readyz", "/login"];
+const OPEN_FOLDER: &str = "/assets/";
+
+/// How a closed path answers a stranger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// A browser is shown the way to the login page.
+    Page,
+    /// A program is told in its own language.
+    Api,
+    /// Anything that is fetched, not visited.
+    Plain,
+}
+
+/// Lets pass who may, and hardens what comes back.
+pub(crate) async fn guard(State(web): State<Web>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let image = path.starts_with("/g/");
+    let refused = if is_open(path) {
+        check_origin(&web, request.method(), request.headers())
+    } else {
+        check(&web, &request)
+    };
+    let mut response = match refused {
+        Some(refused) => refused,
+        None => next.run(request).await,
+    };
+    harden(response.headers_mut(), image);
+    response
+}
+
+fn is_open(path: &str) -> bool {
+    OPEN.contains(&path) || path.starts_with(OPEN_FOLDER)
+}
+
+/// The refusal of a request to a closed path, if it is refused.
+fn check(web: &Web, request: &Request) -> Option<Response> {
+    let headers = request.headers();
+    if bearer(headers).is_some_and(|token| web.accepts_bearer(token)) {
+        return None; // A browser never adds this header by itself, so no site can forge it.
+    }
+    if web.sessions.knows(&cookies(headers), web.clock.monotonic()) {
+        return check_origin(web, request.method(), headers);
+    }
+    Some(refuse(Refusal::of(request.uri().path())))
+}
+
+/// Requests that change something must come from our own pages.
+fn check_origin(web: &Web, method: &Method, headers: &HeaderMap) -> Option<Response> {
+    if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        return None;
+    }
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let ours = match (text("sec-fetch-site"), text("origin")) {
+        (Some(site), _) => site == "same-origin" || site == "none",
+        (None, Some(origin)) => {
+            let host = origin.split_once("://").map(|(_, host)| host);
+            origin == &*web.public_url || (host.is_some() && host == text("host"))
+        }
+        // Neither header: not a browser of this decade, and no cookie of it is sent cross-site.
+        (None, None) => true,
+    };
+    let refusal = "This form was sent from another site; open the page here and send it again.";
+    (!ours).then(|| (StatusCode::FORBIDDEN, refusal).into_response())
+}
+
+impl Refusal {
+    fn of(path: &str) -> Self {
+        if path.starts_with("/api/") {
+            Self::Api
+        } else if path.starts_with("/g/") || path == "/metrics" {
+            Self::Plain
+        } else {
+            Self::Page
+        }
+    }
+}
+
+fn refuse(refusal: Refusal) -> Response {
+    let message = "sign in, or send the admin token as `Authorization: Bearer …`";
+    let mut response = match refusal {
+        Refusal::Page => {
+            let mut away = StatusCode::SEE_OTHER.into_response();
+            away.headers_mut().insert(header::LOCATION, HeaderValue::from_static("/login"));
+            return away;
+        }
+        Refusal::Api => problem(StatusCode::UNAUTHORIZED, "unauthorized", message),
+        Refusal::Plain => (StatusCode::UNAUTHORIZED, message).into_response(),
+    };
+    let scheme = HeaderValue::from_static("Bearer realm=\"roundel\"");
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+    response
+}
+
+impl Web {
+    /// True when `token` is the admin token.
+    pub(crate) fn accepts_bearer(&self, token: &str) -> bool {
+        self.admin_token.as_ref().is_some_and(|good| !good.is_empty() && same(good, token))
+    }
+}
+
+/// The token of an `Authorization: Bearer` header.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// All cookies that came, as one header.
+pub(crate) fn cookies(headers: &HeaderMap) -> String {
+    let all: Vec<&str> =
+        headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok()).collect();
+    all.join("; ")
+}
+
+fn harden(headers: &mut HeaderMap, image: bool) {
+    let policy = if image { IMAGE_POLICY } else { POLICY };
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    // What a session may see must not stay in a shared cache, unless the handler said how long.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+}
+
+/// An answer of HTML.
+pub(crate) fn html(status: StatusCode, page: String) -> Response {
+    let kind = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
+    (status, kind, Body::from(page)).into_response()
+}
