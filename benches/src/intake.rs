@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use axum::Router;
 use axum::body::Body;
 use collector::{Accounting, Credentials, Digest, FRAME_REGISTRY, Intake, Parts, Registry};
 use fixtures::remote_write::{Series, body};
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use journal::{Config, Frame, Journal};
 use rrd::{Clock, Disk, GrantFrame, OsDisk, Policy, SampleFrame, Step, Store, Timestamp};
 use tokio::task::JoinSet;
@@ -25,6 +25,8 @@ const SERIES_EACH: usize = 1000;
 const SERIES_COUNT: usize = INSTANCE_COUNT * SERIES_EACH;
 /// Samples a request, as agents of Prometheus' kind send them when they are told to send many.
 const BODY_SAMPLES: usize = 10_000;
+/// Requests under way at once.
+const SENDER_COUNT: usize = 4;
 /// Steps measured, after one that makes the series known.
 const STEP_COUNT: i64 = 20;
 /// Short, because 100,000 series of the default policy take 12 GB of disk. Only rounds depend on it.
@@ -148,18 +150,18 @@ impl Server {
         Ok(Self { router, journal, clock, stop, worker })
     }
 
-    /// Sends all bodies at once and waits until the last sample is applied.
+    /// Sends all bodies, some at once, and waits until the last sample is applied.
     async fn send(&self, bodies: Vec<Vec<u8>>) -> Result<()> {
-        let mut requests = JoinSet::new();
+        let mut waiting = JoinSet::new();
         for body in bodies {
-            requests.spawn(self.router.clone().oneshot(request(body)?));
+            if waiting.len() == SENDER_COUNT {
+                let answer = waiting.join_next().await.context("none is under way")?;
+                check(answer??).await?;
+            }
+            waiting.spawn(self.router.clone().oneshot(request(body)?));
         }
-        while let Some(answer) = requests.join_next().await {
-            let answer = answer??;
-            let status = answer.status();
-            let text = axum::body::to_bytes(answer.into_body(), MOST_ANSWER).await?;
-            let text = String::from_utf8_lossy(&text);
-            anyhow::ensure!(status == StatusCode::NO_CONTENT, "answered {status}: {text}");
+        while let Some(answer) = waiting.join_next().await {
+            check(answer??).await?;
         }
         let appended = self.journal.stats().appended;
         self.journal.applied(appended).await?;
@@ -174,6 +176,14 @@ impl Server {
     }
 }
 
+async fn check(answer: Response<Body>) -> Result<()> {
+    let status = answer.status();
+    let text = axum::body::to_bytes(answer.into_body(), MOST_ANSWER).await?;
+    let text = String::from_utf8_lossy(&text);
+    anyhow::ensure!(status == StatusCode::NO_CONTENT, "answered {status}: {text}");
+    Ok(())
+}
+
 fn request(body: Vec<u8>) -> Result<Request<Body>> {
     let request = Request::builder()
         .method("POST")
@@ -181,6 +191,7 @@ fn request(body: Vec<u8>) -> Result<Request<Body>> {
         .header("authorization", format!("Bearer {ADMIN}"))
         .header("content-type", "application/x-protobuf")
         .header("content-encoding", "snappy")
+        .header("content-length", body.len())
         .body(Body::from(body))?;
     Ok(request)
 }

@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -48,6 +49,16 @@ impl Rrdtool {
                 bail!("{command}: {}", line.trim_end());
             }
         }
+    }
+}
+
+impl Rrdtool {
+    /// Processor time it has used so far; it has one thread.
+    pub(crate) fn processor_time(&self) -> Result<Duration> {
+        let path = format!("/proc/{}/schedstat", self.process.id());
+        let text = std::fs::read_to_string(&path).context(path)?;
+        let nanos = text.split(' ').next().unwrap_or_default().parse()?;
+        Ok(Duration::from_nanos(nanos))
     }
 }
 

@@ -15,8 +15,8 @@ use crate::http::{self as client, Received, receiver};
 use crate::server::{Server, config, eventually, folder};
 
 const SECRETS: [&str; 2] = [
-    "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw0123456789abcdef",
-    "whsec_C2FVsBQIhrscChlQIMVb5sSYspob7oD0123456789abcdefg=",
+    "whsec_YSBzZWNyZXQgb2YgdGhlIHRlc3RzLCBudW1iZXIgMDE=",
+    "whsec_YSBzZWNyZXQgb2YgdGhlIHRlc3RzLCBudW1iZXIgMDI=",
 ];
 const RULE: &str = r#"
 [[rule]]

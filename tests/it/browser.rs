@@ -149,7 +149,7 @@ async fn a_person_logs_in_by_the_link_and_sees_this_host_and_its_graphs() {
     }
 
     browser.look(1280, "light").await;
-    browser.client.find(Locator::Css("table a")).await.unwrap().click().await.unwrap();
+    browser.client.find(Locator::Css("tbody a")).await.unwrap().click().await.unwrap();
     let drawn = eventually("a drawn series", PATIENCE, async || {
         browser.client.refresh().await.unwrap();
         browser.ask(DRAWN).await.as_u64().filter(|drawn| *drawn > 0)

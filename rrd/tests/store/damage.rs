@@ -120,9 +120,9 @@ fn foreign_and_misnamed_files_are_reported() {
 fn a_changed_bit_anywhere_is_unknown_or_unseen_and_never_a_wrong_number() {
     let (bytes, upto) = content();
     let mut noticed = 0;
-    // Every bit up to the first block, then one bit of every byte in turn.
+    // A bit of every byte up to the first block, then bits all over it.
     let head = 20_480 * 8;
-    let bits = (0..head).step_by(3).chain((head..bytes.len() * 8).step_by(13));
+    let bits = (0..head).step_by(7).chain((head..bytes.len() * 8).step_by(13));
     for bit in bits {
         let mut broken = bytes.clone();
         broken[bit / 8] ^= 1 << (bit % 8);
@@ -134,5 +134,5 @@ fn a_changed_bit_anywhere_is_unknown_or_unseen_and_never_a_wrong_number() {
         }
         noticed += usize::from(!store.damage().is_empty());
     }
-    assert!(noticed > 1000, "{noticed}");
+    assert!(noticed > 500, "{noticed}");
 }
