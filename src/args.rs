@@ -52,8 +52,8 @@ pub(crate) struct Serve {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Agent {
-    /// The collector, such as http://10.0.0.5:4270
-    #[arg(long, value_name = "URL", required_unless_present = "once")]
+    /// Address of the collector
+    #[arg(long, value_name = "http://HOST:PORT", required_unless_present = "once")]
     pub(crate) collector: Option<String>,
     /// Join token; needed until this host is enrolled
     #[arg(long, value_name = "T", env = "ROUNDEL_TOKEN", hide_env_values = true)]

@@ -16,7 +16,8 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use crate::args::Serve;
 
 /// Where the server listens when nobody says.
-const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4270);
+const LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4270);
 /// The journal's size when nobody says: an hour of a million samples a minute.
 const JOURNAL_BYTES: u64 = 256 << 20;
 /// Room that the journal may take: below it a round could not keep up, above it a restart is long.
@@ -162,7 +163,11 @@ impl Reader<'_> {
     }
 
     /// The section under `key`; what does not fit its form is reported.
-    fn section<T: for<'de> Deserialize<'de>>(&mut self, table: &DeTable<'_>, key: &str) -> Option<T> {
+    fn section<T: for<'de> Deserialize<'de>>(
+        &mut self,
+        table: &DeTable<'_>,
+        key: &str,
+    ) -> Option<T> {
         let value = table.get(key)?.clone();
         let span = value.span();
         T::deserialize(ValueDeserializer::from(value))
@@ -207,7 +212,9 @@ mod tests {
 
     #[test]
     fn sizes_carry_their_unit() {
-        for (text, size) in [("16MiB", Some(16 << 20)), ("1 GiB", Some(1 << 30)), ("16", None), ("MiB", None)] {
+        for (text, size) in
+            [("16MiB", Some(16 << 20)), ("1 GiB", Some(1 << 30)), ("16", None), ("MiB", None)]
+        {
             assert_eq!(bytes(text), size, "{text}");
         }
     }

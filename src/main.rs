@@ -5,12 +5,12 @@ mod clock;
 mod config;
 mod recovery;
 mod report;
+mod report_host;
 mod rounds;
 mod rules_folder;
 mod serve;
 mod snapshot;
 mod views;
-mod report_host;
 mod worker;
 
 use std::process::ExitCode;

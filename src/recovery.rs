@@ -95,7 +95,8 @@ fn replay(state: &State, frames: journal::Frames, upto: u64) -> Result<u64> {
         let frame = frame?;
         let owed = state.advance(frame.stamp);
         debug_assert!(owed.is_empty(), "an engine in replay owes nothing");
-        state.apply(&frame);
+        let outcome = state.apply(&frame);
+        debug_assert!(outcome.transitions.is_empty(), "an engine in replay owes nothing");
         applied = frame.seq;
         count += 1;
     }
@@ -109,23 +110,19 @@ fn snapshots(disk: &Arc<dyn Disk>, dir: &Path) -> Snapshots {
 }
 
 fn registry(snapshots: &Snapshots, upto: u64) -> Result<Registry> {
-    match snapshots.registry.read(upto)? {
-        Some(bytes) => Registry::restore(&bytes).context("the registry's snapshot"),
-        None => {
-            warn_when_missing(upto, "registry");
-            Ok(Registry::default())
-        }
+    if let Some(bytes) = snapshots.registry.read(upto)? {
+        return Registry::restore(&bytes).context("the registry's snapshot");
     }
+    warn_when_missing(upto, "registry");
+    Ok(Registry::default())
 }
 
 fn engine(snapshots: &Snapshots, upto: u64, channels: Vec<String>) -> Result<Engine> {
-    match snapshots.alerts.read(upto)? {
-        Some(bytes) => Ok(Engine::restore(&bytes, channels)?),
-        None => {
-            warn_when_missing(upto, "alerts");
-            Ok(Engine::new(channels))
-        }
+    if let Some(bytes) = snapshots.alerts.read(upto)? {
+        return Engine::restore(&bytes, channels).context("the alerter's snapshot");
     }
+    warn_when_missing(upto, "alerts");
+    Ok(Engine::new(channels))
 }
 
 /// A part without a snapshot is empty; after the first round that is damage, and said.

@@ -44,7 +44,12 @@ pub(crate) struct Rounds {
 
 impl Rounds {
     /// Rounds that go on after `done`, the S of the record that recovery found.
-    pub(crate) fn new(store: Arc<Store>, journal: Journal, snapshots: Snapshots, done: u64) -> Self {
+    pub(crate) fn new(
+        store: Arc<Store>,
+        journal: Journal,
+        snapshots: Snapshots,
+        done: u64,
+    ) -> Self {
         Self { store, journal, snapshots, running: None, begun_at: Duration::ZERO, done }
     }
 

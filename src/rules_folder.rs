@@ -31,7 +31,11 @@ pub(crate) struct RulesFolder {
 
 impl RulesFolder {
     /// The folder `dir`, made with the starter rules when it does not exist.
-    pub(crate) fn open(dir: &Path, engine: Arc<Mutex<Engine>>, journal: Journal) -> io::Result<Self> {
+    pub(crate) fn open(
+        dir: &Path,
+        engine: Arc<Mutex<Engine>>,
+        journal: Journal,
+    ) -> io::Result<Self> {
         if !dir.exists() {
             fs::create_dir_all(dir)?;
             fs::write(dir.join("host.toml"), STARTER_RULES)?;

@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use alerter::notify::{self, Notifier};
 use alerter::Channels;
+use alerter::notify::{self, Notifier};
 use anyhow::{Context as _, Result};
 use collector::agent::{self, AgentConfig};
 use collector::registry::TokenKind;
@@ -108,7 +108,8 @@ impl Server {
         let rules = RulesFolder::open(&self.folders.at("rules"), rules, journal.clone())?;
         let sessions = Arc::new(Sessions::new(false, self.address.port()));
         let login = sessions.issue_token(self.clock.monotonic());
-        let login = login.map_err(|reason| anyhow::anyhow!("this system gives no randomness: {reason}"))?;
+        let login =
+            login.map_err(|reason| anyhow::anyhow!("this system gives no randomness: {reason}"))?;
         let web = self.web(&state, &journal, &intake, &pulse, sessions);
         let router = collector::router(intake.clone()).merge(web::router(web));
         let listener = TcpListener::from_std(listener)?;
@@ -256,9 +257,10 @@ const LOCAL_TOKEN_SECS: u64 = 600;
 /// The policy of instances with an agent of ours: fine rows in front, and the heartbeat of three
 /// looks, unless the policy says otherwise.
 fn agent_policy(policy: &Policy) -> Result<Policy> {
-    let policy = match policy.step() <= AGENT_STEP {
-        true => policy.clone(),
-        false => policy.with_front(AGENT_FRONT)?,
+    let policy = if policy.step() <= AGENT_STEP {
+        policy.clone()
+    } else {
+        policy.with_front(AGENT_FRONT)?
     };
     if policy.heartbeat_ms().is_some() {
         return Ok(policy);

@@ -2,11 +2,12 @@
 //!
 //! Its `now` is the stamp of the frame at hand. It works in memory only: rounds write the files.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alerter::Engine;
+use collector::registry::Instance;
 use collector::{Accounting, Intake, Registry};
 use journal::{Frame, Journal};
 use rrd::{Clock, InstanceId, Step, Store, Timestamp, Verdicts};
@@ -32,6 +33,15 @@ pub(crate) struct State {
     pub(crate) registry: Arc<Registry>,
     pub(crate) engine: Arc<Mutex<Engine>>,
     pub(crate) accounting: Arc<Accounting>,
+}
+
+/// What a frame made of itself.
+#[derive(Default)]
+pub(crate) struct Applied {
+    /// Of samples: whose they were, and what became of them.
+    pub(crate) verdicts: Option<(InstanceId, Verdicts)>,
+    /// Bodies of transitions to append; none during replay.
+    pub(crate) transitions: Vec<Vec<u8>>,
 }
 
 /// The loop and what it holds.
@@ -71,15 +81,21 @@ impl Worker {
 
     fn take(&mut self, frames: &[Frame]) {
         for frame in frames {
-            for transitions in self.state.advance(frame.stamp) {
-                self.append(alerter::FRAME_TRANSITIONS, &transitions);
-            }
-            if let Some((instance, verdicts)) = self.state.apply(frame) {
+            self.append_transitions(self.state.advance(frame.stamp));
+            let Applied { verdicts, transitions } = self.state.apply(frame);
+            if let Some((instance, verdicts)) = verdicts {
                 self.intake.applied(instance, &verdicts);
             }
+            self.append_transitions(transitions);
             self.applied = frame.seq;
             self.pulse.applied.store(frame.seq, Ordering::Release);
             self.journal.mark_applied(frame.seq);
+        }
+    }
+
+    fn append_transitions(&self, bodies: Vec<Vec<u8>>) {
+        for body in bodies {
+            self.append(alerter::FRAME_TRANSITIONS, &body);
         }
     }
 
@@ -104,44 +120,63 @@ impl State {
         lock(&self.engine).advance(stamp, self.store.as_ref())
     }
 
-    /// Applies one committed frame; of samples, answers what became of them. A frame that cannot be
-    /// read is reported and passed over: what it held was refused at intake or written by a newer
-    /// program.
-    pub(crate) fn apply(&self, frame: &Frame) -> Option<(InstanceId, Verdicts)> {
-        let Frame { seq, stamp, kind, body } = frame;
-        if *kind == rrd::FRAME_SAMPLES {
-            match rrd::SampleFrame::decode(body) {
-                Ok(samples) => {
-                    return Some((samples.instance, self.store.apply(*seq, *stamp, &samples)));
-                }
-                Err(reason) => error!(seq, %reason, "a frame of samples was not applied"),
-            }
-        } else if let Err(reason) = self.control(*seq, *stamp, *kind, body) {
-            error!(seq, kind, reason, "a frame was not applied");
-        }
-        None
+    /// Applies one committed frame. One that cannot be read is reported and passed over: what it
+    /// held was refused at intake or written by a newer program.
+    pub(crate) fn apply(&self, frame: &Frame) -> Applied {
+        self.dispatch(frame).unwrap_or_else(|reason| {
+            error!(seq = frame.seq, kind = frame.kind, reason, "a frame was not applied");
+            Applied::default()
+        })
     }
 
-    fn control(&self, seq: u64, stamp: Timestamp, kind: u8, body: &[u8]) -> Result<(), String> {
+    fn dispatch(&self, frame: &Frame) -> Result<Applied, String> {
         fn text(reason: impl std::fmt::Display) -> String {
             reason.to_string()
         }
-        match kind {
-            journal::TICK => Ok(()),
+        let Frame { seq, stamp, kind, body } = frame;
+        match *kind {
+            journal::TICK => {}
+            rrd::FRAME_SAMPLES => {
+                let samples = rrd::SampleFrame::decode(body).map_err(text)?;
+                let verdicts = self.store.apply(*seq, *stamp, &samples);
+                return Ok(Applied {
+                    verdicts: Some((samples.instance, verdicts)),
+                    ..Applied::default()
+                });
+            }
             rrd::FRAME_GRANT => {
                 let grant = rrd::GrantFrame::decode(body).map_err(text)?;
-                self.store.apply_grant(seq, &grant).map_err(text)
+                self.store.apply_grant(*seq, &grant).map_err(text)?;
             }
-            rrd::FRAME_LABELS => {
-                let labels = rrd::LabelsFrame::decode(body).map_err(text)?;
-                self.store.apply_labels(seq, &labels).map_err(text)
+            collector::FRAME_REGISTRY => {
+                let changed = self.registry.apply(*seq, body).map_err(text)?;
+                return self.tell(*seq, *stamp, &changed).map_err(text);
             }
-            collector::FRAME_REGISTRY => self.registry.apply(seq, body).map_err(text),
             alerter::FRAME_RULES | alerter::FRAME_TRANSITIONS | alerter::FRAME_DELIVERY => {
-                lock(&self.engine).apply(seq, kind, body).map_err(text)
+                lock(&self.engine).apply(*seq, *kind, body).map_err(text)?;
             }
-            unknown => Err(format!("kind {unknown} is not known to this program; stamp {stamp}")),
+            unknown => return Err(format!("kind {unknown} is not known to this program")),
         }
+        Ok(Applied::default())
+    }
+
+    /// Tells the other parts of instances that were made or changed: their archives get the labels,
+    /// and the alerts of those that are gone are closed as withdrawn.
+    fn tell(
+        &self,
+        seq: u64,
+        stamp: Timestamp,
+        changed: &[Arc<Instance>],
+    ) -> Result<Applied, rrd::StoreError> {
+        let mut applied = Applied::default();
+        for instance in changed {
+            self.store.apply_labels(seq, instance.id, &instance.labels)?;
+            if !instance.is_active() {
+                let labels = self.registry.telling_labels(instance);
+                applied.transitions.extend(lock(&self.engine).withdraw(&labels, stamp));
+            }
+        }
+        Ok(applied)
     }
 
     /// All that a round must write, at this boundary between two frames.

@@ -126,7 +126,10 @@ impl Config {
         };
         let mails = self.mail.iter().map(|to| (format!("mail:{}", to.email), way.clone()));
         let hooks = self.webhooks.iter().map(|(name, url, _)| {
-            (format!("webhook:{name}"), url.authority().map(ToString::to_string).unwrap_or_default())
+            (
+                format!("webhook:{name}"),
+                url.authority().map(ToString::to_string).unwrap_or_default(),
+            )
         });
         mails.chain(hooks).collect()
     }

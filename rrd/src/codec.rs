@@ -42,15 +42,6 @@ pub struct GrantedSeries {
     pub max: f64,
 }
 
-/// New labels of an instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LabelsFrame {
-    /// Whose labels they are.
-    pub instance: InstanceId,
-    /// All of them, in place of the former ones.
-    pub labels: Labels,
-}
-
 impl GrantFrame {
     /// The bytes of this frame.
     pub fn encode(&self) -> Vec<u8> {
@@ -74,20 +65,6 @@ impl GrantFrame {
     }
 }
 
-impl LabelsFrame {
-    /// The bytes of this frame.
-    pub fn encode(&self) -> Vec<u8> {
-        write(&WireLabels { instance: self.instance.0, labels: self.labels.to_key() })
-    }
-
-    /// The frame that [`LabelsFrame::encode`] wrote.
-    pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
-        let wire: WireLabels = read(bytes)?;
-        let labels = Labels::from_key(&wire.labels).map_err(content)?;
-        Ok(Self { instance: InstanceId(wire.instance), labels })
-    }
-}
-
 #[derive(Encode, Decode)]
 struct WireGrant {
     instance: u128,
@@ -106,12 +83,6 @@ struct WireSeries {
     heartbeat_ms: u64,
     min: f64,
     max: f64,
-}
-
-#[derive(Encode, Decode)]
-struct WireLabels {
-    instance: u128,
-    labels: Vec<u8>,
 }
 
 impl WireSeries {
@@ -192,17 +163,8 @@ mod tests {
     }
 
     #[test]
-    fn control_frames_read_back() {
+    fn a_grant_reads_back() {
         assert_eq!(GrantFrame::decode(&grant().encode()), Ok(grant()));
-        let frame = LabelsFrame { instance: InstanceId(1), labels: grant().labels };
-        assert_eq!(LabelsFrame::decode(&frame.encode()), Ok(frame));
-    }
-
-    #[test]
-    fn the_bytes_of_a_labels_frame_are_these() {
-        let labels = Labels::from_pairs([("a", "b")]).unwrap();
-        let bytes = LabelsFrame { instance: InstanceId(5), labels }.encode();
-        assert_eq!(bytes, [1, 5, 6, 1, 0, b'a', 1, 0, b'b']);
     }
 
     #[test]
@@ -218,7 +180,7 @@ mod tests {
         #[test]
         fn garbage_is_refused_and_never_panics(mut bytes in proptest::collection::vec(any::<u8>(), 1..200)) {
             bytes[0] = VERSION;
-            drop((GrantFrame::decode(&bytes), LabelsFrame::decode(&bytes)));
+            drop(GrantFrame::decode(&bytes));
         }
     }
 }

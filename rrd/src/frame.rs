@@ -8,8 +8,6 @@ use crate::{Column, InstanceId, Timestamp};
 pub const FRAME_SAMPLES: u8 = 1;
 /// The journal's kind number of a [`crate::GrantFrame`].
 pub const FRAME_GRANT: u8 = 2;
-/// The journal's kind number of a [`crate::LabelsFrame`].
-pub const FRAME_LABELS: u8 = 3;
 
 /// Version, three bytes of zero, sample count, instance, incarnation, boot id, batch number.
 const HEAD_LEN: usize = 1 + 3 + 4 + 16 + 8 + 16 + 8;

@@ -24,7 +24,7 @@ use crate::policy::ArchiveSpec;
 use crate::{Kind, Timestamp};
 
 pub(crate) use consolidate::{Run, row_is_known};
-pub(crate) use open::{Open, OpenError};
+pub(crate) use open::Open;
 use reading::Reading;
 
 /// What a series' readings mean, and which of them count. `NaN` limits are no limits.

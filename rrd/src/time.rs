@@ -217,7 +217,8 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_prometheus_writes_them() {
-        for (text, millis) in [("10s", Some(10_000)), ("1h30m", Some(5_400_000)), ("5ms", Some(5))] {
+        for (text, millis) in [("10s", Some(10_000)), ("1h30m", Some(5_400_000)), ("5ms", Some(5))]
+        {
             assert_eq!(parse_duration_ms(text), millis, "{text}");
         }
         for bad in ["", "10", "s", "1x", "-1s", "99999999999999999999s", "99999999999999y"] {
@@ -227,7 +228,9 @@ mod tests {
 
     #[test]
     fn a_step_prints_in_its_largest_whole_unit() {
-        for (millis, text) in [(10_000, "10s"), (60_000, "1m"), (86_400_000, "1d"), (1500, "1500ms")] {
+        for (millis, text) in
+            [(10_000, "10s"), (60_000, "1m"), (86_400_000, "1d"), (1500, "1500ms")]
+        {
             assert_eq!(Step::from_millis(millis).unwrap().to_string(), text);
         }
     }

@@ -40,7 +40,9 @@ impl EnrolmentView for Enrolment {
     fn tokens(&self) -> Vec<TokenView> {
         let now = self.clock.wall();
         let good = |token: &Arc<Token>| {
-            !token.revoked && token.expires_at.is_none_or(|end| end > now) && token.uses_left != Some(0)
+            !token.revoked
+                && token.expires_at.is_none_or(|end| end > now)
+                && token.uses_left != Some(0)
         };
         let mut tokens: Vec<_> = self.registry.tokens().into_iter().filter(good).collect();
         tokens.sort_by_key(|token| std::cmp::Reverse(token.created_at));

@@ -66,17 +66,57 @@ impl Health {
         let bytes: u64 = instances.iter().map(|instance| instance.file_len).sum();
         let behind = stats.committed.saturating_sub(stats.applied);
         vec![
-            ("roundel_instances", "gauge", "Instances with an archive.", float(instances.len() as u64)),
+            (
+                "roundel_instances",
+                "gauge",
+                "Instances with an archive.",
+                float(instances.len() as u64),
+            ),
             ("roundel_series", "gauge", "Series with a column.", float(series as u64)),
             ("roundel_archive_bytes", "gauge", "Length of all archive files.", float(bytes)),
             ("roundel_journal_fill_ratio", "gauge", "Share of the journal in use.", stats.fill),
-            ("roundel_journal_commits_total", "counter", "Groups of frames synced.", float(stats.commit_count)),
-            ("roundel_journal_frames_total", "counter", "Sequence number last appended.", float(stats.appended)),
-            ("roundel_worker_lag_frames", "gauge", "Frames synced and not yet applied.", float(behind)),
-            ("roundel_samples_received_total", "counter", "Samples received.", float(counts.received)),
-            ("roundel_samples_stored_total", "counter", "Samples in an archive.", float(counts.stored)),
-            ("roundel_samples_duplicate_total", "counter", "Samples known already.", float(counts.duplicate)),
-            ("roundel_samples_late_total", "counter", "Samples too late to change a row.", float(counts.late)),
+            (
+                "roundel_journal_commits_total",
+                "counter",
+                "Groups of frames synced.",
+                float(stats.commit_count),
+            ),
+            (
+                "roundel_journal_frames_total",
+                "counter",
+                "Sequence number last appended.",
+                float(stats.appended),
+            ),
+            (
+                "roundel_worker_lag_frames",
+                "gauge",
+                "Frames synced and not yet applied.",
+                float(behind),
+            ),
+            (
+                "roundel_samples_received_total",
+                "counter",
+                "Samples received.",
+                float(counts.received),
+            ),
+            (
+                "roundel_samples_stored_total",
+                "counter",
+                "Samples in an archive.",
+                float(counts.stored),
+            ),
+            (
+                "roundel_samples_duplicate_total",
+                "counter",
+                "Samples known already.",
+                float(counts.duplicate),
+            ),
+            (
+                "roundel_samples_late_total",
+                "counter",
+                "Samples too late to change a row.",
+                float(counts.late),
+            ),
         ]
     }
 
@@ -128,9 +168,24 @@ impl Health {
             vec![
                 fact("Fill", FactValue::Share(stats.fill), full, "a round makes room every minute"),
                 fact("Size", FactValue::Bytes(stats.capacity_bytes), Level::Ok, "fixed"),
-                fact("Syncs", FactValue::Count(stats.commit_count), Level::Ok, "each acknowledges a group"),
-                fact("Worker behind", FactValue::Count(behind), Level::Ok, "frames synced and not yet applied"),
-                fact("Ahead of the wall clock", FactValue::Millis(skew.unsigned_abs()), off, remedy),
+                fact(
+                    "Syncs",
+                    FactValue::Count(stats.commit_count),
+                    Level::Ok,
+                    "each acknowledges a group",
+                ),
+                fact(
+                    "Worker behind",
+                    FactValue::Count(behind),
+                    Level::Ok,
+                    "frames synced and not yet applied",
+                ),
+                fact(
+                    "Ahead of the wall clock",
+                    FactValue::Millis(skew.unsigned_abs()),
+                    off,
+                    remedy,
+                ),
             ],
         )
     }
@@ -140,8 +195,18 @@ impl Health {
         let mut facts = vec![
             fact("Received", FactValue::Count(counts.received), Level::Ok, "since the start"),
             fact("Stored", FactValue::Count(counts.stored), Level::Ok, ""),
-            fact("Duplicate", FactValue::Count(counts.duplicate), Level::Ok, "sent again; counted once"),
-            fact("Late", FactValue::Count(counts.late), Level::Ok, "older than the series' newest reading"),
+            fact(
+                "Duplicate",
+                FactValue::Count(counts.duplicate),
+                Level::Ok,
+                "sent again; counted once",
+            ),
+            fact(
+                "Late",
+                FactValue::Count(counts.late),
+                Level::Ok,
+                "older than the series' newest reading",
+            ),
         ];
         for (reason, count) in &counts.refused {
             let name = format!("Refused: {}", reason.word().replace('_', " "));

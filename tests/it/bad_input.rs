@@ -74,7 +74,10 @@ async fn pages_and_api_are_closed_without_a_credential() {
 /// The one archive of a data folder.
 fn archive(dir: &Path) -> PathBuf {
     let files = fs::read_dir(dir.join("data/archives")).unwrap();
-    files.map(|file| file.unwrap().path()).find(|p| p.extension().is_some_and(|e| e == "rrd")).unwrap()
+    files
+        .map(|file| file.unwrap().path())
+        .find(|p| p.extension().is_some_and(|e| e == "rrd"))
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

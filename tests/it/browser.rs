@@ -35,7 +35,8 @@ impl Browser {
         let driver = Peer::start(Command::new(chromedriver).arg(format!("--port={port}")), log);
         let driver_url = format!("http://127.0.0.1:{port}");
         eventually("chromedriver", PATIENCE, async || {
-            let request = Request::get(format!("{driver_url}/status")).body(Full::default()).unwrap();
+            let request =
+                Request::get(format!("{driver_url}/status")).body(Full::default()).unwrap();
             client::send(request).await
         })
         .await;
@@ -55,16 +56,18 @@ impl Browser {
     async fn chromium(&self, command: &str, parameters: Value) -> Value {
         let session = self.client.session_id().await.unwrap().unwrap();
         let body = json!({ "cmd": command, "params": parameters }).to_string();
-        let request = Request::post(format!("{}/session/{session}/goog/cdp/execute", self.driver_url))
-            .header("content-type", "application/json")
-            .body(Full::from(body))
-            .unwrap();
+        let request =
+            Request::post(format!("{}/session/{session}/goog/cdp/execute", self.driver_url))
+                .header("content-type", "application/json")
+                .body(Full::from(body))
+                .unwrap();
         client::send(request).await.unwrap().json()
     }
 
     /// Draws as a screen of this width would, light or dark.
     async fn look(&self, width: u32, scheme: &str) {
-        let screen = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false });
+        let screen =
+            json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false });
         self.chromium("Emulation.setDeviceMetricsOverride", screen).await;
         let scheme = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
         self.chromium("Emulation.setEmulatedMedia", scheme).await;

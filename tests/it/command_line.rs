@@ -21,7 +21,8 @@ fn refusal(arguments: &[&str]) -> String {
 fn help_names_every_flag_of_the_server() {
     let output = run(&["--help"]);
     let text = String::from_utf8(output.stdout).unwrap();
-    for flag in ["--data", "--listen", "--config", "--policy", "--no-local-agent", "serve", "agent"] {
+    for flag in ["--data", "--listen", "--config", "--policy", "--no-local-agent", "serve", "agent"]
+    {
         assert!(text.contains(flag), "{flag} is missing:\n{text}");
     }
 }
@@ -58,9 +59,9 @@ fn every_wrong_line_of_the_configuration_is_reported_at_once() {
     let more = "polcy = \"1m:2d\"\nlisten = \"nowhere\"\n[mail]\nto = [\"not an address\"]\n";
     let file = config(dir.path(), more);
     let data = dir.path().join("data");
-    let said =
-        refusal(&["--data", data.to_str().unwrap(), "--config", file.to_str().unwrap()]);
-    for part in ["roundel.toml:2", "polcy", "policy", "roundel.toml:3", "nowhere", "roundel.toml:5"] {
+    let said = refusal(&["--data", data.to_str().unwrap(), "--config", file.to_str().unwrap()]);
+    for part in ["roundel.toml:2", "polcy", "policy", "roundel.toml:3", "nowhere", "roundel.toml:5"]
+    {
         assert!(said.contains(part), "{part:?} is missing in:\n{said}");
     }
 }
@@ -91,7 +92,9 @@ fn an_agent_shows_what_it_would_send() {
     let output = run(&["agent", "--once"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
-    for name in ["node_load1", "node_cpu_seconds_total{mode=\"idle\"}", "node_memory_MemTotal_bytes"] {
+    for name in
+        ["node_load1", "node_cpu_seconds_total{mode=\"idle\"}", "node_memory_MemTotal_bytes"]
+    {
         assert!(text.contains(name), "{name} is missing:\n{text}");
     }
 }

@@ -35,8 +35,13 @@ fn request(at_ms: i64) -> Vec<Series> {
     (0..SERIES)
         .map(|n| {
             let number = n.to_string();
-            Series::new(&[("__name__", "steady"), ("job", "crash"), ("instance", "i"), ("n", &number)])
-                .reading(at_ms, value(n, at_ms))
+            Series::new(&[
+                ("__name__", "steady"),
+                ("job", "crash"),
+                ("instance", "i"),
+                ("n", &number),
+            ])
+            .reading(at_ms, value(n, at_ms))
         })
         .collect()
 }
@@ -106,7 +111,8 @@ async fn a_stop_and_a_start_keep_everything() {
     let now_ms = i64::try_from(now_secs()).unwrap() * 1000;
     let from_ms = (now_ms - 600_000) / STEP_MS * STEP_MS;
     for step in 0..30 {
-        let answer = http::remote_write(&server.url, &request(from_ms + step * STEP_MS)).await.unwrap();
+        let answer =
+            http::remote_write(&server.url, &request(from_ms + step * STEP_MS)).await.unwrap();
         assert!(answer.status.is_success(), "{}", answer.text());
     }
     let to_ms = from_ms + 29 * STEP_MS;

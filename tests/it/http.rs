@@ -64,7 +64,10 @@ pub(crate) async fn post_json(url: &str, body: &Value) -> Answer {
 }
 
 /// One remote-write request with the admin token; `None` when there is no server.
-pub(crate) async fn remote_write(url: &str, series: &[fixtures::remote_write::Series]) -> Option<Answer> {
+pub(crate) async fn remote_write(
+    url: &str,
+    series: &[fixtures::remote_write::Series],
+) -> Option<Answer> {
     let request = Request::post(format!("{url}/api/v1/write"))
         .header("authorization", format!("Bearer {ADMIN}"))
         .header("content-type", "application/x-protobuf")

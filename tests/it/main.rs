@@ -1,5 +1,7 @@
 //! End-to-end tests of the program: the real binary, real clients, real faults.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 mod alerts;
 mod bad_input;
 mod browser;

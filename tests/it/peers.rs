@@ -7,10 +7,8 @@ use std::process::{Child, Command};
 
 /// A program of Debian's, unpacked by `cargo xtask test` or installed; `None`, and said, without it.
 pub(crate) fn program(test: &str, name: &str) -> Option<PathBuf> {
-    let unpacked = std::env::var_os("ROUNDEL_PEERS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers"),
-        PathBuf::from,
-    );
+    let unpacked = std::env::var_os("ROUNDEL_PEERS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers"), PathBuf::from);
     let places = [unpacked.join("usr/bin").join(name), Path::new("/usr/bin").join(name)];
     let found = places.into_iter().find(|path| path.exists());
     if found.is_none() {
@@ -20,6 +18,7 @@ pub(crate) fn program(test: &str, name: &str) -> Option<PathBuf> {
 }
 
 /// Says that a test did not run, and what it lacks, where `cargo xtask test` reads it.
+#[expect(clippy::print_stderr, reason = "the runner shows it")]
 pub(crate) fn not_run(test: &str, needs: &str) {
     let line = format!("not run: {test} (needs {needs})\n");
     eprint!("{line}");

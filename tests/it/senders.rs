@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Steps of a second, so that rows close soon.
 const POLICY: [&str; 2] = ["--policy", "1s:1h,1m:1d"];
 
-/// Prometheus in agent mode, which scrapes node_exporter and writes to us.
+/// Prometheus in agent mode, which scrapes the exporter and writes to us.
 fn prometheus_config(url: &str, exporter: u16) -> String {
     format!(
         "global:\n  scrape_interval: 1s\n\

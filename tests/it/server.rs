@@ -14,7 +14,8 @@ pub(crate) const ADMIN: &str = "a-token-of-the-tests-alone";
 /// A running `roundel serve`. Dropped, it is killed.
 pub(crate) struct Server {
     child: Child,
-    stdout: BufReader<ChildStdout>,
+    /// Kept open, so that the server's output has somewhere to go.
+    _stdout: BufReader<ChildStdout>,
     /// Such as `http://127.0.0.1:41234`.
     pub(crate) url: String,
     /// The link that logs a person in once.
@@ -73,7 +74,7 @@ impl Server {
             panic!("the server ended before it listened:\n{log}")
         });
         let url = link.split("/login").next().unwrap().to_owned();
-        Self { child, stdout, url, link }
+        Self { child, _stdout: stdout, url, link }
     }
 
     /// SIGKILL: no handler runs.
@@ -105,7 +106,6 @@ impl Drop for Server {
         // Already gone is as good as killed.
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
-        let _rest = &self.stdout;
     }
 }
 

@@ -158,6 +158,8 @@ fn colour(lines: &mut [Line], template: &Template) {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
     use query::memory::MemoryRead;
     use rrd::Timestamp;
 
@@ -208,12 +210,11 @@ mod tests {
 
     #[test]
     fn used_memory_is_what_is_neither_free_nor_cached() {
-        let series: String = [("MemTotal", 16), ("MemFree", 4), ("Buffers", 1), ("Cached", 3)]
-            .iter()
-            .map(|(name, value)| {
-                format!("node_memory_{name}_bytes{{instance=\"a\",job=\"node\"}} {value}x10\n")
-            })
-            .collect();
+        let mut series = String::new();
+        for (name, value) in [("MemTotal", 16), ("MemFree", 4), ("Buffers", 1), ("Cached", 3)] {
+            let labels = "instance=\"a\",job=\"node\"";
+            writeln!(series, "node_memory_{name}_bytes{{{labels}}} {value}x10").unwrap();
+        }
         let memory = graph("memory", &series);
         let keys: Vec<&str> = memory.series.iter().map(|line| line.key.as_str()).collect();
         assert_eq!(keys, ["used", "buffers", "cached", "free"]);
@@ -256,7 +257,6 @@ mod tests {
 
     #[test]
     fn only_the_largest_of_many_lines_are_kept_and_the_rest_counted() {
-        use std::fmt::Write;
         let mut series = String::from("kind counter\nstart 1m\n");
         for device in 0..20 {
             writeln!(

@@ -11,7 +11,7 @@ mod token;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use rrd::{InstanceId, Timestamp};
+use rrd::{InstanceId, Labels, Timestamp};
 
 pub use instance::{Instance, Lifecycle, Namespace, Source};
 pub(crate) use record::Change;
@@ -42,18 +42,16 @@ struct State {
 }
 
 impl Registry {
-    /// Applies the changes in frame `seq`. Only the worker calls this; frames it has seen change
-    /// nothing.
-    pub fn apply(&self, seq: u64, body: &[u8]) -> Result<(), CodecError> {
+    /// Applies the changes in frame `seq` and answers the instances they made or changed, as they
+    /// now are. Only the worker calls this; frames it has seen change nothing.
+    pub fn apply(&self, seq: u64, body: &[u8]) -> Result<Vec<Arc<Instance>>, CodecError> {
         let changes = Change::decode_all(body)?;
         let mut state = self.write();
-        if seq > state.seq {
-            for change in changes {
-                state.put(change);
-            }
-            state.seq = seq;
+        if seq <= state.seq {
+            return Ok(Vec::new());
         }
-        Ok(())
+        state.seq = seq;
+        Ok(changes.into_iter().filter_map(|change| state.put(change)).collect())
     }
 
     /// All records as bytes, for a checkpoint round at the frame last applied.
@@ -105,6 +103,18 @@ impl Registry {
         let state = self.read();
         let id = state.names.get(&(job.to_owned(), name.to_owned()))?;
         state.instances.get(id).cloned()
+    }
+
+    /// The labels that tell an instance from all active ones: its name, and its job where another
+    /// instance has the same name.
+    pub fn telling_labels(&self, instance: &Instance) -> Labels {
+        let state = self.read();
+        let mut others = state
+            .names
+            .iter()
+            .filter(|((_, name), id)| *name == instance.name && **id != instance.id);
+        let is_shared = others.next().is_some();
+        instance.labels.filtered(|label| label == "instance" || (label == "job" && is_shared))
     }
 
     /// Every token, in order of id.
@@ -178,15 +188,22 @@ impl Registry {
 }
 
 impl State {
-    fn put(&mut self, change: Change) {
+    /// Takes one change; answers the instance it made or changed.
+    fn put(&mut self, change: Change) -> Option<Arc<Instance>> {
         match change {
             Change::Token(token) => {
                 self.tokens.insert(token.id, Arc::new(token));
+                None
             }
             Change::Forget(id) => {
                 self.tokens.remove(&id);
+                None
             }
-            Change::Instance(instance) => self.put_instance(&Arc::new(instance)),
+            Change::Instance(instance) => {
+                let instance = Arc::new(instance);
+                self.put_instance(&instance);
+                Some(instance)
+            }
         }
     }
 

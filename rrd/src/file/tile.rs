@@ -97,9 +97,9 @@ pub(crate) fn begin_checksum(tile: i64, column: Column) -> u32 {
     crc32c::crc32c_append(index, &column.generation.to_le_bytes())
 }
 
-/// The checksum with one more row.
-pub(crate) fn add_row(checksum: u32, row: &[u8]) -> u32 {
-    crc32c::crc32c_append(checksum, row)
+/// The checksum with more rows.
+pub(crate) fn add_rows(checksum: u32, rows: &[u8]) -> u32 {
+    crc32c::crc32c_append(checksum, rows)
 }
 
 #[cfg(test)]
@@ -135,6 +135,6 @@ mod tests {
         assert_ne!(base, begin_checksum(101, column));
         assert_ne!(base, begin_checksum(100, Column { index: 2, ..column }));
         assert_ne!(base, begin_checksum(100, Column { generation: 2, ..column }));
-        assert_ne!(add_row(add_row(base, b"a"), b"b"), add_row(add_row(base, b"b"), b"a"));
+        assert_ne!(add_rows(add_rows(base, b"a"), b"b"), add_rows(add_rows(base, b"b"), b"a"));
     }
 }

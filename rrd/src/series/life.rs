@@ -1,7 +1,8 @@
 //! A series' life on the server: how it begins, falls silent, ends and goes on.
 
+use super::open::OpenError;
 use super::timeline::{Timeline, archives, definition, gauge, is_close};
-use super::{Open, OpenError, Verdict};
+use super::{Open, Verdict};
 use crate::{Kind, Timestamp};
 
 fn minutes(definition: super::Definition) -> Timeline {

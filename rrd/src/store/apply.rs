@@ -8,7 +8,7 @@ use super::{Store, lock, write};
 use crate::codec::GrantedSeries;
 use crate::file::Block;
 use crate::series::{self, Definition, Open, Verdict};
-use crate::{GrantFrame, InstanceId, LabelsFrame, SampleFrame, StoreError, Timestamp};
+use crate::{GrantFrame, InstanceId, Labels, SampleFrame, StoreError, Timestamp};
 
 /// What became of the samples of a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,15 +95,21 @@ impl Store {
         Ok(())
     }
 
-    /// Replaces the labels of an instance. One that has no series yet gets its labels with them.
-    pub fn apply_labels(&self, seq: u64, frame: &LabelsFrame) -> Result<(), StoreError> {
-        let Some(instance) = self.instance(frame.instance) else { return Ok(()) };
-        if crate::file::write_labels(0, 0, &frame.labels).is_none() {
-            return Err(StoreError::LabelsTooLong(frame.instance));
+    /// Replaces the labels of an instance, as frame `seq` told. One that has no series yet gets its
+    /// labels with them.
+    pub fn apply_labels(
+        &self,
+        seq: u64,
+        id: InstanceId,
+        labels: &Labels,
+    ) -> Result<(), StoreError> {
+        let Some(instance) = self.instance(id) else { return Ok(()) };
+        if crate::file::write_labels(0, 0, labels).is_none() {
+            return Err(StoreError::LabelsTooLong(id));
         }
         let mut state = lock(&instance.state);
-        if seq > state.applied_seq && state.is_granted {
-            state.labels = frame.labels.clone();
+        if seq > state.applied_seq && state.is_granted && state.labels != *labels {
+            state.labels = labels.clone();
             state.labels_seq = seq;
             state.took(seq);
         }

@@ -5,7 +5,7 @@ use std::io;
 use super::instance::{Instance, block_of};
 use super::state::{NO_ROW, State};
 use super::{Store, lock, read};
-use crate::file::{Block, LONGEST_ROW, Ring, Shape, TILE_ROWS, add_row, begin_checksum};
+use crate::file::{Block, LONGEST_ROW, Ring, Shape, TILE_ROWS, add_rows, begin_checksum};
 use crate::handles::Source;
 use crate::series::{Run, row_is_known};
 use crate::{Column, SeriesRef, Span, Step, Timestamp};
@@ -224,20 +224,22 @@ impl<'a> View<'a> {
         for ((plane, len), (at, _)) in planes.iter_mut().zip(lens).zip(places) {
             source.read_at(&mut plane[..count * len], at)?;
         }
-        let mut checksum = begin_checksum(tile, self.column);
-        let mut cells = [[0; LONGEST_ROW]; TILE_ROWS as usize];
-        for (index, cells) in cells.iter_mut().enumerate().take(count) {
-            let mut at = 0;
-            for (plane, len) in planes.iter().zip(lens) {
-                cells[at..at + len].copy_from_slice(&plane[index * len..(index + 1) * len]);
-                at += len;
+        let row_len = self.shape.row_len();
+        let mut cells = [0; LONGEST_ROW * TILE_ROWS as usize];
+        let mut column_at = 0;
+        for (plane, len) in planes.iter().zip(lens).filter(|(_, len)| *len > 0) {
+            let rows = cells.chunks_exact_mut(row_len);
+            for (cell, row) in plane[..count * len].chunks_exact(len).zip(rows) {
+                row[column_at..column_at + len].copy_from_slice(cell);
             }
-            checksum = add_row(checksum, &cells[..at]);
+            column_at += len;
         }
+        let cells = &cells[..count * row_len];
+        let checksum = add_rows(begin_checksum(tile, self.column), cells);
         if checksum != self.expected(source, tile, tile_end)? {
             return Err(io::Error::other("their checksum does not match"));
         }
-        for (row, cells) in (low..).zip(&cells[..count]) {
+        for (row, cells) in (low..).zip(cells.chunks_exact(row_len)) {
             if (self.first..=self.last).contains(&row) {
                 rows.set(self.index(row), self.shape.read(cells));
             }

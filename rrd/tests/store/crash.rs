@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rrd::{Cell, Column, GrantFrame, GrantedSeries, Kind, Labels, LabelsFrame, MemDisk, NewSeries};
+use rrd::{Cell, Column, GrantFrame, GrantedSeries, Kind, Labels, MemDisk, NewSeries};
 
 use crate::world::{Frame, WEB, World, dump, gauge, name};
 
@@ -75,7 +75,7 @@ impl Act {
             Self::Push(readings) => drop(world.push(readings)),
             Self::Labels(zone) => {
                 let labels = Labels::from_pairs([("instance", "web-1"), ("zone", zone)]).unwrap();
-                world.append(Frame::Labels(LabelsFrame { instance: WEB, labels }));
+                world.append(Frame::Labels(WEB, labels));
             }
             Self::Reuse(old, new) => {
                 let index = world.column(old).index;

@@ -1,6 +1,6 @@
 //! What is written is read back, before and after a round and a restart.
 
-use rrd::{Labels, LabelsFrame, MatchOp};
+use rrd::{Labels, MatchOp};
 
 use crate::world::{Frame, WEB, World, dump, gauge, name, secs};
 
@@ -68,7 +68,7 @@ fn a_frame_applied_twice_counts_once() {
 fn batch_labels_and_index_survive_a_restart() {
     let mut world = busy_world();
     let labels = Labels::from_pairs([("instance", "web-1"), ("zone", "eu")]).unwrap();
-    world.append(Frame::Labels(LabelsFrame { instance: WEB, labels }));
+    world.append(Frame::Labels(WEB, labels));
     let batch = world.store.last_batch(WEB).unwrap();
     let column = world.column("temp");
     world.round();
@@ -159,7 +159,7 @@ fn the_same_rows_come_from_a_map_of_a_real_file() {
         match frame {
             Frame::Grant(frame) => world.store.apply_grant(seq, &frame).unwrap(),
             Frame::Samples(frame) => drop(world.store.apply(seq, stamp, &frame)),
-            Frame::Labels(_) => {}
+            Frame::Labels(..) => {}
         }
     }
     assert_eq!(world.round().failed, []);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use rrd::{
     Batch, Column, Damage, Disk, GrantError, GrantFrame, GrantRequest, InstanceId, Kind, Labels,
-    LabelsFrame, MatchOp, Matcher, MemDisk, NewSeries, Policy, RoundReport, Rows, Sample,
-    SampleFrame, SeriesRef, Span, Step, Store, Timestamp, Verdicts,
+    MatchOp, Matcher, MemDisk, NewSeries, Policy, RoundReport, Rows, Sample, SampleFrame,
+    SeriesRef, Span, Step, Store, Timestamp, Verdicts,
 };
 
 pub(crate) const DIR: &str = "/archives";
@@ -18,7 +18,7 @@ pub(crate) const WEB: InstanceId = InstanceId(0xfeed);
 pub(crate) enum Frame {
     Grant(GrantFrame),
     Samples(SampleFrame),
-    Labels(LabelsFrame),
+    Labels(InstanceId, Labels),
 }
 
 pub(crate) struct World {
@@ -134,7 +134,7 @@ impl World {
         self.store.advance(stamp.floor(Step::from_secs(5).unwrap()));
         match frame {
             Frame::Grant(frame) => self.store.apply_grant(seq, frame).unwrap(),
-            Frame::Labels(frame) => self.store.apply_labels(seq, frame).unwrap(),
+            Frame::Labels(id, labels) => self.store.apply_labels(seq, *id, labels).unwrap(),
             Frame::Samples(frame) => return self.store.apply(seq, stamp, frame),
         }
         Verdicts::default()

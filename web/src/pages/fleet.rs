@@ -21,9 +21,11 @@ use crate::words;
 const PAGE: usize = 200;
 /// Labels in the table; the instance's own page has all.
 const MOST_TAGS: usize = 4;
-/// Sparklines show the last hour at one-minute points.
+/// Sparklines show the last hour at one-minute points, or of a fleet that is younger than
+/// [`YOUNG_MS`] the last ten minutes at ten seconds.
 const SPARK_POINTS: i64 = 60;
-const MINUTE_MS: i64 = 60_000;
+const YOUNG_MS: i64 = 600_000;
+const TEN_SECONDS: Step = Step::from_secs(10).expect("ten seconds are not zero");
 const MINUTE: Step = Step::from_secs(60).expect("a minute is not zero");
 
 /// One figure of the table: `$by` is the list of labels that tell instances apart, `$window` the
@@ -197,14 +199,17 @@ fn figures(read: &dyn Read, found: &[InstanceView], now: Timestamp) -> HashMap<L
     let names: BTreeSet<&str> =
         found.iter().flat_map(|one| one.selector.iter().map(|(name, _)| name)).collect();
     let by = names.into_iter().collect::<Vec<_>>().join(",");
-    let end = now.floor(MINUTE);
+    let born = found.iter().map(|one| one.enrolled_at).min().unwrap_or(now);
+    let step = if now.millis_since(born) < YOUNG_MS { TEN_SECONDS } else { MINUTE };
+    let end = now.floor(step);
+    let width = step.as_millis().cast_signed() * SPARK_POINTS;
     let mut known: HashMap<Labels, Known> = HashMap::new();
-    let Some(span) = Span::new(end.plus_millis(-SPARK_POINTS * MINUTE_MS), end) else {
+    let Some(span) = Span::new(end.plus_millis(-width), end) else {
         return known;
     };
     for (at, figure) in FIGURES.iter().enumerate() {
         let text = |window: &str| figure.expr.replace("$by", &by).replace("$window", window);
-        match rows_of(read, &text("1m"), span, MINUTE) {
+        match rows_of(read, &text(&step.to_string()), span, step) {
             Ok(lines) => {
                 for (labels, points) in lines {
                     known.entry(labels).or_default().points[at] = points;
@@ -302,7 +307,7 @@ fn cell(at: usize, name: &str, known: Option<&Known>) -> Cell {
     let unit = Unit::new(figure.unit, 1000);
     let now = known.and_then(|known| known.now[at]);
     let points = known.map(|known| known.points[at].as_slice()).unwrap_or_default();
-    let label = format!("{} of {name}, last hour", figure.title);
+    let label = format!("{} of {name}", figure.title);
     Cell {
         title: figure.title,
         now: now.map_or("–".to_owned(), |value| unit.text(value)),

@@ -210,7 +210,13 @@ fn facts(instance: &InstanceView, now: Timestamp, zone: &TimeZone) -> Vec<(&'sta
         ("Enrolled", words::moment(instance.enrolled_at, zone)),
         ("Series", words::count(instance.series_count)),
         ("Disk, for ever", words::bytes(instance.file_bytes)),
-        ("Kept", instance.policy.replace(',', ", ")),
+        ("Kept", kept(&instance.policy)),
         ("Id", instance.id.clone()),
     ]
+}
+
+/// The archives of a policy, without its other settings.
+fn kept(policy: &str) -> String {
+    let archives = policy.split(';').next().unwrap_or_default();
+    archives.replace(',', ", ")
 }

@@ -207,7 +207,7 @@ fn apply(intake: &Intake, frame: &journal::Frame, replay: bool) {
             let grant = GrantFrame::decode(&frame.body).unwrap();
             parts.store.apply_grant(frame.seq, &grant).unwrap();
         }
-        FRAME_REGISTRY => parts.registry.apply(frame.seq, &frame.body).unwrap(),
+        FRAME_REGISTRY => drop(parts.registry.apply(frame.seq, &frame.body).unwrap()),
         _ => {}
     }
 }
