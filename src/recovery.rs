@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use alerter::Engine;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use collector::{Accounting, Registry};
 use journal::Journal;
 use rrd::{Clock, Disk, Store};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::config::Config;
 use crate::rounds::{Rounds, Snapshots};
@@ -110,24 +110,33 @@ fn snapshots(disk: &Arc<dyn Disk>, dir: &Path) -> Snapshots {
 }
 
 fn registry(snapshots: &Snapshots, upto: u64) -> Result<Registry> {
-    if let Some(bytes) = snapshots.registry.read(upto)? {
-        return Registry::restore(&bytes).context("the registry's snapshot");
+    match found(&snapshots.registry, upto, "registry")? {
+        Some(bytes) => Registry::restore(&bytes).context("the registry's snapshot"),
+        None => Ok(Registry::default()),
     }
-    warn_when_missing(upto, "registry");
-    Ok(Registry::default())
 }
 
 fn engine(snapshots: &Snapshots, upto: u64, channels: Vec<String>) -> Result<Engine> {
-    if let Some(bytes) = snapshots.alerts.read(upto)? {
-        return Engine::restore(&bytes, channels).context("the alerter's snapshot");
+    match found(&snapshots.alerts, upto, "alerts")? {
+        Some(bytes) => Engine::restore(&bytes, channels).context("the alerter's snapshot"),
+        None => Ok(Engine::new(channels)),
     }
-    warn_when_missing(upto, "alerts");
-    Ok(Engine::new(channels))
 }
 
-/// A part without a snapshot is empty; after the first round that is damage, and said.
-fn warn_when_missing(upto: u64, part: &str) {
-    if upto > 0 {
-        warn!(part, "no whole snapshot; this part starts empty");
+/// The state of a part at the last round. Each round writes every part, so that an older state is
+/// damage, and none at all would make the next round overwrite what is left.
+fn found(snapshot: &Snapshot, upto: u64, part: &str) -> Result<Option<Vec<u8>>> {
+    match snapshot.read(upto)? {
+        Some(copy) => {
+            if copy.seq < upto {
+                let (from, to) = (copy.seq, upto);
+                error!(part, from, to, "the newest snapshot is damaged; what changed since is lost");
+            }
+            Ok(Some(copy.body))
+        }
+        None if upto == 0 => Ok(None),
+        None => bail!(
+            "both snapshots of the {part} are missing or damaged; restore the data folder from a backup"
+        ),
     }
 }

@@ -78,8 +78,9 @@ impl Rounds {
     fn begin(&mut self, seq: u64, moment: Moment) {
         let epoch = self.journal.epoch();
         let round = self.store.begin_round(seq, epoch);
-        let (journal, snapshots) = (self.journal.clone(), self.snapshots.clone());
-        let write = move || write(seq, epoch, round, &moment, &snapshots, &journal);
+        let (journal, snapshots, done) =
+            (self.journal.clone(), self.snapshots.clone(), self.done);
+        let write = move || write(epoch, done, round, &moment, &snapshots, &journal);
         match std::thread::Builder::new().name("round".to_owned()).spawn(write) {
             Ok(thread) => self.running = Some((seq, thread)),
             Err(reason) => error!(%reason, "no thread for a round; the journal keeps its frames"),
@@ -100,20 +101,21 @@ impl Rounds {
 }
 
 fn write(
-    seq: u64,
     epoch: u64,
+    done: u64,
     round: Round,
     moment: &Moment,
     snapshots: &Snapshots,
     journal: &Journal,
 ) -> Result<(), String> {
+    let seq = round.seq();
     let report = round.write();
     if let Some((instance, reason)) = report.failed.first() {
         let others = report.failed.len() - 1;
         return Err(format!("archive {instance} and {others} others: {reason}"));
     }
-    snapshots.registry.write(epoch, seq, &moment.registry)?;
-    snapshots.alerts.write(epoch, seq, &moment.alerts)?;
+    snapshots.registry.write(epoch, seq, done, &moment.registry)?;
+    snapshots.alerts.write(epoch, seq, done, &moment.alerts)?;
     journal.trim(Record { seq, epoch, excepted: Vec::new() }).map_err(|e| e.to_string())?;
     info!(seq, files = report.files, bytes = report.bytes, "round written");
     Ok(())

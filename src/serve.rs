@@ -17,6 +17,7 @@ use journal::Journal;
 use rrd::disk::{OsDisk, lock_dir};
 use rrd::{Clock, Disk, Policy, Step};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -105,7 +106,8 @@ impl Server {
             std::thread::Builder::new().name("worker".to_owned()).spawn(move || worker.run())?;
 
         let rules = Arc::clone(&state.engine);
-        let rules = RulesFolder::open(&self.folders.at("rules"), rules, journal.clone())?;
+        let mut rules = RulesFolder::open(&self.folders.at("rules"), rules, journal.clone())?;
+        rules.look();
         let sessions = Arc::new(Sessions::new(false, self.address.port()));
         let login = sessions.issue_token(self.clock.monotonic());
         let login =
@@ -122,9 +124,10 @@ impl Server {
             self.start_agent(&intake, &mut tasks, stopped).await?;
         }
         pulse.ready.store(true, Ordering::Release);
+        let told = told_to_stop()?;
         self.welcome(&login);
 
-        told_to_stop().await?;
+        told.await;
         info!("stopping");
         stop.send_replace(true);
         let rest = async { while tasks.join_next().await.is_some() {} };
@@ -286,12 +289,14 @@ async fn ended(mut stopped: watch::Receiver<bool>) {
     let _stopped = stopped.wait_for(|stop| *stop).await;
 }
 
-/// SIGTERM or Ctrl-C.
-pub(crate) async fn told_to_stop() -> Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        interrupt = tokio::signal::ctrl_c() => interrupt?,
-    }
-    Ok(())
+/// Ends at SIGTERM or Ctrl-C. Both are caught from the call on, not from the first poll.
+pub(crate) fn told_to_stop() -> Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }

@@ -1,8 +1,9 @@
 //! A snapshot: one part's state at a round, kept in two copies so that one is always whole.
 //!
 //! Each copy is a file: magic `RNDLSNP1`, epoch, sequence number and body length (u64 each, little
-//! endian), CRC32C of all other bytes (u32), body. A round overwrites the older copy; the newest
-//! valid copy that is not above the record's S is the one that counts.
+//! endian), CRC32C of all other bytes (u32), body. The newest valid copy that is not above the
+//! record's S is the one that counts; a round overwrites the other, whatever that one holds: after
+//! rounds that failed half-way it may well be the newer.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,10 +23,12 @@ pub(crate) struct Snapshot {
     copies: [PathBuf; 2],
 }
 
-/// What a copy says of itself.
-struct Copy {
-    seq: u64,
-    body: Vec<u8>,
+/// A whole copy.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Copy {
+    /// The frame up to which it holds.
+    pub(crate) seq: u64,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Snapshot {
@@ -36,7 +39,7 @@ impl Snapshot {
     }
 
     /// The newest whole state that is not above `upto`; `None` when there is none.
-    pub(crate) fn read(&self, upto: u64) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) fn read(&self, upto: u64) -> io::Result<Option<Copy>> {
         let mut newest: Option<Copy> = None;
         for path in &self.copies {
             let copy = self.copy(path)?.filter(|copy| copy.seq <= upto);
@@ -44,28 +47,43 @@ impl Snapshot {
                 newest = copy;
             }
         }
-        Ok(newest.map(|copy| copy.body))
+        Ok(newest)
     }
 
-    /// Writes `body` as the state at `seq` over the copy that does not count, and syncs it.
-    pub(crate) fn write(&self, epoch: u64, seq: u64, body: &[u8]) -> Result<(), String> {
-        self.try_write(epoch, seq, body).map_err(|e| format!("{}: {e}", self.copies[0].display()))
+    /// Writes `body` as the state at `seq` over the copy that does not count while the record says
+    /// `recorded`, and syncs it.
+    pub(crate) fn write(
+        &self,
+        epoch: u64,
+        seq: u64,
+        recorded: u64,
+        body: &[u8],
+    ) -> Result<(), String> {
+        let path = self.expendable(recorded);
+        self.write_over(path, &encode(epoch, seq, body))
+            .map_err(|reason| format!("{}: {reason}", path.display()))
     }
 
-    fn try_write(&self, epoch: u64, seq: u64, body: &[u8]) -> io::Result<()> {
-        let seqs = [&self.copies[0], &self.copies[1]]
-            .map(|path| self.copy(path).ok().flatten().map_or(0, |copy| copy.seq));
-        let older = &self.copies[usize::from(seqs[1] < seqs[0])];
-        let file = match self.disk.open(older) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let file = self.disk.create(older)?;
-                self.disk.sync_dir(older.parent().unwrap_or(Path::new(".")))?;
-                file
-            }
+    /// The copy that a restart would not use, with the record at `recorded`. One that cannot be read
+    /// may be the one that counts, and is kept if the other surely is not.
+    fn expendable(&self, recorded: u64) -> &Path {
+        let [first, second] = [0, 1].map(|number| match self.copy(&self.copies[number]) {
+            Ok(Some(copy)) if copy.seq <= recorded => (2, copy.seq),
+            Err(_) => (1, 0),
+            Ok(_) => (0, 0),
+        });
+        &self.copies[usize::from(second < first)]
+    }
+
+    fn write_over(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let file = match self.disk.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.disk.create(path)?,
             other => other?,
         };
-        file.write_at(&encode(epoch, seq, body), 0)?;
-        file.sync_data()
+        file.write_at(bytes, 0)?;
+        file.sync_data()?;
+        // Also for a file that was there: its name may not have been synced before a kill.
+        self.disk.sync_dir(path.parent().unwrap_or(Path::new(".")))
     }
 
     /// The copy at `path`; `None` when it is missing or not whole.
@@ -119,30 +137,59 @@ mod tests {
         (Arc::clone(&disk), Snapshot::of(disk, Path::new("/state"), "registry"))
     }
 
+    fn text(snapshot: &Snapshot, upto: u64) -> Option<String> {
+        let copy = snapshot.read(upto).unwrap()?;
+        Some(String::from_utf8(copy.body).unwrap())
+    }
+
     #[test]
     fn the_newest_copy_not_above_the_record_counts() {
         let (_, snapshot) = snapshot();
         assert_eq!(snapshot.read(u64::MAX).unwrap(), None);
         for seq in [10, 20, 30] {
-            snapshot.write(1, seq, format!("at {seq}").as_bytes()).unwrap();
+            snapshot.write(1, seq, seq - 10, format!("at {seq}").as_bytes()).unwrap();
         }
         for (upto, body) in [(9, None), (19, None), (20, Some("at 20")), (99, Some("at 30"))] {
-            let read = snapshot.read(upto).unwrap();
-            assert_eq!(read.as_deref(), body.map(str::as_bytes), "up to {upto}");
+            assert_eq!(text(&snapshot, upto).as_deref(), body, "up to {upto}");
+        }
+    }
+
+    #[test]
+    fn rounds_that_fail_half_way_never_overwrite_the_copy_that_counts() {
+        let (_, snapshot) = snapshot();
+        snapshot.write(1, 10, 0, b"at 10").unwrap();
+        snapshot.write(1, 20, 10, b"at 20").unwrap();
+        for seq in [30, 40, 50] {
+            snapshot.write(1, seq, 20, b"of a round without a record").unwrap();
+            assert_eq!(text(&snapshot, 20).as_deref(), Some("at 20"), "after the round at {seq}");
+        }
+    }
+
+    #[test]
+    fn a_copy_made_before_a_kill_outlasts_the_power_after_it() {
+        let disk = MemDisk::new();
+        let of = |disk: &MemDisk| Snapshot::of(Arc::new(disk.clone()), Path::new("/state"), "alerts");
+        disk.stop_after(1); // The file is made, and nothing more.
+        of(&disk).write(1, 10, 0, b"first").unwrap_err();
+        let disk = disk.kill();
+        of(&disk).write(1, 10, 0, b"first").unwrap();
+        for seed in 0..20 {
+            let (after, found) = (disk.kill(), Some("first"));
+            assert_eq!(text(&of(&after.crash(seed)), 10).as_deref(), found, "seed {seed}");
         }
     }
 
     #[test]
     fn a_copy_with_any_flipped_byte_is_not_taken() {
         let (disk, snapshot) = snapshot();
-        snapshot.write(1, 10, b"older").unwrap();
-        snapshot.write(1, 20, b"newer").unwrap();
+        snapshot.write(1, 10, 0, b"older").unwrap();
+        snapshot.write(1, 20, 10, b"newer").unwrap();
         let file = disk.open(Path::new("/state/registry.b")).unwrap();
         for at in 0..file.len().unwrap() {
             let mut byte = [0];
             file.read_at(&mut byte, at).unwrap();
             file.write_at(&[byte[0] ^ 1], at).unwrap();
-            assert_eq!(snapshot.read(99).unwrap().as_deref(), Some(&b"older"[..]), "byte {at}");
+            assert_eq!(text(&snapshot, 99).as_deref(), Some("older"), "byte {at}");
             file.write_at(&byte, at).unwrap();
         }
     }

@@ -189,3 +189,6 @@ impl State {
 pub(crate) fn lock(engine: &Mutex<Engine>) -> MutexGuard<'_, Engine> {
     engine.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod crash;

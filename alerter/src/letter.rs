@@ -162,6 +162,12 @@ fn reason_text(reason: Reason) -> &'static str {
     }
 }
 
+/// The rule's own sentence, which tells what is wrong and so is not said when nothing is.
+fn complaint(transition: &Transition) -> Option<String> {
+    let is_wrong = transition.to != State::Ok && !transition.summary.is_empty();
+    is_wrong.then(|| one_line(&transition.summary))
+}
+
 fn plain(
     transition: &Transition,
     subject: &str,
@@ -169,8 +175,8 @@ fn plain(
     link: Option<&str>,
 ) -> String {
     let mut text = format!("{subject}\n\n");
-    if !transition.summary.is_empty() {
-        text.extend([one_line(&transition.summary).as_str(), "\n\n"]);
+    if let Some(summary) = complaint(transition) {
+        text.extend([summary.as_str(), "\n\n"]);
     }
     for (name, value) in rows {
         writeln!(text, "{name:<10} {value}").expect("a string takes all");
@@ -218,8 +224,8 @@ fn page(
         rule = escaped(&one_line(&transition.rule)),
         reading = escaped(&one_line(&transition.reading())),
     );
-    if !transition.summary.is_empty() {
-        let summary = escaped(&one_line(&transition.summary));
+    if let Some(summary) = complaint(transition) {
+        let summary = escaped(&summary);
         writeln!(
             html,
             "<tr><td style=\"background:#ffffff;padding:16px 24px 0;font-size:15px;\

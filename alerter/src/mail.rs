@@ -31,6 +31,8 @@ pub struct Mail {
     pub bytes: Vec<u8>,
     /// What it tells.
     pub transition: TransitionId,
+    /// When that was judged.
+    pub at: jiff::Timestamp,
 }
 
 /// Hands mail on.
@@ -87,7 +89,7 @@ impl Mailbag {
             .multipart(body)
             .map_err(|error| format!("the mail cannot be written: {error}"))?;
         let bytes = message.formatted();
-        Ok(Mail { envelope: message.envelope().clone(), bytes, transition: transition.id })
+        Ok(Mail { envelope: message.envelope().clone(), bytes, transition: transition.id, at })
     }
 }
 
@@ -141,6 +143,9 @@ impl Header for Priority {
     }
 }
 
+/// Most mail files in the folder, about 10 MB; the oldest go first. Who wants all has a mail server.
+pub const FILES_MOST: usize = 1_000;
+
 /// Writes each mail as a file into a folder: the default, until a server is configured.
 pub struct FileMailer {
     folder: PathBuf,
@@ -152,12 +157,14 @@ impl FileMailer {
         Self { folder: folder.into() }
     }
 
-    /// The file of a mail: the same for every attempt, so that a repeat replaces it.
+    /// The file of a mail: the same for every attempt, so that a repeat replaces it; its name begins
+    /// with its moment, so that a listing is in order of time.
     fn path(&self, mail: &Mail) -> PathBuf {
         let to = mail.envelope.to().first().map(ToString::to_string).unwrap_or_default();
         let safe = |c: char| if c.is_ascii_alphanumeric() || "@.-".contains(c) { c } else { '_' };
         let to: String = to.chars().map(safe).take(60).collect();
-        self.folder.join(format!("{}-{to}.eml", mail.transition))
+        let at = mail.at.strftime("%Y-%m-%dT%H-%M-%SZ");
+        self.folder.join(format!("{at}-{}-{to}.eml", mail.transition))
     }
 }
 
@@ -177,7 +184,8 @@ impl Mailer for FileMailer {
     }
 }
 
-/// Writes `bytes` to `path` so that it is there whole or not at all, also after power loss.
+/// Writes `bytes` to `path` so that it is there whole or not at all, also after power loss, and
+/// removes the oldest mails beyond [`FILES_MOST`].
 fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
@@ -186,7 +194,17 @@ fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&draft, path)?;
+    remove_oldest(folder)?;
     std::fs::File::open(folder)?.sync_all()
+}
+
+fn remove_oldest(folder: &Path) -> std::io::Result<()> {
+    let entries = std::fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
+    let mut mails: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+    mails.retain(|path| path.extension().is_some_and(|extension| extension == "eml"));
+    mails.sort();
+    let surplus = mails.len().saturating_sub(FILES_MOST);
+    mails.iter().take(surplus).try_for_each(std::fs::remove_file)
 }
 
 /// How a connection to a mail server is protected.

@@ -1,6 +1,8 @@
 //! The guard: who may pass. Everything is closed but a short list, and every answer is hardened.
 
-use axum::body::Body;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{self, HeaderMap, HeaderValue};
 use axum::http::{Method, StatusCode};
@@ -8,6 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::api::problem;
+use crate::api::request::LONGEST_FORM;
 use crate::sessions::same;
 use crate::views::Web;
 
@@ -21,6 +24,8 @@ const IMAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame
 /// Paths that need no credential. `/assets/` holds only what is compiled in.
 const OPEN: [&str; 3] = ["/healthz", "/readyz", "/login"];
 const OPEN_FOLDER: &str = "/assets/";
+/// A form arrives within this, or its sender gives up one of few connections.
+const LONGEST_ARRIVAL: Duration = Duration::from_secs(15);
 
 /// How a closed path answers a stranger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +49,41 @@ pub(crate) async fn guard(State(web): State<Web>, request: Request, next: Next) 
     };
     let mut response = match refused {
         Some(refused) => refused,
-        None => next.run(request).await,
+        None => match arrived(request).await {
+            Ok(request) => next.run(request).await,
+            Err(refused) => refused,
+        },
     };
     harden(response.headers_mut(), image);
     response
+}
+
+/// The request with its form read, in bounds of size and time: strangers may send one to `/login`.
+async fn arrived(request: Request) -> Result<Request, Response> {
+    if is_safe(request.method()) {
+        return Ok(request);
+    }
+    let (head, body) = request.into_parts();
+    let refused = |status, message: &str| match Refusal::of(head.uri.path()) {
+        Refusal::Api => problem(status, "bad_data", message),
+        Refusal::Page | Refusal::Plain => (status, message.to_owned()).into_response(),
+    };
+    match tokio::time::timeout(LONGEST_ARRIVAL, to_bytes(body, LONGEST_FORM)).await {
+        Ok(Ok(body)) => Ok(Request::from_parts(head, Body::from(body))),
+        Ok(Err(_)) => {
+            let message = format!("the form has more than {LONGEST_FORM} bytes; send less");
+            Err(refused(StatusCode::PAYLOAD_TOO_LARGE, &message))
+        }
+        Err(_) => {
+            let message = "the form did not arrive in time; send it again";
+            Err(refused(StatusCode::REQUEST_TIMEOUT, message))
+        }
+    }
+}
+
+/// True for methods that change nothing and bring no form.
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 fn is_open(path: &str) -> bool {
@@ -68,7 +104,7 @@ fn check(web: &Web, request: &Request) -> Option<Response> {
 
 /// Requests that change something must come from our own pages.
 fn check_origin(web: &Web, method: &Method, headers: &HeaderMap) -> Option<Response> {
-    if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+    if is_safe(method) {
         return None;
     }
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
@@ -151,4 +187,33 @@ fn harden(headers: &mut HeaderMap, image: bool) {
 pub(crate) fn html(status: StatusCode, page: String) -> Response {
     let kind = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
     (status, kind, Body::from(page)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use bytes::Bytes;
+    use http_body_util::{BodyExt as _, Full};
+
+    use super::*;
+    use crate::rig::{Rig, form_request};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_form_that_does_not_arrive_is_given_up() {
+        let rig = Rig::with("a", "");
+        // The first byte comes and the end never does.
+        let body = Full::new(Bytes::from("t")).with_trailers(pending());
+        let request = form_request("/login").body(Body::new(body)).unwrap();
+        let response = rig.send(request).await;
+        assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
+    }
+
+    #[tokio::test]
+    async fn a_form_over_the_limit_is_refused_on_pages_too() {
+        let rig = Rig::with("a", "");
+        let form = Body::from("x".repeat(LONGEST_FORM + 1));
+        let response = rig.send(form_request("/login").body(form).unwrap()).await;
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    }
 }

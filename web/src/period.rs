@@ -40,8 +40,9 @@ const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
-/// However young an instance is, its graph is this wide.
-pub const NARROWEST_MS: u64 = 5 * MINUTE;
+/// However young an instance is, its graph has room for this many of its finest rows: narrow enough
+/// that the first rows are seen, wide enough that they are a graph.
+const FEWEST_ROWS: u64 = 12;
 /// A graph has at most this many points: about one per pixel of its usual width.
 pub const MOST_POINTS: u64 = 400;
 
@@ -76,7 +77,9 @@ const STEPS: [u64; 26] = [
 ];
 
 /// Lives are shown rounded up to one of these, so that the axis does not creep.
-const LIVES: [u64; 16] = [
+const LIVES: [u64; 18] = [
+    2 * MINUTE,
+    3 * MINUTE,
     5 * MINUTE,
     10 * MINUTE,
     15 * MINUTE,
@@ -149,8 +152,10 @@ impl Window {
     fn up_to(period: Period, series: &[Series], now: Timestamp) -> Self {
         let birth = series.iter().map(|series| series.birth).min().unwrap_or(now);
         let age = u64::try_from(now.millis_since(birth)).unwrap_or(0);
-        let life = LIVES.into_iter().find(|life| *life >= age).unwrap_or(u64::MAX);
-        let width = period.millis().min(life.max(NARROWEST_MS));
+        let row = series.iter().filter_map(|series| row_for(0, series)).max().unwrap_or(MINUTE);
+        let least = age.max(FEWEST_ROWS.saturating_mul(row));
+        let life = LIVES.into_iter().find(|life| *life >= least).unwrap_or(u64::MAX);
+        let width = period.millis().min(life);
         let step = step_for(width, width, series);
         let end = now.floor(step);
         let start = end.plus_millis(-whole(width, step));
@@ -260,13 +265,15 @@ mod tests {
     #[test]
     fn a_young_instance_is_shown_from_its_birth() {
         for (age, width, step) in [
-            (20 * SECOND, 5 * MINUTE, 10 * SECOND),
+            (20 * SECOND, 2 * MINUTE, 10 * SECOND),
+            (2 * MINUTE + SECOND, 3 * MINUTE, 10 * SECOND),
             (6 * MINUTE, 10 * MINUTE, 10 * SECOND),
             (50 * MINUTE, HOUR, 10 * SECOND),
             (3 * HOUR, 4 * HOUR, MINUTE),
         ] {
             check(OWN, age, Period::Year, width, step);
         }
+        check(RELAYED, 90 * SECOND, Period::Hour, 15 * MINUTE, MINUTE);
         check(OWN, 6 * MINUTE, Period::Hour, 10 * MINUTE, 10 * SECOND);
         check(OWN, 3 * HOUR, Period::Hour, HOUR, 10 * SECOND);
     }

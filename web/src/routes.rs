@@ -1,7 +1,7 @@
 //! Routes: every path this crate answers, in one table.
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
@@ -43,7 +43,6 @@ pub fn router(web: Web) -> Router {
     }
     router
         .fallback(pages::not_found)
-        .layer(DefaultBodyLimit::max(api::request::LONGEST_FORM))
         .layer(from_fn_with_state(web.clone(), guard::guard))
         .with_state(web)
 }

@@ -43,6 +43,31 @@ annotations = { summary = "{instance} is busy" }
 /// How long each act may take before the demo gives up.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// A webhook as it came.
+struct Told {
+    body: String,
+    signature: String,
+}
+
+impl Told {
+    /// What it tells of the wanted state, in a line.
+    fn line(&self, state: &str) -> Option<String> {
+        let body: serde_json::Value = serde_json::from_str(&self.body).ok()?;
+        let data = &body["data"];
+        (data["state"] == state).then(|| {
+            format!(
+                "{} {} -> {} value {:.1} {}, signed {}",
+                body["type"].as_str().unwrap_or_default(),
+                data["prev_state"].as_str().unwrap_or_default(),
+                state,
+                data["value"].as_f64().unwrap_or(f64::NAN),
+                data["incident"].as_str().unwrap_or_default(),
+                self.signature
+            )
+        })
+    }
+}
+
 /// Processes of the demo, ended with it.
 struct Cast(Vec<Child>);
 
@@ -219,7 +244,7 @@ fn burn(share: &Arc<AtomicU32>) {
 }
 
 /// Takes webhooks on a free port: keeps each body, answers 204.
-fn receive_webhooks(told: Arc<Mutex<Vec<String>>>) -> Result<String> {
+fn receive_webhooks(told: Arc<Mutex<Vec<Told>>>) -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let url = format!("http://{}/hook", listener.local_addr()?);
     thread::spawn(move || {
@@ -233,7 +258,7 @@ fn receive_webhooks(told: Arc<Mutex<Vec<String>>>) -> Result<String> {
                 .is_ok()
                 && let Ok(mut told) = told.lock()
             {
-                told.push(format!("{body} (signature {signature})"));
+                told.push(Told { body, signature });
             }
         }
     });
@@ -275,10 +300,9 @@ fn await_mail(folder: &Path, state: &str) -> Result<String> {
     })
 }
 
-fn await_hook(told: &Mutex<Vec<String>>, state: &str) -> Result<String> {
-    let wanted = format!("\"state\":\"{state}\"");
+fn await_hook(told: &Mutex<Vec<Told>>, state: &str) -> Result<String> {
     wait_for(&format!("a webhook of {state}"), || {
-        told.lock().ok()?.iter().rev().find(|body| body.contains(&wanted)).cloned()
+        told.lock().ok()?.iter().rev().find_map(|told| told.line(state))
     })
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use rrd::{Labels, Timestamp};
 
-use crate::mail::{FileMailer, Mailbag, Mailer};
+use crate::mail::{FILES_MOST, FileMailer, Mailbag, Mailer};
 use crate::{Channel, IncidentId, Reason, State, Transition, TransitionId};
 
 /// A transition to look at, of `subject`'s `cpu busy`.
@@ -152,8 +152,31 @@ async fn a_mail_file_is_whole_and_a_repeat_replaces_it() {
         .collect();
     assert_eq!(files.len(), 1, "{files:?}");
     let name = files[0].file_name().unwrap().to_str().unwrap();
-    assert_eq!(name, format!("{}-night@example.org.eml", told.id));
+    let at = jiff::Timestamp::from_millisecond(told.at.as_millis()).unwrap();
+    let at = at.strftime("%Y-%m-%dT%H-%M-%SZ");
+    assert_eq!(name, format!("{at}-{}-night@example.org.eml", told.id));
     assert_eq!(std::fs::read_to_string(&files[0]).unwrap(), text_of(&told));
+}
+
+#[test]
+fn the_complaint_is_not_said_when_all_is_well_again() {
+    let raised = Transition { summary: "web-1 is busy".to_owned(), ..transition("web-1") };
+    let cleared = Transition { to: crate::State::Ok, ..raised.clone() };
+    assert!(text_of(&raised).contains("web-1 is busy"));
+    assert!(!text_of(&cleared).contains("web-1 is busy"));
+}
+
+#[tokio::test]
+async fn the_oldest_mail_files_make_room_for_the_newest() {
+    let folder = tempfile::tempdir().unwrap();
+    for number in 0..FILES_MOST {
+        std::fs::write(folder.path().join(format!("1970-01-01T00-00-00Z-{number:04}.eml")), "")
+            .unwrap();
+    }
+    let bag = bag(Arc::new(FileMailer::new(folder.path())));
+    bag.deliver(&transition("web-1"), Timestamp::from_secs(0)).await.unwrap();
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), FILES_MOST);
+    assert!(!folder.path().join("1970-01-01T00-00-00Z-0000.eml").exists(), "the oldest is gone");
 }
 
 #[tokio::test]

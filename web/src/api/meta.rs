@@ -1,35 +1,41 @@
 //! What there is to ask about: series, label names and values, and which program answers.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
 use rrd::{MatchOp, Matcher, NAME, Timestamp};
 
 use super::json;
-use super::request::{BadParam, Params, bad, selector};
+use super::query::{LONGEST_WAIT, in_turn};
+use super::request::{BadParam, Params, bad};
 use crate::views::Web;
 
 /// Answers are cut here, with a warning: a browser's completion list needs no more.
 const MOST_ITEMS: usize = 100_000;
+/// Selectors of one request: each is a search over all series.
+const MOST_SELECTORS: usize = 16;
 
 /// `match[]` (at least one), `start`, `end`, `limit`
 pub(crate) async fn series(State(web): State<Web>, params: Params) -> Response {
     if params.get("match[]").is_none() {
         return bad("match[]", "no match[] parameter provided").into();
     }
-    answer(&params, &web, |labels, found| {
+    answer(params, &web, |labels, found| {
         let mut text = String::new();
         json::labels(&mut text, labels);
         found.insert(text);
     })
+    .await
 }
 
 /// `match[]`, `start`, `end`, `limit`
 pub(crate) async fn labels(State(web): State<Web>, params: Params) -> Response {
-    answer(&params, &web, |labels, found| {
+    answer(params, &web, |labels, found| {
         found.extend(labels.iter().map(|(name, _)| quoted(name)));
     })
+    .await
 }
 
 /// `match[]`, `start`, `end`, `limit`
@@ -38,9 +44,10 @@ pub(crate) async fn label_values(
     Path(name): Path<String>,
     params: Params,
 ) -> Response {
-    answer(&params, &web, |labels, found| {
+    answer(params, &web, move |labels, found| {
         found.extend(labels.get(&name).map(quoted));
     })
+    .await
 }
 
 /// Which program answers; Grafana asks before it shows the data source as good.
@@ -53,41 +60,68 @@ pub(crate) async fn build_info() -> Response {
     json::success(&data, &[])
 }
 
+/// What a request asks about.
+struct Asked {
+    sets: Vec<Vec<Matcher>>,
+    start: Timestamp,
+    end: Timestamp,
+    limit: usize,
+}
+
 /// Collects JSON items of the series that the parameters choose, sorted, each once.
-fn answer(
-    params: &Params,
+async fn answer(
+    params: Params,
     web: &Web,
-    mut collect: impl FnMut(&rrd::Labels, &mut BTreeSet<String>),
+    collect: impl Fn(&rrd::Labels, &mut BTreeSet<String>) + Send + 'static,
 ) -> Response {
-    let asked = || -> Result<_, BadParam> {
-        let sets: Result<Vec<_>, _> = params.all("match[]").map(selector).collect();
-        Ok((sets?, params.moment("start")?, params.moment("end")?, limit(params)?))
+    let read = Arc::clone(&web.read);
+    let work = move || -> Result<_, BadParam> { Ok(items(&*read, &asked(&params)?, collect)) };
+    let (items, cut) = match in_turn(LONGEST_WAIT, work).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(bad)) => return bad.into(),
+        Err(refused) => return refused,
     };
-    let (mut sets, start, end, limit) = match asked() {
-        Ok(asked) => asked,
-        Err(bad) => return bad.into(),
-    };
-    if sets.is_empty() {
-        // Every series has a name.
-        sets.extend(Matcher::new(NAME, MatchOp::NotEqual, "").map(|named| vec![named]));
-    }
-    let mut found = BTreeSet::new();
-    for series in sets.iter().flat_map(|set| web.read.select(set)) {
-        let alive = series.birth <= end.unwrap_or(Timestamp::MAX)
-            && series.newest >= start.unwrap_or(Timestamp::MIN);
-        if alive {
-            collect(&series.labels, &mut found);
-        }
-        if found.len() > limit {
-            break;
-        }
-    }
-    let cut = found.len() > limit;
-    let items: Vec<String> = found.into_iter().take(limit).collect();
     let mut data = String::new();
     json::list(&mut data, &items, |out, item| out.push_str(item));
     let warning = "results truncated due to limit".to_owned();
     json::success(&data, if cut { std::slice::from_ref(&warning) } else { &[] })
+}
+
+fn asked(params: &Params) -> Result<Asked, BadParam> {
+    if params.all("match[]").count() > MOST_SELECTORS {
+        return Err(bad("match[]", &format!("at most {MOST_SELECTORS} are taken at once")));
+    }
+    let matchers = |text| query::matchers(text).map_err(|error| bad("match[]", &error.to_string()));
+    let sets: Result<Vec<_>, _> = params.all("match[]").map(matchers).collect();
+    Ok(Asked {
+        sets: sets?,
+        start: params.moment("start")?.unwrap_or(Timestamp::MIN),
+        end: params.moment("end")?.unwrap_or(Timestamp::MAX),
+        limit: limit(params)?,
+    })
+}
+
+/// The items, and whether there are more of them.
+fn items(
+    read: &dyn query::Read,
+    asked: &Asked,
+    collect: impl Fn(&rrd::Labels, &mut BTreeSet<String>),
+) -> (Vec<String>, bool) {
+    // Every series has a name.
+    let named = Matcher::new(NAME, MatchOp::NotEqual, "").map(|named| vec![named]);
+    let all: Vec<_> = named.into_iter().collect();
+    let sets = if asked.sets.is_empty() { &all } else { &asked.sets };
+    let mut found = BTreeSet::new();
+    for series in sets.iter().flat_map(|set| read.select(set)) {
+        if series.birth <= asked.end && series.newest >= asked.start {
+            collect(&series.labels, &mut found);
+        }
+        if found.len() > asked.limit {
+            break;
+        }
+    }
+    let cut = found.len() > asked.limit;
+    (found.into_iter().take(asked.limit).collect(), cut)
 }
 
 fn limit(params: &Params) -> Result<usize, BadParam> {

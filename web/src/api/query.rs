@@ -16,7 +16,7 @@ use crate::views::Web;
 /// Queries evaluated at once: they share the machine with intake, which comes first.
 const AT_ONCE: usize = 4;
 /// The longest a query may wait for its turn, whatever it asks for.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 static TURNS: Semaphore = Semaphore::const_new(AT_ONCE);
 
@@ -76,34 +76,47 @@ fn wait(params: &Params) -> Result<Duration, BadParam> {
     Ok(asked.map_or(LONGEST_WAIT, |asked| asked.min(LONGEST_WAIT)))
 }
 
-/// Runs `evaluate` where it blocks nobody, and writes its answer.
+/// Runs `evaluate` in turn, and writes its answer.
 async fn answered(
     wait: Duration,
     evaluate: impl FnOnce() -> Result<Answer, Error> + Send + 'static,
 ) -> Response {
-    let too_late = || {
-        let message = "the query timed out; ask for less, or for a longer timeout";
-        problem(StatusCode::SERVICE_UNAVAILABLE, "timeout", message)
-    };
-    let work = async {
+    let work = || evaluate().map(|answer| (json::answer(&answer), answer.warnings));
+    match in_turn(wait, work).await {
+        Ok(Ok((data, warnings))) => json::success(&data, &warnings),
+        Ok(Err(error)) => refused(&error),
+        Err(refused) => refused,
+    }
+}
+
+/// Runs `work` where it blocks nobody, when it is its turn. Errors with the answer for work that
+/// came too late or broke off.
+pub(super) async fn in_turn<T: Send + 'static>(
+    wait: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Response> {
+    let run = async {
         // A turn is held by the work itself: one that timed out still counts until it ends.
         let turn = TURNS.acquire().await.ok()?;
         let task = tokio::task::spawn_blocking(move || {
-            let outcome = evaluate().map(|answer| (json::answer(&answer), answer.warnings));
+            let done = work();
             drop(turn);
-            outcome
+            done
         });
         task.await.ok()
     };
-    match tokio::time::timeout(wait, work).await {
-        Err(_) => too_late(),
-        Ok(None) => problem(
+    match tokio::time::timeout(wait, run).await {
+        Ok(Some(done)) => Ok(done),
+        Ok(None) => Err(problem(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
             "the evaluation broke off; the log of the server says why",
-        ),
-        Ok(Some(Ok((data, warnings)))) => json::success(&data, &warnings),
-        Ok(Some(Err(error))) => refused(&error),
+        )),
+        Err(_) => Err(problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "timeout",
+            "the query timed out; ask for less, or for a longer timeout",
+        )),
     }
 }
 

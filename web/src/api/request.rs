@@ -3,17 +3,13 @@
 use axum::extract::{Form, FromRequest, Query, Request};
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
-use promql_parser::label::MatchOp as ParsedOp;
-use promql_parser::parser::{self, Expr};
 use rrd::time::parse_duration_ms;
-use rrd::{MatchOp, Matcher, NAME, Step, Timestamp};
+use rrd::{Step, Timestamp};
 
 use super::problem;
 
 /// A query's text is at most 16 KiB; the rest of a form is names and numbers.
 pub(crate) const LONGEST_FORM: usize = 64 * 1024;
-/// The longest selector that is read.
-const LONGEST_SELECTOR: usize = 4096;
 
 type Pairs = Vec<(String, String)>;
 
@@ -116,31 +112,6 @@ fn to_millis(secs: f64) -> Option<i64> {
     (millis.abs() < 3.2e15).then_some(millis as i64)
 }
 
-/// The matchers of a `match[]`: a selector without range, offset or function around it.
-pub(crate) fn selector(text: &str) -> Result<Vec<Matcher>, BadParam> {
-    let wrong = |reason: &str| bad("match[]", reason);
-    if text.len() > LONGEST_SELECTOR {
-        return Err(wrong(&format!("the selector is longer than {LONGEST_SELECTOR} bytes")));
-    }
-    let parsed = match parser::parse(text) {
-        Ok(Expr::VectorSelector(parsed)) if parsed.matchers.or_matchers.is_empty() => parsed,
-        Ok(_) => return Err(wrong("a bare selector is expected, as up{job=\"node\"}")),
-        Err(reason) => return Err(wrong(&reason)),
-    };
-    let name = parsed.name.as_deref().map(|name| Matcher::new(NAME, MatchOp::Equal, name));
-    let rest = parsed.matchers.matchers.iter().map(|one| {
-        let op = match one.op {
-            ParsedOp::Equal => MatchOp::Equal,
-            ParsedOp::NotEqual => MatchOp::NotEqual,
-            ParsedOp::Re(_) => MatchOp::Regex,
-            ParsedOp::NotRe(_) => MatchOp::NotRegex,
-        };
-        Matcher::new(&one.name, op, &one.value)
-    });
-    let all: Result<Vec<_>, _> = name.into_iter().chain(rest).collect();
-    all.map_err(|error| wrong(&error.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,16 +143,6 @@ mod tests {
         }
         for bad in ["0", "-1", "inf", "5 m", "1e30"] {
             assert!(params(&[("step", bad)]).step("step").is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_bare_selector_gives_its_matchers_and_anything_else_is_refused() {
-        let matchers = selector("up{job=~\"a.*\",zone!=\"x\"}").unwrap();
-        let names: Vec<&str> = matchers.iter().map(Matcher::name).collect();
-        assert_eq!(names, [NAME, "job", "zone"]);
-        for bad in ["sum(up)", "up[5m]", "up{", "1", "up{a=~\"(\"}"] {
-            assert!(selector(bad).is_err(), "{bad}");
         }
     }
 }

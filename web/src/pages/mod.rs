@@ -140,7 +140,7 @@ mod tests {
         for period in ["hour", "year"] {
             let rig = Rig::with("a", young);
             let (_, page) = rig.get(&format!("/i/{ID}?period={period}")).await;
-            assert!(page.contains("Last 5\u{a0}min: there is nothing older yet"), "{period}");
+            assert!(page.contains("Last 3\u{a0}min: there is nothing older yet"), "{period}");
             assert!(page.contains("10\u{a0}s averages"), "{period}");
         }
     }
