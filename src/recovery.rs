@@ -13,10 +13,15 @@ use tracing::{error, info};
 use crate::config::Config;
 use crate::rounds::{Rounds, Snapshots};
 use crate::snapshot::Snapshot;
-use crate::worker::{State, lock};
+use crate::worker::{State, append_transitions, lock};
 
-/// How many segments share the journal's space: more recycle earlier, fewer write longer runs.
+/// How many segments share the journal's space, at least: more recycle earlier, fewer write longer
+/// runs.
 const SEGMENTS: u64 = 8;
+/// A start reads whole segments into memory.
+const LONGEST_SEGMENT: u64 = 128 << 20;
+/// Segments are whole blocks.
+const BLOCK: u64 = 4096;
 
 /// Where things are in the data folder.
 pub(crate) struct Folders {
@@ -33,6 +38,23 @@ impl Folders {
         for name in ["archives", "journal", "state"] {
             let folder = self.at(name);
             disk.create_dir(&folder).with_context(|| folder.display().to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a data folder whose journal is gone, or not mounted: with a new one nothing in the
+    /// other folders would count, and the next rounds would write over it.
+    fn check(&self, disk: &dyn Disk) -> Result<()> {
+        let journal = self.at("journal");
+        let is_used = |path: &PathBuf| path.extension().is_none_or(|extension| extension != "new");
+        let mut others = disk.list(&self.at("archives"))?;
+        others.extend(disk.list(&self.at("state"))?);
+        if disk.list(&journal)?.is_empty() && others.iter().any(is_used) {
+            bail!(
+                "{}: empty, though there are archives that need the journal; mount it or restore it, \
+                 or move the whole data folder away to begin anew",
+                journal.display()
+            );
         }
         Ok(())
     }
@@ -56,11 +78,8 @@ pub(crate) fn recover(
     channels: Vec<String>,
 ) -> Result<Recovered> {
     folders.create(disk.as_ref())?;
-    let shape = journal::Config {
-        segment_bytes: config.journal_bytes / SEGMENTS,
-        segment_count: u32::try_from(SEGMENTS).unwrap_or(u32::MAX),
-        ..journal::Config::default()
-    };
+    folders.check(disk.as_ref())?;
+    let shape = shape(config.journal_bytes);
     let (journal, recovery) =
         Journal::open(Arc::clone(disk), &folders.at("journal"), shape, Arc::clone(clock))?;
     for damage in &recovery.damage {
@@ -80,12 +99,21 @@ pub(crate) fn recover(
         store: Arc::clone(&store),
     };
     let applied = replay(&state, recovery.frames, upto)?;
-    for body in lock(&state.engine).end_replay() {
-        journal.append_reserved(alerter::FRAME_TRANSITIONS, &body)?;
-    }
+    let owed = lock(&state.engine).end_replay();
+    append_transitions(&state, &journal, owed);
     journal.mark_applied(applied);
     let rounds = Rounds::new(store, journal.clone(), snapshots, upto);
     Ok(Recovered { state, journal, rounds, applied })
+}
+
+/// Segments for a journal of so many bytes, or a little less.
+fn shape(journal_bytes: u64) -> journal::Config {
+    let count = journal_bytes.div_ceil(LONGEST_SEGMENT).max(SEGMENTS);
+    journal::Config {
+        segment_bytes: journal_bytes / count / BLOCK * BLOCK,
+        segment_count: u32::try_from(count).unwrap_or(u32::MAX),
+        ..journal::Config::default()
+    }
 }
 
 fn replay(state: &State, frames: journal::Frames, upto: u64) -> Result<u64> {
@@ -138,5 +166,29 @@ fn found(snapshot: &Snapshot, upto: u64, part: &str) -> Result<Option<Vec<u8>>> 
         None => bail!(
             "both snapshots of the {part} are missing or damaged; restore the data folder from a backup"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rrd::{ManualClock, MemDisk};
+
+    use super::*;
+
+    #[test]
+    fn every_size_that_the_configuration_takes_is_a_journal() {
+        for bytes in [16 << 20, (16 << 20) + 1024, 256 << 20, 9 << 30, 64_u64 << 30] {
+            let shape = shape(bytes);
+            let all = shape.segment_bytes * u64::from(shape.segment_count);
+            assert!(all <= bytes && bytes - all < 1 << 22, "{shape:?} of {bytes}");
+            assert!(shape.segment_bytes <= LONGEST_SEGMENT, "{shape:?}");
+        }
+    }
+
+    #[test]
+    fn an_odd_size_is_taken_too() {
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
+        let shape = shape((16 << 20) + 1024);
+        Journal::open(Arc::new(MemDisk::new()), Path::new("/journal"), shape, clock).unwrap();
     }
 }

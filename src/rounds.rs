@@ -17,6 +17,9 @@ use crate::snapshot::Snapshot;
 const PERIOD: Duration = Duration::from_mins(1);
 /// A journal this full does not wait for the minute.
 const NEARLY_FULL: f64 = 0.75;
+/// Time after which a nearly full journal has a failed round tried again: a disk that fails shall
+/// not be kept busy with it.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// The parts beside the store, as they stood at one boundary between two frames.
 pub(crate) struct Moment {
@@ -40,6 +43,8 @@ pub(crate) struct Rounds {
     begun_at: Duration,
     /// The last S that counts.
     done: u64,
+    /// The last round came to nothing.
+    failed: bool,
 }
 
 impl Rounds {
@@ -50,7 +55,8 @@ impl Rounds {
         snapshots: Snapshots,
         done: u64,
     ) -> Self {
-        Self { store, journal, snapshots, running: None, begun_at: Duration::ZERO, done }
+        let (running, begun_at, failed) = (None, Duration::ZERO, false);
+        Self { store, journal, snapshots, running, begun_at, done, failed }
     }
 
     /// Ends a round that has been written, and begins one when it is time. `applied` is the sequence
@@ -59,8 +65,15 @@ impl Rounds {
         if self.running.as_ref().is_some_and(|(_, thread)| thread.is_finished()) {
             self.join();
         }
-        let due = now.saturating_sub(self.begun_at) >= PERIOD || self.journal.fill() >= NEARLY_FULL;
-        if due && self.running.is_none() && applied > self.done {
+        if self.running.is_some() || applied <= self.done {
+            return;
+        }
+        let wait = match self.journal.fill() >= NEARLY_FULL {
+            false => PERIOD,
+            true if self.failed => RETRY,
+            true => Duration::ZERO,
+        };
+        if now.saturating_sub(self.begun_at) >= wait {
             self.begun_at = now;
             self.begin(applied, moment());
         }
@@ -89,7 +102,9 @@ impl Rounds {
 
     fn join(&mut self) {
         let Some((seq, thread)) = self.running.take() else { return };
-        match thread.join() {
+        let outcome = thread.join();
+        self.failed = !matches!(outcome, Ok(Ok(())));
+        match outcome {
             Ok(Ok(())) => {
                 self.store.finish_round(seq);
                 self.done = seq;

@@ -18,9 +18,9 @@ use rrd::disk::{OsDisk, lock_dir};
 use rrd::{Clock, Disk, Policy, Step};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use web::{Sessions, Web};
 
 use crate::clock::SystemClock;
@@ -102,8 +102,13 @@ impl Server {
             stop: Arc::clone(&halt),
             applied,
         };
+        let (alive, ended_early) = oneshot::channel::<()>();
+        let run = move || {
+            let _dropped_when_it_ends = alive;
+            worker.run();
+        };
         let worker: JoinHandle<()> =
-            std::thread::Builder::new().name("worker".to_owned()).spawn(move || worker.run())?;
+            std::thread::Builder::new().name("worker".to_owned()).spawn(run)?;
 
         let rules = Arc::clone(&state.engine);
         let mut rules = RulesFolder::open(&self.folders.at("rules"), rules, journal.clone())?;
@@ -127,8 +132,13 @@ impl Server {
         let told = told_to_stop()?;
         self.welcome(&login);
 
-        told.await;
-        info!("stopping");
+        tokio::select! {
+            () = told => info!("stopping"),
+            _ = ended_early => {
+                error!("the worker has ended; nothing is taken any more");
+                journal.close();
+            }
+        }
         stop.send_replace(true);
         let rest = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(FAREWELL, rest).await.is_err() {
@@ -299,4 +309,59 @@ pub(crate) fn told_to_stop() -> Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use rrd::Timestamp;
+
+    use super::*;
+    use crate::args::Arguments;
+
+    /// A clock that the worker cannot read.
+    struct Trap(SystemClock);
+
+    impl Clock for Trap {
+        fn wall(&self) -> Timestamp {
+            self.0.wall()
+        }
+
+        fn monotonic(&self) -> Duration {
+            assert_ne!(std::thread::current().name(), Some("worker"), "the worker steps on it");
+            self.0.monotonic()
+        }
+    }
+
+    #[test]
+    fn a_server_whose_worker_panics_takes_nothing_more_and_ends_with_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().to_str().unwrap();
+        let arguments = ["roundel", "--data", data, "--no-local-agent"];
+        let config = Config::check(&Arguments::parse_from(arguments).serve).unwrap();
+        let config = Config { journal_bytes: 16 << 20, ..config };
+        let folders = Folders { data: config.data.clone() };
+        let clock: Arc<dyn Clock> = Arc::new(Trap(SystemClock::start()));
+        let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+        let recovered = recover(&config, &folders, &disk, &clock, Vec::new()).unwrap();
+        let journal = recovered.journal.clone();
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let server = Server {
+            config,
+            folders,
+            clock,
+            channels: Channels::default(),
+            address: listener.local_addr().unwrap(),
+            base_url: String::new(),
+            mail_folder: folder.path().join("mail"),
+        };
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let outcome = runtime.block_on(async {
+            let patience = Duration::from_secs(30);
+            tokio::time::timeout(patience, server.serve(listener, recovered)).await
+        });
+        let error = outcome.expect("it ends by itself").unwrap_err().to_string();
+        assert!(error.starts_with("the worker panicked"), "{error}");
+        assert!(matches!(journal.append(1, b"x"), Err(journal::Refused::Failed(_))));
+    }
 }

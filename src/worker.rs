@@ -10,7 +10,7 @@ use alerter::Engine;
 use collector::registry::Instance;
 use collector::{Accounting, Intake, Registry};
 use journal::{Frame, Journal};
-use rrd::{Clock, InstanceId, Step, Store, Timestamp, Verdicts};
+use rrd::{Clock, InstanceChange, InstanceId, Matcher, Span, Step, Store, Timestamp, Verdicts};
 use tracing::error;
 
 use crate::rounds::{Moment, Rounds};
@@ -67,7 +67,9 @@ impl Worker {
             if !frames.is_empty() {
                 last_frame = self.clock.monotonic();
             } else if self.clock.monotonic().saturating_sub(last_frame) >= IDLE {
-                self.append(journal::TICK, &[]);
+                if let Err(refused) = self.journal.append_reserved(journal::TICK, &[]) {
+                    error!(%refused, "the journal's time stands still");
+                }
                 last_frame = self.clock.monotonic();
             }
             self.take(&frames);
@@ -81,30 +83,26 @@ impl Worker {
 
     fn take(&mut self, frames: &[Frame]) {
         for frame in frames {
-            self.append_transitions(self.state.advance(frame.stamp));
+            append_transitions(&self.state, &self.journal, self.state.advance(frame.stamp));
             let Applied { verdicts, transitions } = self.state.apply(frame);
             if let Some((instance, verdicts)) = verdicts {
                 self.intake.applied(instance, &verdicts);
             }
-            self.append_transitions(transitions);
+            append_transitions(&self.state, &self.journal, transitions);
             self.applied = frame.seq;
             self.pulse.applied.store(frame.seq, Ordering::Release);
             self.journal.mark_applied(frame.seq);
         }
     }
+}
 
-    fn append_transitions(&self, bodies: Vec<Vec<u8>>) {
-        for body in bodies {
-            self.append(alerter::FRAME_TRANSITIONS, &body);
-        }
-    }
-
-    /// Appends a frame of the worker's own, for which room is kept. Transitions that are refused all
-    /// the same stay owed.
-    fn append(&self, kind: u8, body: &[u8]) {
-        if let Err(refused) = self.journal.append_reserved(kind, body) {
-            error!(kind, %refused, "the journal refused a frame of the worker");
-            lock(&self.state.engine).append_refused();
+/// Appends bodies of transitions, for which room is kept. If one is refused all the same, it and
+/// those after it stay owed, so that they come in order.
+pub(crate) fn append_transitions(state: &State, journal: &Journal, bodies: Vec<Vec<u8>>) {
+    for body in bodies {
+        if let Err(refused) = journal.append_reserved(alerter::FRAME_TRANSITIONS, &body) {
+            error!(%refused, "changes of alerts wait for the journal");
+            return lock(&state.engine).append_refused();
         }
     }
 }
@@ -117,7 +115,8 @@ impl State {
     pub(crate) fn advance(&self, stamp: Timestamp) -> Vec<Vec<u8>> {
         // On a grid, so that a replay that begins between two frames closes the same steps.
         self.store.advance(stamp.floor(SILENCE_GRID));
-        lock(&self.engine).advance(stamp, self.store.as_ref())
+        let active = Active { store: &self.store, registry: &self.registry };
+        lock(&self.engine).advance(stamp, &active)
     }
 
     /// Applies one committed frame. One that cannot be read is reported and passed over: what it
@@ -150,7 +149,7 @@ impl State {
             }
             collector::FRAME_REGISTRY => {
                 let changed = self.registry.apply(*seq, body).map_err(text)?;
-                return self.tell(*seq, *stamp, &changed).map_err(text);
+                return Ok(self.tell(*seq, *stamp, &changed));
             }
             alerter::FRAME_RULES | alerter::FRAME_TRANSITIONS | alerter::FRAME_DELIVERY => {
                 lock(&self.engine).apply(*seq, *kind, body).map_err(text)?;
@@ -160,28 +159,63 @@ impl State {
         Ok(Applied::default())
     }
 
-    /// Tells the other parts of instances that were made or changed: their archives get the labels,
-    /// and the alerts of those that are gone are closed as withdrawn.
+    /// Tells the other parts of instances that were made or changed: their archives get the labels;
+    /// of those that are gone the series end and the alerts are closed as withdrawn.
     fn tell(
         &self,
         seq: u64,
         stamp: Timestamp,
         changed: &[Arc<Instance>],
-    ) -> Result<Applied, rrd::StoreError> {
+    ) -> Applied {
         let mut applied = Applied::default();
         for instance in changed {
-            self.store.apply_labels(seq, instance.id, &instance.labels)?;
+            let told = InstanceChange {
+                id: instance.id,
+                labels: &instance.labels,
+                is_gone: !instance.is_active(),
+            };
+            if let Err(reason) = self.store.apply_instance(seq, stamp, told) {
+                error!(seq, instance = %instance.id, %reason, "its archive keeps its old labels");
+            }
             if !instance.is_active() {
                 let labels = self.registry.telling_labels(instance);
                 applied.transitions.extend(lock(&self.engine).withdraw(&labels, stamp));
             }
         }
-        Ok(applied)
+        applied
     }
 
     /// All that a round must write, at this boundary between two frames.
     pub(crate) fn moment(&self) -> Moment {
         Moment { registry: self.registry.snapshot(), alerts: lock(&self.engine).snapshot() }
+    }
+}
+
+/// The archives as rules see them: without the series of instances that are gone, whose last hour
+/// would otherwise go on to be judged.
+struct Active<'a> {
+    store: &'a Store,
+    registry: &'a Registry,
+}
+
+impl query::Read for Active<'_> {
+    fn select(&self, matchers: &[Matcher]) -> Vec<query::Series> {
+        let mut found = query::Read::select(self.store, matchers);
+        // Series come instance by instance, so that each instance is looked up once.
+        let mut last: Option<(InstanceId, bool)> = None;
+        found.retain(|series| {
+            let id = series.handle.instance;
+            let (_, is_active) = *last.insert(match last {
+                Some(known) if known.0 == id => known,
+                _ => (id, self.registry.instance(id).is_none_or(|found| found.is_active())),
+            });
+            is_active
+        });
+        found
+    }
+
+    fn rows(&self, series: &query::Series, archive: usize, span: Span) -> query::Rows {
+        query::Read::rows(self.store, series, archive, span)
     }
 }
 

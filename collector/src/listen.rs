@@ -33,6 +33,8 @@ pub struct Patience {
     pub header: Duration,
     /// From one request to the next: agents push every 10 s and should keep their connection.
     pub idle: Duration,
+    /// For a client to take more of its answer: one that asks and never reads holds a place, too.
+    pub stall: Duration,
     /// For answers under way when the server stops.
     pub drain: Duration,
     /// Connections at once; more wait in the listener's queue.
@@ -44,6 +46,7 @@ impl Default for Patience {
         Self {
             header: Duration::from_secs(5),
             idle: Duration::from_mins(1),
+            stall: Duration::from_secs(30),
             drain: Duration::from_secs(10),
             connection_limit: 2_000,
         }
@@ -133,7 +136,7 @@ fn serve<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     TokioIo<Paced<T>>,
     impl Service<Request, Response = Response, Error = Infallible, Future: Send>,
 > {
-    let pace = Pace::new(patience.header);
+    let pace = Pace::new(patience.header, patience.stall);
     let io = TokioIo::new(Paced::new(stream, pace.clone()));
     let service = service_fn(move |mut request: Request| {
         pace.answering();

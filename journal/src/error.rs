@@ -13,8 +13,8 @@ pub enum JournalError {
     Config(String),
     /// A file of the journal is gone while others hold frames.
     #[error(
-        "{}: missing, though the journal has been in use; restore it, or move the whole journal \
-         folder away to go on without the frames that no checkpoint holds", .0.display()
+        "{}: missing, though the journal has been in use; restore the data folder from a backup",
+        .0.display()
     )]
     Missing(PathBuf),
     /// A file is not what the others say it is.

@@ -179,6 +179,12 @@ impl Journal {
         if seen.seq >= seq { Ok(()) } else { Err(Failed { reason: CLOSED.into() }) }
     }
 
+    /// Why the journal has stopped; `None` while it accepts frames, or is merely full.
+    pub fn failure(&self) -> Option<Failed> {
+        let reason = self.handle.shared.lock().failed.clone()?;
+        Some(Failed { reason })
+    }
+
     /// The number of this opening of the journal; each is above all before it.
     pub fn epoch(&self) -> u64 {
         self.handle.epoch

@@ -1,6 +1,7 @@
 //! An expression: PromQL that was read, checked and planned once, to be evaluated many times.
 
-use rrd::Timestamp;
+use promql_parser::parser::Expr as Tree;
+use rrd::{Matcher, Timestamp};
 
 use crate::evaluate::Run;
 use crate::moments::{Moments, Range};
@@ -58,5 +59,21 @@ impl Expr {
         let mut run = Run::of(read, Moments::of(range, limits)?, limits);
         run.widest = options.coarse.then_some(range.step);
         run.range(&self.plan)
+    }
+}
+
+/// The matchers of a bare selector, as in `match[]` of the HTTP API; under the same bounds as
+/// [`Expr::parse`].
+///
+/// ```
+/// assert_eq!(query::matchers("up{job=\"node\"}").unwrap().len(), 2);
+/// assert!(query::matchers("sum(up)").is_err());
+/// ```
+pub fn matchers(text: &str) -> Result<Vec<Matcher>, Error> {
+    match parse::parse(text)? {
+        Tree::VectorSelector(of) if of.offset.is_none() && of.at.is_none() => {
+            lower::selector(&of).map(|selector| selector.matchers)
+        }
+        _ => Err(Error::parse("a bare selector is expected, as up{job=\"node\"}")),
     }
 }

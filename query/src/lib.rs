@@ -13,6 +13,7 @@ mod moments;
 
 mod lower;
 mod parse;
+mod patterns;
 mod plan;
 mod scan;
 
@@ -35,7 +36,7 @@ pub mod memory;
 
 pub use answer::{Answer, Line, Point, Resolution, Value};
 pub use error::{Error, Position};
-pub use expr::Expr;
+pub use expr::{Expr, matchers};
 pub use limits::{Limits, Options, POINTS, POINTS_PER_LINE, SERIES};
 pub use moments::Range;
 pub use read::{Read, Rows, Series};

@@ -1,10 +1,12 @@
 //! A look over the text before it is parsed: bounds that keep the parser from harm.
 //!
-//! The parser recurses over what it built and takes any number for a duration; both end the
-//! process when an asker means ill. This finds such text first, and knows where in it.
+//! The parser recurses over what it built, takes any number for a duration and compiles any
+//! pattern; each ends the process when an asker means ill. This finds such text first, and knows
+//! where in it.
 
 use crate::Error;
 use crate::error::Position;
+use crate::patterns::Weight;
 
 /// Longer than any rule or panel that people write; a bound for the parser's memory.
 pub(crate) const TEXT_BYTES: usize = 16 * 1024;
@@ -15,7 +17,8 @@ pub(crate) const DEPTH: usize = 100;
 /// Longer windows and offsets than any archive: a century, in seconds.
 const LONGEST_SECS: f64 = 3.2e9;
 
-/// Errors when `text` is too long, too deep, unbalanced, or holds an impossible duration.
+/// Errors when `text` is too long, too deep, unbalanced, or holds an impossible duration or
+/// patterns that take too much.
 pub(crate) fn check(text: &str) -> Result<(), Error> {
     if text.len() > TEXT_BYTES {
         return Err(Error::Limit(format!(
@@ -23,7 +26,8 @@ pub(crate) fn check(text: &str) -> Result<(), Error> {
             text.len()
         )));
     }
-    Scan { text, at: 0, open: Vec::new(), operators: vec![0], duration_next: false }.run()
+    let (open, operators, patterns) = (Vec::new(), vec![0], Weight::default());
+    Scan { text, at: 0, open, operators, patterns, duration_next: false }.run()
 }
 
 struct Scan<'a> {
@@ -33,6 +37,7 @@ struct Scan<'a> {
     open: Vec<(char, usize)>,
     /// Operators seen so far in each level of brackets, the outermost first.
     operators: Vec<usize>,
+    patterns: Weight,
     /// True after `offset`: a number there is a duration.
     duration_next: bool,
 }
@@ -83,13 +88,17 @@ impl Scan<'_> {
         let mut escaped = false;
         for (offset, c) in self.rest().char_indices().skip(1) {
             if escaped {
+                // The parser would cut such a letter in two.
+                if quote != '`' && !c.is_ascii() {
+                    return Err(self.wrong(start + offset, format!("unknown escape of {c:?}")));
+                }
                 escaped = false;
             } else if c == '\\' {
                 // The parser honours a backslash in raw strings too, as far as their end goes.
                 escaped = true;
             } else if c == quote {
                 self.at = start + offset + c.len_utf8();
-                return Ok(());
+                return self.patterns.add(self.text.get(start..self.at).unwrap_or_default());
             }
         }
         Err(self.wrong(start, "unterminated quoted string"))
@@ -201,6 +210,7 @@ mod tests {
             ("up)", "1:3: parse error: unexpected ')'"),
             ("sum(\n  up]", "2:5: parse error: unexpected ']'"),
             ("\"abc", "1:1: parse error: unterminated quoted string"),
+            ("\"a\\é\"", "1:4: parse error: unknown escape of 'é'"),
         ] {
             assert_eq!(check(text).unwrap_err().to_string(), expected, "{text}");
         }

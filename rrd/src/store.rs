@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-pub use apply::Verdicts;
+pub use apply::{InstanceChange, Verdicts};
 pub use grant::{GrantRequest, NewSeries};
 pub use read::Rows;
 pub use round::{Round, RoundReport};

@@ -34,7 +34,7 @@ pub(crate) struct Health {
 
 impl HealthView for Health {
     fn ready(&self) -> bool {
-        self.pulse.ready.load(Ordering::Acquire)
+        self.pulse.ready.load(Ordering::Acquire) && self.journal.failure().is_none()
     }
 
     fn facts(&self) -> Vec<FactGroup> {
@@ -166,6 +166,7 @@ impl Health {
         group(
             "Journal",
             vec![
+                self.syncing(),
                 fact("Fill", FactValue::Share(stats.fill), full, "a round makes room every minute"),
                 fact("Size", FactValue::Bytes(stats.capacity_bytes), Level::Ok, "fixed"),
                 fact(
@@ -188,6 +189,17 @@ impl Health {
                 ),
             ],
         )
+    }
+
+    /// Whether samples can be acknowledged at all.
+    fn syncing(&self) -> Fact {
+        let text = |text: &str| FactValue::Text(text.to_owned());
+        match self.journal.failure() {
+            None => fact("State", text("syncs"), Level::Ok, ""),
+            Some(failed) => {
+                fact("State", text("stopped"), Level::Critical, &failed.to_string())
+            }
+        }
     }
 
     fn samples(&self) -> FactGroup {
@@ -236,4 +248,42 @@ fn family(out: &mut String, name: &str, kind: &str, help: &str, series: &[(Strin
 #[expect(clippy::cast_precision_loss, reason = "counters are read as doubles everywhere")]
 fn float(count: u64) -> f64 {
     count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rrd::{ManualClock, MemDisk};
+
+    use super::*;
+
+    #[test]
+    fn a_journal_that_has_stopped_makes_the_server_unready_and_says_why() {
+        let (disk, clock) = (MemDisk::new(), Arc::new(ManualClock::default()));
+        let shared = || Arc::new(disk.clone());
+        let config = journal::Config { segment_bytes: 64 << 10, ..journal::Config::default() };
+        let (journal, _) =
+            Journal::open(shared(), Path::new("/journal"), config, clock.clone()).unwrap();
+        let (store, _) = Store::open(shared(), Path::new("/archives"), 0).unwrap();
+        let health = Health {
+            journal: journal.clone(),
+            store: Arc::new(store),
+            accounting: Arc::default(),
+            started_at: clock.wall(),
+            clock,
+            pulse: Arc::default(),
+        };
+        health.pulse.ready.store(true, Ordering::Release);
+        assert!(health.ready());
+        disk.fail_sync("/journal/segment-000");
+        let seq = journal.append(journal::TICK, &[]).unwrap();
+        journal.wait_durable(seq).unwrap_err();
+        assert!(!health.ready());
+        let facts = health.facts();
+        let mut facts = facts.iter().flat_map(|group| &group.facts);
+        let state = facts.find(|fact| fact.name == "State").unwrap();
+        assert_eq!(state.level, Level::Critical);
+        assert!(state.note.contains("does not sync"), "{}", state.note);
+    }
 }

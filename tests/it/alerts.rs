@@ -54,19 +54,22 @@ async fn scene(dir: &Path) -> Scene {
     let arguments = ["--config", file.to_str().unwrap(), "--policy", "1s:10m,1m:1d"];
     let server = Server::start(dir, &arguments);
     let level = Arc::new(AtomicU32::new(50));
-    tokio::spawn(push(server.url.clone(), Arc::clone(&level)));
+    tokio::spawn(push(server.url.clone(), "web-1", Arc::clone(&level)));
     Scene { server, level, hooks: [one, two] }
 }
 
+/// A level at which the instance falls silent.
+const SILENT: u32 = 0;
+
 /// Tells the server the level until it is gone.
-async fn push(url: String, level: Arc<AtomicU32>) {
+async fn push(url: String, instance: &'static str, level: Arc<AtomicU32>) {
     let labels =
-        [("__name__", "test_level"), ("job", "it"), ("instance", "web-1"), ("role", "web")];
+        [("__name__", "test_level"), ("job", "it"), ("instance", instance), ("role", "web")];
     loop {
         let at_ms = i64::try_from(now_secs()).unwrap() * 1000;
-        let reading = f64::from(level.load(Ordering::SeqCst));
-        let series = Series::new(&labels).reading(at_ms, reading);
-        if client::remote_write(&url, &[series]).await.is_none() {
+        let now = level.load(Ordering::SeqCst);
+        let series = Series::new(&labels).reading(at_ms, f64::from(now));
+        if now != SILENT && client::remote_write(&url, &[series]).await.is_none() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -142,7 +145,7 @@ async fn a_raised_alert_outlives_kill_9_and_still_clears() {
     let arguments = ["--config", file.to_str().unwrap(), "--policy", "1s:10m,1m:1d"];
     let server = Server::start(dir.path(), &arguments);
     level.store(10, Ordering::SeqCst);
-    tokio::spawn(push(server.url.clone(), Arc::clone(&level)));
+    tokio::spawn(push(server.url.clone(), "web-1", Arc::clone(&level)));
     eventually("the webhook of OK", PATIENCE, async || {
         let told = states(&hooks[0], SECRETS[0]);
         (told.len() > told_before && told.last().is_some_and(|(_, to)| to == "OK")).then_some(())
@@ -155,4 +158,43 @@ async fn a_raised_alert_outlives_kill_9_and_still_clears() {
         .map(|(headers, _)| headers["webhook-id"].to_str().unwrap())
         .collect();
     assert_eq!(critical_ids.len(), 1, "a transition told twice keeps its id");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_alert_of_a_withdrawn_instance_closes_as_withdrawn() {
+    let dir = folder();
+    let Scene { server, level, hooks } = scene(dir.path()).await;
+    level.store(99, Ordering::SeqCst);
+    eventually("the webhook of CRITICAL", PATIENCE, async || {
+        states(&hooks[0], SECRETS[0]).iter().any(|(_, to)| to == "CRITICAL").then_some(())
+    })
+    .await;
+    level.store(SILENT, Ordering::SeqCst);
+    let list = client::get(&format!("{}/v1/instances", server.url)).await.json();
+    let id = list[0]["id"].as_str().unwrap().to_owned();
+    let gone = serde_json::json!({ "reason": "scaled in" });
+    let answer =
+        client::post_json(&format!("{}/v1/instances/{id}/withdraw", server.url), &gone).await;
+    assert!(answer.status.is_success(), "{} {}", answer.status, answer.text());
+    let last = eventually("the webhook of the end", PATIENCE, async || {
+        let all = hooks[0].all();
+        let (_, body) = all.last()?;
+        let body: Value = serde_json::from_slice(body).unwrap();
+        (body["data"]["state"] == "OK").then_some(body)
+    })
+    .await;
+    assert_eq!(last["data"]["reason"], "withdrawn", "{last}");
+
+    // Judgement goes on, and never again of the one that is gone.
+    let told = hooks[0].all().len();
+    tokio::spawn(push(server.url.clone(), "web-2", Arc::new(AtomicU32::new(99))));
+    eventually("the webhook of the other", PATIENCE, async || {
+        (hooks[0].all().len() > told).then_some(())
+    })
+    .await;
+    let others = hooks[0].all().split_off(told);
+    let named = |name: &str| {
+        others.iter().filter(|(_, body)| String::from_utf8_lossy(body).contains(name)).count()
+    };
+    assert_eq!((named("web-1"), named("web-2")), (0, others.len()));
 }

@@ -1,6 +1,6 @@
 //! Enrolment: a machine with a join token becomes an instance with a credential of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use axum::Json;
@@ -81,7 +81,7 @@ impl Inner {
         }
         let (id, name) = match &same {
             Some(same) => (same.id, same.name.clone()),
-            None => (random_id()?, self.parts.registry.free_name(&job, wanted, &[])),
+            None => (random_id()?, self.parts.registry.free_name(&job, wanted, &HashSet::new())),
         };
         let credential = Holder::Instance(id).secret().map_err(no_randomness)?;
         let instance = Instance {

@@ -24,6 +24,8 @@ use crate::remote_write::time_message;
 
 /// How long a refused series is left alone: space and grants change by hand.
 const RETRY_REFUSED: Duration = Duration::from_mins(10);
+/// When labels are wrong: time does not heal that.
+const NEVER: Duration = Duration::MAX;
 
 pub(super) async fn post(
     State(intake): State<Intake>,
@@ -128,9 +130,7 @@ impl Inner {
             match new_series(entry) {
                 Ok(series) => wanted.push((entry, series)),
                 Err((reason, message)) => {
-                    // What is wrong with these labels time does not heal.
-                    let never = Duration::MAX;
-                    session.learn(entry.id, refused(entry, reason, message, never));
+                    session.learn(entry.id, refused(entry, reason, message, NEVER));
                 }
             }
         }
@@ -225,5 +225,6 @@ fn refused(entry: &Entry, reason: Reason, message: String, retry_at: Duration) -
         format!("{}={:?}", cut(name), cut(value))
     });
     let series = format!("{{{}}}", series.collect::<Vec<_>>().join(","));
-    Known::Refused(Box::new(Refused { entry: entry.clone(), series, reason, message, retry_at }))
+    let entry = (retry_at < NEVER).then(|| entry.clone());
+    Known::Refused(Box::new(Refused { entry, series, reason, message, retry_at }))
 }

@@ -60,7 +60,8 @@ pub(super) enum Known {
 /// again.
 #[derive(Debug)]
 pub(super) struct Refused {
-    pub(super) entry: Entry,
+    /// What to try again; `None` when time does not heal it: its labels may be of any length.
+    pub(super) entry: Option<Entry>,
     pub(super) series: String,
     pub(super) reason: Reason,
     pub(super) message: String,
@@ -125,7 +126,7 @@ impl Session {
     /// Entries refused long enough ago to be tried again.
     pub(super) fn to_retry(&self, now: Duration) -> Vec<Entry> {
         let due = |known: &Option<Known>| match known {
-            Some(Known::Refused(refused)) if refused.retry_at <= now => Some(refused.entry.clone()),
+            Some(Known::Refused(refused)) if refused.retry_at <= now => refused.entry.clone(),
             _ => None,
         };
         self.dictionary.iter().filter_map(due).collect()

@@ -1,4 +1,5 @@
-//! A pace for request headers: after a request's first byte the rest must follow in time.
+//! A pace for clients: after a request's first byte the rest of its headers must follow in time, and
+//! answers must be read.
 
 use std::io;
 use std::pin::Pin;
@@ -14,6 +15,7 @@ use tokio::time::{Instant, Sleep};
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
     header: Duration,
+    stall: Duration,
     progress: Arc<Progress>,
 }
 
@@ -24,8 +26,9 @@ struct Progress {
 }
 
 impl Pace {
-    pub(super) fn new(header: Duration) -> Self {
-        Self { header, progress: Arc::default() }
+    /// `header` is for the headers of a request, `stall` for a client to read more of an answer.
+    pub(super) fn new(header: Duration, stall: Duration) -> Self {
+        Self { header, stall, progress: Arc::default() }
     }
 
     /// The headers are complete.
@@ -40,18 +43,37 @@ impl Pace {
     }
 }
 
-/// A stream whose reads fail when headers take too long.
+/// A stream whose reads fail when headers take too long, and whose writes fail when nobody reads.
 #[derive(Debug)]
 pub(super) struct Paced<T> {
     stream: T,
     pace: Pace,
     heads: u64,
     deadline: Option<Pin<Box<Sleep>>>,
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> Paced<T> {
     pub(super) fn new(stream: T, pace: Pace) -> Self {
-        Self { stream, pace, heads: 0, deadline: None }
+        Self { stream, pace, heads: 0, deadline: None, stalled: None }
+    }
+
+    /// What became of a write, unless the client has taken nothing for too long.
+    fn unless_stalled<R>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let patience = self.pace.stall;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        match stalled.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 
@@ -91,7 +113,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Paced<T> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.unless_stalled(context, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -107,7 +130,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Paced<T> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.unless_stalled(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -91,6 +91,14 @@ async fn a_second_request_has_five_seconds_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_asks_and_never_reads_is_cut_after_thirty_seconds() {
+    let (mut client, start) = (pipe(), Instant::now());
+    // The pipe takes 64 KiB each way: soon no answer fits, and then no request.
+    while client.write_all(KEPT).await.is_ok() {}
+    assert_eq!(start.elapsed().as_secs(), 30);
+}
+
+#[tokio::test(start_paused = true)]
 async fn headers_over_the_limit_are_refused() {
     let mut client = pipe();
     let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "y".repeat(HEADER_SIZE_LIMIT));

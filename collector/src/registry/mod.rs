@@ -8,7 +8,7 @@ mod instance;
 mod record;
 mod token;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rrd::{InstanceId, Labels, Timestamp};
@@ -165,15 +165,34 @@ impl Registry {
 
     /// `wanted`, or `wanted-2`, `wanted-3`… when active instances of `job`, or `taken`, have it
     /// already.
-    pub(crate) fn free_name(&self, job: &str, wanted: &str, taken: &[(String, String)]) -> String {
+    pub(crate) fn free_name(
+        &self,
+        job: &str,
+        wanted: &str,
+        taken: &HashSet<(String, String)>,
+    ) -> String {
         let state = self.read();
-        let free = |name: &String| {
-            let key = (job.to_owned(), name.clone());
+        let named = |number: u64| match number {
+            1 => wanted.to_owned(),
+            _ => format!("{wanted}-{number}"),
+        };
+        let is_free = |number: u64| {
+            let key = (job.to_owned(), named(number));
             !state.names.contains_key(&key) && !taken.contains(&key)
         };
-        let numbered = (2..=u64::MAX).map(|number| format!("{wanted}-{number}"));
-        let mut names = std::iter::once(wanted.to_owned()).chain(numbered);
-        names.find(free).expect("there are more numbers than instances")
+        if is_free(1) {
+            return named(1);
+        }
+        // A relay may send ten thousand of one name: the end of the taken numbers is closed in on.
+        let (mut used, mut free) = (1, 2);
+        while !is_free(free) {
+            (used, free) = (free, free * 2);
+        }
+        while free - used > 1 {
+            let middle = used.midpoint(free);
+            if is_free(middle) { free = middle } else { used = middle }
+        }
+        named(free)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {

@@ -50,12 +50,13 @@ fn a_name_is_free_again_when_its_holder_is_withdrawn() {
     let registry = Registry::default();
     apply(&registry, 1, Change::Instance(instance(1, "web")));
     apply(&registry, 2, Change::Instance(instance(2, "web-2")));
-    assert_eq!(registry.free_name("node", "web", &[]), "web-3");
-    assert_eq!(registry.free_name("other", "web", &[]), "web");
-    let taken = [("node".to_owned(), "web-3".to_owned())];
+    let none = HashSet::new();
+    assert_eq!(registry.free_name("node", "web", &none), "web-3");
+    assert_eq!(registry.free_name("other", "web", &none), "web");
+    let taken = HashSet::from([("node".to_owned(), "web-3".to_owned())]);
     assert_eq!(registry.free_name("node", "web", &taken), "web-4");
     apply(&registry, 3, Change::Instance(gone(instance(1, "web"))));
-    assert_eq!(registry.free_name("node", "web", &[]), "web");
+    assert_eq!(registry.free_name("node", "web", &none), "web");
     assert_eq!(registry.named("node", "web-2").unwrap().id, InstanceId(2));
     assert!(registry.named("node", "web").is_none());
 }
@@ -123,3 +124,15 @@ fn the_bytes_of_a_change_are_these() {
 
 const GOLDEN_TOKEN: &str = "52444c66010200004100000035102c00010201010a70726f6d65746865757301047465616d016101fb10270103fbd007000101010101010101010101010101010101010101010101010101010101010101";
 const GOLDEN_INSTANCE: &str = "52444c660102000058000000260a39f601010101770208696e7374616e63650177036a6f62046e6f646500010101fc801a060007676f6f64627965fc400d030009017700000200010707070707070707070707070707070707070707070707070707070707070707";
+
+#[test]
+fn ten_thousand_of_one_name_are_numbered_without_a_gap() {
+    let registry = Registry::default();
+    let mut taken = HashSet::new();
+    for number in 1..=10_000 {
+        let name = registry.free_name("node", "web", &taken);
+        let expected = if number == 1 { "web".to_owned() } else { format!("web-{number}") };
+        assert_eq!(name, expected);
+        taken.insert(("node".to_owned(), name));
+    }
+}

@@ -98,7 +98,8 @@ fn rows(tree: &MatrixSelector) -> Result<(Selector, Window), Error> {
     Ok((selector(&tree.vs)?, Window { width_ms }))
 }
 
-fn selector(tree: &VectorSelector) -> Result<Selector, Error> {
+/// What a selector chooses.
+pub(crate) fn selector(tree: &VectorSelector) -> Result<Selector, Error> {
     let mut matchers = matchers(&tree.matchers)?;
     if let Some(name) = &tree.name {
         matchers.insert(0, matcher(NAME, MatchOp::Equal, name)?);

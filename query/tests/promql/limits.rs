@@ -89,6 +89,37 @@ fn labels_do_not_grow_without_end() {
 }
 
 #[test]
+fn patterns_that_compile_to_much_are_refused_before_they_are_compiled() {
+    let many = |pattern: &str, count: usize| {
+        let one = format!("x=~\"{pattern}\"");
+        format!("up{{{}}}", vec![one; count].join(","))
+    };
+    for (expr, expected) in [
+        (many(r"\\pL{400}", 800), "takes over 1048576 bytes compiled"),
+        (many(r"\\pL{18}", 800), "patterns of the query take over 4194304 bytes"),
+        (many(r"{{\\pL{400}}", 1), "takes over 1048576 bytes compiled"),
+        (format!("label_replace(up, 'a', '$1', 'b', '{}')", r"\\pL{400}"), "takes over 1048576"),
+    ] {
+        let error = Expr::parse(&expr).unwrap_err();
+        assert!(matches!(error, Error::Limit(_)), "{error:?}");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    assert!(Expr::parse(&many("web-.*|db[0-9]+", 100)).is_ok());
+    assert!(query::matchers(&many(r"\\pL{400}", 1)).is_err());
+}
+
+#[test]
+fn a_bare_selector_gives_its_matchers_and_anything_else_is_refused() {
+    let matchers = query::matchers("up{job=~\"a.*\",zone!=\"x\"}").unwrap();
+    let names: Vec<&str> = matchers.iter().map(rrd::Matcher::name).collect();
+    assert_eq!(names, [rrd::NAME, "job", "zone"]);
+    let deep = format!("{}up{}", "(".repeat(3000), ")".repeat(3000));
+    for bad in ["sum(up)", "up[5m]", "up{", "1", "up{a=~\"(\"}", "up offset 5m", "up @ 0", &deep] {
+        assert!(query::matchers(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn the_ends_of_time_are_survived() {
     let story = load("a 1 2 3");
     for expr in ["a @ 9e15", "a @ -9e15", "a @ 1e30", "a offset 100y", "rate(a[100y] offset -100y)"]

@@ -8,7 +8,7 @@ use super::{Store, lock, write};
 use crate::codec::GrantedSeries;
 use crate::file::Block;
 use crate::series::{self, Definition, Open, Verdict};
-use crate::{GrantFrame, InstanceId, Labels, SampleFrame, StoreError, Timestamp};
+use crate::{Damage, GrantFrame, InstanceId, Labels, SampleFrame, StoreError, Timestamp};
 
 /// What became of the samples of a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,11 +23,23 @@ pub struct Verdicts {
     pub stale_generation: u64,
 }
 
+/// What the registry says of an instance.
+#[derive(Clone, Copy, Debug)]
+pub struct InstanceChange<'a> {
+    /// Which one.
+    pub id: InstanceId,
+    /// All its labels, in place of the former ones.
+    pub labels: &'a Labels,
+    /// It said goodbye or was withdrawn: its series end.
+    pub is_gone: bool,
+}
+
 impl Store {
     /// Applies samples. A frame that was applied before changes nothing and counts nothing.
     pub fn apply(&self, seq: u64, stamp: Timestamp, frame: &SampleFrame) -> Verdicts {
         let mut verdicts = Verdicts::default();
         let Some(instance) = self.instance(frame.instance) else {
+            self.report_lost(frame.instance);
             verdicts.stale_generation = frame.samples.len() as u64;
             return verdicts;
         };
@@ -71,6 +83,15 @@ impl Store {
         verdicts
     }
 
+    /// Says that samples acknowledged while the instance's file was whole have nowhere to go.
+    fn report_lost(&self, id: InstanceId) {
+        if self.unavailable.contains(&id) {
+            let path = self.dir.join(format!("{id}.rrd"));
+            let what = "samples that the journal holds for it are lost";
+            self.report(Damage { instance: Some(id), path, what: what.to_owned() });
+        }
+    }
+
     /// Gives columns to series. Applied again it changes nothing.
     pub fn apply_grant(&self, seq: u64, frame: &GrantFrame) -> Result<(), StoreError> {
         let id = frame.instance;
@@ -95,23 +116,30 @@ impl Store {
         Ok(())
     }
 
-    /// Replaces the labels of an instance, as frame `seq` told. One that has no series yet gets its
-    /// labels with them.
-    pub fn apply_labels(
+    /// Takes over what the registry says of an instance in the frame of this number and stamp. One
+    /// that has no series yet gets its labels with them.
+    pub fn apply_instance(
         &self,
         seq: u64,
-        id: InstanceId,
-        labels: &Labels,
+        stamp: Timestamp,
+        told: InstanceChange<'_>,
     ) -> Result<(), StoreError> {
-        let Some(instance) = self.instance(id) else { return Ok(()) };
-        if crate::file::write_labels(0, 0, labels).is_none() {
-            return Err(StoreError::LabelsTooLong(id));
+        let Some(instance) = self.instance(told.id) else { return Ok(()) };
+        if crate::file::write_labels(0, 0, told.labels).is_none() {
+            return Err(StoreError::LabelsTooLong(told.id));
         }
         let mut state = lock(&instance.state);
-        if seq > state.applied_seq && state.is_granted && state.labels != *labels {
-            state.labels = labels.clone();
+        if seq <= state.applied_seq || !state.is_granted {
+            return Ok(());
+        }
+        if state.labels != *told.labels {
+            state.labels = told.labels.clone();
             state.labels_seq = seq;
             state.took(seq);
+        }
+        if told.is_gone {
+            state.took(seq);
+            end_all(&instance, &mut state, stamp);
         }
         Ok(())
     }
@@ -189,5 +217,17 @@ fn check_place(
     match block_of(layout, column.index) {
         Some((_, block)) if block.cell == granted.cell => Ok(()),
         _ => Err(StoreError::NoBlock { instance: id, column }),
+    }
+}
+
+/// A marker for every series: unknown from its last reading on, until there is another.
+fn end_all(instance: &Instance, state: &mut State, stamp: Timestamp) {
+    let State { columns, waiting, .. } = state;
+    for (index, series) in (0..).zip(columns) {
+        let Some(Series { definition, open, cell, generation, .. }) = series else { continue };
+        let mut keep = |run| waiting.push(index, *generation, *cell, run);
+        // A sender whose clock is ahead has readings later than the marker, which would be ignored.
+        let at = stamp.max(open.last.plus_millis(1));
+        series::apply(definition, &instance.archives, open, at, f64::NAN, &mut keep);
     }
 }

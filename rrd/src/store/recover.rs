@@ -27,6 +27,8 @@ impl Store {
     ) -> Result<(Self, Vec<Damage>), StoreError> {
         let folder = |reason| StoreError::Folder { path: dir.to_owned(), reason };
         disk.create_dir(dir).map_err(folder)?;
+        // After kill -9 names may only be in the cache, and grants are acknowledged on their word.
+        disk.sync_dir(dir).map_err(folder)?;
         let paths = disk.list(dir).map_err(folder)?;
         let mut store = Self {
             dir: dir.to_owned(),
@@ -112,6 +114,10 @@ impl Reading<'_> {
         debug_assert_eq!(instance.path, PathBuf::from(self.path), "the name is the id");
         let layout = self.blocks(&instance, &head)?;
         let (state, used, remark) = self.newest_state(&instance, &layout, &head, upto)?;
+        if layout.len() > state.filed.catalogues.len() {
+            // Blocks that no round has synced: a grant may have been killed just before it did.
+            self.file.sync_data()?;
+        }
         let mut index = Index { used, ..Index::default() };
         for (number, series) in (0..).zip(&state.columns) {
             if let Some(series) = series {

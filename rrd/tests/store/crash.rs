@@ -14,6 +14,7 @@ enum Act {
     Grant(Vec<NewSeries>),
     Push(Vec<(&'static str, i64, f64)>),
     Labels(&'static str),
+    Goodbye,
     /// The column of this series goes to another.
     Reuse(&'static str, &'static str),
     Round,
@@ -52,6 +53,7 @@ fn script() -> Vec<Act> {
         Act::Push((91..=95).flat_map(|n| [("c", n * 10, -1.0), ("a", n * 10, 3.0)]).collect()),
         Act::Round,
         Act::Labels("second"),
+        Act::Goodbye,
         Act::Push((96..=130).map(|n| ("c", n * 10, -2.0)).collect()),
         Act::LostRound,
         Act::Push(vec![("c", 1310, -3.0)]),
@@ -76,6 +78,10 @@ impl Act {
             Self::Labels(zone) => {
                 let labels = Labels::from_pairs([("instance", "web-1"), ("zone", zone)]).unwrap();
                 world.append(Frame::Labels(WEB, labels));
+            }
+            Self::Goodbye => {
+                let labels = Labels::from_pairs([("instance", "web-1"), ("zone", "gone")]).unwrap();
+                world.append(Frame::Gone(WEB, labels));
             }
             Self::Reuse(old, new) => {
                 let index = world.column(old).index;
@@ -168,5 +174,28 @@ fn a_kill_at_any_moment_changes_nothing_that_can_be_seen() {
     let (dumps, op_count) = expected(&script());
     for at in 0..op_count {
         check(at, MemDisk::kill, &dumps, &format!("kill after {at} changes"));
+    }
+}
+
+#[test]
+fn what_a_start_finds_of_a_killed_grant_outlasts_the_power() {
+    for (before, at, seed) in
+        (0..2).flat_map(|b| (0..10).flat_map(move |at| (0..8).map(move |seed| (b, at, seed))))
+    {
+        let case = format!("{before} granted before, killed after {at} changes, seed {seed}");
+        let mut world = World::new(POLICY);
+        let first: Vec<_> = (0..4 * before).map(|n| gauge(&format!("first{n}"))).collect();
+        world.grant(&first).unwrap();
+        world.disk.stop_after(at);
+        let _cut_short = world.grant(&[gauge("a")]);
+        let disk = world.disk.kill();
+        let (mut world, damage) = world.restarted(disk);
+        assert_eq!(damage, [], "{case}");
+        world.grant(&[gauge("a")]).unwrap();
+        world.push(&[("a", 10, 1.0), ("a", 20, 2.0)]);
+        let (expected, disk) = (dump(&world.store), world.disk.crash(seed));
+        let (world, damage) = world.restarted(disk);
+        assert_eq!(damage, [], "{case}");
+        assert_eq!(dump(&world.store), expected, "{case}");
     }
 }

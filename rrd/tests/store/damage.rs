@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
-use rrd::{Disk, GrantError, GrantRequest, Labels, MemDisk, SeriesRef, Store};
+use rrd::{
+    Batch, Column, Disk, GrantError, GrantRequest, Labels, MemDisk, Sample, SampleFrame, SeriesRef,
+    Store,
+};
 
-use crate::world::{DIR, WEB, World, gauge, open, span};
+use crate::world::{DIR, WEB, World, gauge, open, secs, span};
 
 const POLICY: &str = "10s:5m,1m:20m;hb=1m";
 
@@ -135,4 +138,19 @@ fn a_changed_bit_anywhere_is_unknown_or_unseen_and_never_a_wrong_number() {
         noticed += usize::from(!store.damage().is_empty());
     }
     assert!(noticed > 500, "{noticed}");
+}
+
+#[test]
+fn samples_for_a_file_that_cannot_be_used_are_reported_as_lost() {
+    let (bytes, upto) = content();
+    let (store, damage) = open(&disk_with(&file_name(), &bytes[..100]), upto);
+    assert_eq!(damage.len(), 1);
+    let batch = Batch { incarnation: 1, boot_id: 2, number: 99 };
+    let sample = Sample { column: Column { index: 0, generation: 1 }, at: secs(500), value: 1.0 };
+    let frame = SampleFrame { instance: WEB, batch, samples: vec![sample; 3] };
+    for seq in 1..3 {
+        assert_eq!(store.apply(upto + seq, secs(500), &frame).stale_generation, 3);
+    }
+    let damage: Vec<_> = store.damage().into_iter().skip(1).map(|damage| damage.what).collect();
+    assert_eq!(damage, ["samples that the journal holds for it are lost"]);
 }

@@ -159,7 +159,7 @@ fn the_same_rows_come_from_a_map_of_a_real_file() {
         match frame {
             Frame::Grant(frame) => world.store.apply_grant(seq, &frame).unwrap(),
             Frame::Samples(frame) => drop(world.store.apply(seq, stamp, &frame)),
-            Frame::Labels(..) => {}
+            Frame::Labels(..) | Frame::Gone(..) => {}
         }
     }
     assert_eq!(world.round().failed, []);
@@ -216,4 +216,23 @@ fn readers_beside_the_worker_and_rounds_see_whole_rows_only() {
         }
     });
     assert_eq!(store.damage(), []);
+}
+
+#[test]
+fn the_series_of_an_instance_that_is_gone_end_and_may_come_back() {
+    let mut world = busy_world();
+    let labels = Labels::from_pairs([("instance", "web-1")]).unwrap();
+    let visible = |world: &World| {
+        let found = world.store.select(&[]);
+        found.iter().filter(|series| series.visible_ms.is_some()).count()
+    };
+    let series = visible(&world);
+    assert!(series > 0);
+    world.append(Frame::Gone(WEB, labels));
+    assert_eq!(visible(&world), 0, "ended as by a marker");
+    let expected = dump(&world.store);
+    world.round();
+    let disk = world.disk.clone();
+    let (world, _) = world.restarted(disk);
+    assert_eq!(dump(&world.store), expected, "and stay so over a restart");
 }

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rrd::{
-    Batch, Column, Damage, Disk, GrantError, GrantFrame, GrantRequest, InstanceId, Kind, Labels,
-    MatchOp, Matcher, MemDisk, NewSeries, Policy, RoundReport, Rows, Sample, SampleFrame,
-    SeriesRef, Span, Step, Store, Timestamp, Verdicts,
+    Batch, Column, Damage, Disk, GrantError, GrantFrame, GrantRequest, InstanceChange, InstanceId,
+    Kind, Labels, MatchOp, Matcher, MemDisk, NewSeries, Policy, RoundReport, Rows, Sample,
+    SampleFrame, SeriesRef, Span, Step, Store, Timestamp, Verdicts,
 };
 
 pub(crate) const DIR: &str = "/archives";
@@ -19,6 +19,7 @@ pub(crate) enum Frame {
     Grant(GrantFrame),
     Samples(SampleFrame),
     Labels(InstanceId, Labels),
+    Gone(InstanceId, Labels),
 }
 
 pub(crate) struct World {
@@ -134,7 +135,14 @@ impl World {
         self.store.advance(stamp.floor(Step::from_secs(5).unwrap()));
         match frame {
             Frame::Grant(frame) => self.store.apply_grant(seq, frame).unwrap(),
-            Frame::Labels(id, labels) => self.store.apply_labels(seq, *id, labels).unwrap(),
+            Frame::Labels(id, labels) => {
+                let told = InstanceChange { id: *id, labels, is_gone: false };
+                self.store.apply_instance(seq, stamp, told).unwrap();
+            }
+            Frame::Gone(id, labels) => {
+                let told = InstanceChange { id: *id, labels, is_gone: true };
+                self.store.apply_instance(seq, stamp, told).unwrap();
+            }
             Frame::Samples(frame) => return self.store.apply(seq, stamp, frame),
         }
         Verdicts::default()

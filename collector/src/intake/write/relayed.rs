@@ -1,6 +1,6 @@
 //! Instances that a relay names: enrolled when their first sample comes, within limits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use rrd::{InstanceId, Labels, Timestamp};
@@ -99,7 +99,7 @@ impl Inner {
             inner: self,
             relay,
             forced: forced.unwrap_or_default(),
-            taken: Vec::new(),
+            taken: HashSet::new(),
             new: 0,
         };
         let mut changes = Vec::new();
@@ -126,7 +126,7 @@ struct Wishes<'a> {
     inner: &'a Inner,
     relay: Option<TokenId>,
     forced: Labels,
-    taken: Vec<(String, String)>,
+    taken: HashSet<(String, String)>,
     new: usize,
 }
 
@@ -181,7 +181,7 @@ impl Wishes<'_> {
         let job = labels.get("job").unwrap_or_default();
         let wanted = labels.get("instance").unwrap_or(if job.is_empty() { NAMELESS } else { job });
         let name = self.inner.parts.registry.free_name(job, wanted, &self.taken);
-        self.taken.push((job.to_owned(), name.clone()));
+        self.taken.insert((job.to_owned(), name.clone()));
         let labels = if name == wanted { labels.clone() } else { labels.with("instance", &name) };
         (name, labels)
     }
