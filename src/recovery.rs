@@ -158,7 +158,10 @@ fn found(snapshot: &Snapshot, upto: u64, part: &str) -> Result<Option<Vec<u8>>> 
         Some(copy) => {
             if copy.seq < upto {
                 let (from, to) = (copy.seq, upto);
-                error!(part, from, to, "the newest snapshot is damaged; what changed since is lost");
+                error!(
+                    part,
+                    from, to, "the newest snapshot is damaged; what changed since is lost"
+                );
             }
             Ok(Some(copy.body))
         }

@@ -27,5 +27,6 @@ pub(crate) fn run(arguments: args::Agent) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     // One thread: an agent waits nearly all the time.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async { agent::run(config, clock, told_to_stop()?).await.context("the agent") })
+    runtime
+        .block_on(async { agent::run(config, clock, told_to_stop()?).await.context("the agent") })
 }

@@ -91,8 +91,7 @@ impl Rounds {
     fn begin(&mut self, seq: u64, moment: Moment) {
         let epoch = self.journal.epoch();
         let round = self.store.begin_round(seq, epoch);
-        let (journal, snapshots, done) =
-            (self.journal.clone(), self.snapshots.clone(), self.done);
+        let (journal, snapshots, done) = (self.journal.clone(), self.snapshots.clone(), self.done);
         let write = move || write(epoch, done, round, &moment, &snapshots, &journal);
         match std::thread::Builder::new().name("round".to_owned()).spawn(write) {
             Ok(thread) => self.running = Some((seq, thread)),

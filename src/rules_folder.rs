@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alerter::{Engine, FRAME_RULES, STARTER_RULES};
-use journal::Journal;
+use journal::{Journal, Refused};
 use tracing::{error, warn};
 
 /// How often the folder is looked at.
@@ -66,6 +66,10 @@ impl RulesFolder {
         match Engine::rules_frame(texts) {
             Ok(frame) => match self.journal.append_reserved(FRAME_RULES, &frame) {
                 Ok(_) => true,
+                Err(refused @ Refused::TooLarge { .. }) => {
+                    error!(%refused, "the rules do not fit the journal; shorten them or raise journal_size");
+                    true
+                }
                 Err(refused) => {
                     warn!(%refused, "changed rules wait for the journal");
                     false

@@ -168,7 +168,8 @@ mod tests {
     #[test]
     fn a_copy_made_before_a_kill_outlasts_the_power_after_it() {
         let disk = MemDisk::new();
-        let of = |disk: &MemDisk| Snapshot::of(Arc::new(disk.clone()), Path::new("/state"), "alerts");
+        let of =
+            |disk: &MemDisk| Snapshot::of(Arc::new(disk.clone()), Path::new("/state"), "alerts");
         disk.stop_after(1); // The file is made, and nothing more.
         of(&disk).write(1, 10, 0, b"first").unwrap_err();
         let disk = disk.kill();

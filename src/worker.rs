@@ -161,12 +161,7 @@ impl State {
 
     /// Tells the other parts of instances that were made or changed: their archives get the labels;
     /// of those that are gone the series end and the alerts are closed as withdrawn.
-    fn tell(
-        &self,
-        seq: u64,
-        stamp: Timestamp,
-        changed: &[Arc<Instance>],
-    ) -> Applied {
+    fn tell(&self, seq: u64, stamp: Timestamp, changed: &[Arc<Instance>]) -> Applied {
         let mut applied = Applied::default();
         for instance in changed {
             let told = InstanceChange {

@@ -30,8 +30,9 @@ pub const FRAME_TRANSITIONS: u8 = 33;
 /// Journal frame: the outcome of one attempt to deliver one outbox row.
 pub const FRAME_DELIVERY: u8 = 34;
 
-/// Bytes after which transitions go on in another frame: a quarter of what the journal takes.
-const TRANSITIONS_FRAME_BYTES: usize = journal::MAX_BODY_BYTES / 4;
+/// Bytes after which transitions go on in another frame: half of what the smallest journal (16 MiB)
+/// takes. A longer one would be refused each time it is appended, and nobody would ever be told.
+const TRANSITIONS_FRAME_BYTES: usize = 256 << 10;
 
 /// Most bytes of all rule files together: what one journal frame takes, and room for their names.
 const RULES_BYTES: usize = journal::MAX_BODY_BYTES / 4 * 3;

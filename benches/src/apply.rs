@@ -88,7 +88,7 @@ fn grant(store: &Store) -> Result<Vec<Column>> {
 fn new_series(number: usize) -> Result<NewSeries> {
     let number = number.to_string();
     let labels = Labels::from_pairs([(rrd::NAME, "bench"), ("number", number.as_str())])?;
-    Ok(NewSeries { labels, kind: Kind::Gauge })
+    Ok(NewSeries { labels, kind: Kind::Gauge, first_reading: None })
 }
 
 /// Processor time of `apply` alone: on a busy machine the wall would measure the others.

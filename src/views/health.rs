@@ -196,9 +196,7 @@ impl Health {
         let text = |text: &str| FactValue::Text(text.to_owned());
         match self.journal.failure() {
             None => fact("State", text("syncs"), Level::Ok, ""),
-            Some(failed) => {
-                fact("State", text("stopped"), Level::Critical, &failed.to_string())
-            }
+            Some(failed) => fact("State", text("stopped"), Level::Critical, &failed.to_string()),
         }
     }
 

@@ -191,7 +191,8 @@ impl<'r> World<'r> {
             assert_eq!(here, there, "the store");
         }
         assert_eq!(dump(here), dump(there), "the store");
-        let tokens = |state: &State| format!("{:?}", (state.registry.instances(), state.registry.tokens()));
+        let tokens =
+            |state: &State| format!("{:?}", (state.registry.instances(), state.registry.tokens()));
         assert_eq!(tokens(here), tokens(there), "the registry");
         let view = |state: &State| format!("{:?}", lock(&state.engine).view());
         assert_eq!(view(here), view(there), "the alerts");
@@ -214,7 +215,11 @@ impl<'r> World<'r> {
         let series: Vec<NewSeries> = grant
             .series
             .iter()
-            .map(|series| NewSeries { labels: series.labels.clone(), kind: series.kind })
+            .map(|series| NewSeries {
+                labels: series.labels.clone(),
+                kind: series.kind,
+                first_reading: None,
+            })
             .collect();
         let request = GrantRequest {
             instance: grant.instance,

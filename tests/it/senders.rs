@@ -4,8 +4,10 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use fixtures::remote_write::Series;
 use serde_json::json;
 
+use crate::crash::now_secs;
 use crate::http;
 use crate::peers::{Peer, free_port, program};
 use crate::server::{ADMIN, Server, eventually, folder, roundel};
@@ -96,6 +98,26 @@ async fn an_agent_enrols_with_a_join_token_and_reports_its_host() {
     assert_eq!(loads["metric"]["role"], "web", "forced by the token: {loads}");
     assert_eq!(loads["metric"]["zone"], "b", "told by the agent: {loads}");
     assert_eq!(loads["metric"]["job"], "node");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_whole_number_is_answered_to_its_last_digit() {
+    let dir = folder();
+    let server = Server::start(dir.path(), &POLICY);
+    let now = now_secs();
+    let labels = [("__name__", "memory_bytes"), ("job", "it"), ("instance", "a")];
+    for at in now - 5..now {
+        let series =
+            Series::new(&labels).reading(i64::try_from(at).unwrap() * 1000, 25_267_003_393.0);
+        let answer = http::remote_write(&server.url, &[series]).await.unwrap();
+        assert!(answer.status.is_success(), "{}", answer.text());
+    }
+    let found = eventually("its value", PATIENCE, async || {
+        let time = f64::from(u32::try_from(now - 2).unwrap());
+        http::query(&server.url, "memory_bytes", Some(time)).await.first().cloned()
+    })
+    .await;
+    assert_eq!(found["value"][1], "25267003393");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! Replay: the journal again gives the same alerts, whatever was lost in between.
 
 use proptest::prelude::*;
+use rrd::Timestamp;
 
 use super::world::{Frame, Worker, load_frame, tick};
 use crate::{FRAME_RULES, FRAME_TRANSITIONS, State};
@@ -247,4 +248,19 @@ proptest! {
         }
         prop_assert_eq!(essence(&worker).0, essence(&whole).0);
     }
+}
+
+#[test]
+fn a_storm_fits_the_frames_of_the_smallest_journal() {
+    let mut worker =
+        Worker::with_rules("[[rule]]\nname = \"load\"\nexpr = \"load\"\nwarning = \"> 5\"");
+    for instance in 0..3000 {
+        worker.loads.put(&format!("web-{instance}"), Timestamp::from_secs(10), 99.0);
+    }
+    worker.feed(tick(10));
+    let bodies = worker.journal.iter().filter(|frame| frame.kind == FRAME_TRANSITIONS);
+    let lens: Vec<usize> = bodies.map(|frame| frame.body.len()).collect();
+    // A quarter of a segment, of which a journal of 16 MiB has eight.
+    assert!(lens.len() > 1 && lens.iter().all(|len| *len < (16 << 20) / 8 / 4 - 4096), "{lens:?}");
+    assert_eq!(worker.engine.view().open.len(), 3000);
 }

@@ -43,13 +43,13 @@ impl Inner {
     ) -> impl Future<Output = Result<EnrollAnswer, Denial>> + Send + use<> {
         let this = self.clone();
         async move {
-            let _turn = this.registry_turn.lock().await;
+            let mut turn = this.turn().await?;
             let token = token.map(|id| this.usable(id)).transpose()?;
             let (instance, credential) = this.instance_of(token.as_ref(), &request)?;
             let answer = this.answer(&instance, credential);
             let mut changes = vec![Change::Instance(instance)];
             changes.extend(token.and_then(used).map(Change::Token));
-            this.change(&changes).await?;
+            this.change(&mut turn, &changes).await?;
             Ok(answer)
         }
     }
@@ -149,16 +149,22 @@ fn check(request: &EnrollRequest) -> Result<(), Denial> {
         let message = format!("name: 1 to {LABEL_NAME_LIMIT} bytes without control characters");
         return Err(Denial::bad(message));
     }
-    if let Some(reserved) = request.labels.keys().find(|name| name.starts_with("__")) {
-        return Err(Denial::bad(format!(
-            "label {reserved}: names with __ are reserved; rename it"
-        )));
-    }
+    check_reserved(&request.labels)?;
     let Facts { hostname, os, kernel, cpus: _, memory_bytes: _ } = &request.facts;
     if [hostname, os, kernel].iter().any(|fact| fact.len() > LABEL_VALUE_LIMIT) {
         return Err(Denial::bad(format!("facts: at most {LABEL_VALUE_LIMIT} bytes each")));
     }
     Ok(())
+}
+
+/// Labels of an instance lie over those of its series: `__name__` there would rename every metric.
+pub(super) fn check_reserved(labels: &BTreeMap<String, String>) -> Result<(), Denial> {
+    match labels.keys().find(|name| name.starts_with("__")) {
+        None => Ok(()),
+        Some(reserved) => {
+            Err(Denial::bad(format!("label {reserved}: names with __ are reserved; rename it")))
+        }
+    }
 }
 
 pub(super) fn random_id() -> Result<InstanceId, Denial> {

@@ -13,6 +13,10 @@ use crate::accounting::Reason;
 use crate::limits::SERIES_GRANT;
 use crate::registry::{Instance, Source};
 
+/// Series of one grant frame: that many of the longest labels fit the frames of the smallest journal
+/// (16 MiB), which takes no body above half a megabyte.
+const SERIES_IN_FRAME: usize = 200;
+
 /// The column of one series, or why it has none.
 pub(super) type Granted = Result<Column, (Reason, String)>;
 
@@ -62,8 +66,10 @@ impl Inner {
     fn grant(&self, instance: &Instance, series: &[NewSeries]) -> Result<Vec<Granted>, Denial> {
         let room = self.granted.room(&self.parts.store, instance.id);
         let (taken, left) = series.split_at(series.len().min(room));
-        let mut granted =
-            if taken.is_empty() { Vec::new() } else { self.grant_all(instance, taken)? };
+        let mut granted = Vec::with_capacity(series.len());
+        for part in taken.chunks(SERIES_IN_FRAME) {
+            granted.extend(self.grant_all(instance, part)?);
+        }
         let message =
             format!("the instance has {SERIES_GRANT} series, as many as it may have; send fewer");
         granted.extend(left.iter().map(|_| Err((Reason::SeriesLimit, message.clone()))));

@@ -69,12 +69,12 @@ pub(super) async fn withdraw(
     };
     let inner = intake.0.clone();
     to_the_end(async move {
-        let _turn = inner.registry_turn.lock().await;
+        let mut turn = inner.turn().await?;
         let instance = inner.parts.registry.instance(id).ok_or_else(unknown)?;
         if instance.is_active() {
             let lifecycle = Lifecycle::Withdrawn { at: inner.parts.clock.wall(), evidence };
             let gone = Instance { lifecycle, ..(*instance).clone() };
-            inner.change(&[Change::Instance(gone)]).await?;
+            inner.change(&mut turn, &[Change::Instance(gone)]).await?;
             inner.sessions.forget(id);
         }
         Ok(StatusCode::NO_CONTENT)

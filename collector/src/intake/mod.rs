@@ -31,6 +31,7 @@ use crate::registry::Registry;
 use crate::remote_write::cache::SeriesCache;
 use crate::remote_write::kinds::Families;
 use admission::Room;
+use change::Turn;
 use grants::GrantedCounts;
 use session::Sessions;
 
@@ -68,7 +69,7 @@ struct Inner {
     granted: GrantedCounts,
     sessions: Sessions,
     // Held from reading the registry until the change that follows from it is applied.
-    registry_turn: Mutex<()>,
+    registry_turn: Mutex<Turn>,
 }
 
 impl Intake {
@@ -83,7 +84,7 @@ impl Intake {
             families: Families::default(),
             granted: GrantedCounts::default(),
             sessions: Sessions::default(),
-            registry_turn: Mutex::new(()),
+            registry_turn: Mutex::default(),
         })))
     }
 

@@ -1,5 +1,6 @@
 //! Pushes of our own agents: numbered batches of readings over a session's dictionary.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use axum::Json;
@@ -86,8 +87,11 @@ impl Inner {
             }
             Order::Next => session.enter(push.incarnation),
         }
-        self.learn(instance, &push.dictionary, session)?;
-        self.learn(instance, &session.to_retry(self.parts.clock.monotonic()), session)?;
+        let mut entries = session.to_retry(self.parts.clock.monotonic());
+        entries.extend_from_slice(&push.dictionary);
+        if !entries.is_empty() {
+            self.learn(instance, &entries, &first_readings(&push), session)?;
+        }
         let (samples, refusals) = self.read(instance, &push, session)?;
         if samples.is_empty() {
             refusals.stored_nothing()?;
@@ -122,12 +126,13 @@ impl Inner {
         &self,
         instance: &Instance,
         entries: &[Entry],
+        readings: &HashMap<u32, f64>,
         session: &mut Session,
     ) -> Result<(), Denial> {
         let retry_at = self.parts.clock.monotonic() + RETRY_REFUSED;
         let mut wanted: Vec<(&Entry, NewSeries)> = Vec::new();
         for entry in entries {
-            match new_series(entry) {
+            match new_series(entry, readings.get(&entry.id).copied()) {
                 Ok(series) => wanted.push((entry, series)),
                 Err((reason, message)) => {
                     session.learn(entry.id, refused(entry, reason, message, NEVER));
@@ -211,12 +216,21 @@ fn sample_count(push: &Push) -> usize {
     push.readings.iter().map(|reading| reading.values.len()).sum()
 }
 
-fn new_series(entry: &Entry) -> Result<NewSeries, (Reason, String)> {
+/// The first reading of each series in a push.
+fn first_readings(push: &Push) -> HashMap<u32, f64> {
+    let mut first = HashMap::new();
+    for (id, value) in push.readings.iter().flat_map(|reading| &reading.values) {
+        first.entry(*id).or_insert(*value);
+    }
+    first
+}
+
+fn new_series(entry: &Entry, first_reading: Option<f64>) -> Result<NewSeries, (Reason, String)> {
     let pairs: Vec<(&str, &str)> =
         entry.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let labels = checked_series(&pairs)?;
     let kind = Kind::from_number(entry.kind).unwrap_or(Kind::Unknown);
-    Ok(NewSeries { labels, kind })
+    Ok(NewSeries { labels, kind, first_reading })
 }
 
 fn refused(entry: &Entry, reason: Reason, message: String, retry_at: Duration) -> Known {

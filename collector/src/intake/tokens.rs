@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode};
 use rrd::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::enroll::no_randomness;
+use super::enroll::{check_reserved, no_randomness};
 use super::{Denial, Inner, Intake, to_the_end};
 use crate::limits::{LABEL_NAME_LIMIT, TOKEN_LIMIT, checked_labels};
 use crate::registry::{Change, Token, TokenId, TokenKind};
@@ -106,10 +106,11 @@ pub(super) async fn revoke(
     let id: TokenId = id.parse().map_err(|_| Denial::missing("no token has this id"))?;
     let inner = intake.0.clone();
     to_the_end(async move {
-        let _turn = inner.registry_turn.lock().await;
+        let mut turn = inner.turn().await?;
         let token = inner.parts.registry.token(id);
         let token = token.ok_or_else(|| Denial::missing("no token has this id"))?;
-        inner.change(&[Change::Token(Token { revoked: true, ..(*token).clone() })]).await?;
+        let revoked = Token { revoked: true, ..(*token).clone() };
+        inner.change(&mut turn, &[Change::Token(revoked)]).await?;
         Ok(StatusCode::NO_CONTENT)
     })
     .await
@@ -119,7 +120,7 @@ impl Inner {
     pub(super) async fn mint(self: &Arc<Self>, request: TokenRequest) -> Result<Minted, Denial> {
         let this = self.clone();
         to_the_end(async move {
-            let _turn = this.registry_turn.lock().await;
+            let mut turn = this.turn().await?;
             if this.parts.registry.token_count() >= TOKEN_LIMIT {
                 return Err(Denial::no_space("there are too many tokens; remove some"));
             }
@@ -132,7 +133,7 @@ impl Inner {
             };
             let mut changes = this.ended_tokens();
             changes.push(Change::Token(token));
-            this.change(&changes).await?;
+            this.change(&mut turn, &changes).await?;
             Ok(minted)
         })
         .await
@@ -164,6 +165,7 @@ fn token_of(request: TokenRequest, now: Timestamp) -> Result<(Token, String), De
     if uses == Some(0) {
         return Err(Denial::bad("uses: at least 1"));
     }
+    check_reserved(&labels)?;
     let pairs: Vec<(&str, &str)> = labels.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     let labels = checked_labels(&pairs).map_err(|(_, message)| Denial::bad(message))?;
     let mut id = [0_u8; 8];

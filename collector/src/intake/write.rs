@@ -122,7 +122,11 @@ impl Inner {
             let labels = stranger.labels.clone();
             let sibling = |name: &str| siblings.contains(&labels.with(rrd::NAME, name).to_key());
             let kind = self.families.kind(relay, &labels, sibling);
-            NewSeries { labels, kind }
+            NewSeries {
+                labels,
+                kind,
+                first_reading: stranger.samples.first().map(|(_, value)| *value),
+            }
         };
         strangers.iter().map(series).collect()
     }

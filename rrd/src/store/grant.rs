@@ -16,12 +16,14 @@ use crate::{
 const LEAST_HEARTBEAT_MS: u64 = 300_000;
 
 /// A series seen for the first time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct NewSeries {
     /// Labels with `__name__`, without those of the instance.
     pub labels: Labels,
     /// How its readings become rates.
     pub kind: Kind,
+    /// The reading it comes with, if one is known: a whole number that f32 would change asks for f64.
+    pub first_reading: Option<f64>,
 }
 
 /// Series of one instance that need columns.
@@ -222,7 +224,7 @@ impl Plan {
             }
             let count = index.columns.len() + plan.series.len();
             let name = new.labels.metric().unwrap_or_default();
-            let cell = Cell::choose(new.kind, name, None, instance.policy.all_f64());
+            let cell = Cell::choose(new.kind, name, new.first_reading, instance.policy.all_f64());
             let answer = places.place(count, cell, &key);
             if let Ok(column) = answer {
                 granted.insert(key, column);

@@ -27,7 +27,7 @@ fn script() -> Vec<Act> {
         Act::Grant(vec![
             gauge("a"),
             gauge("b"),
-            NewSeries { labels: name("u"), kind: Kind::Unknown },
+            NewSeries { labels: name("u"), kind: Kind::Unknown, first_reading: None },
         ]),
         Act::Push((1..=5).map(|n| ("a", n * 10, n as f64)).collect()),
         Act::Round,

@@ -25,7 +25,7 @@ fn a_file_grows_by_blocks_of_4_16_and_64_columns() {
 #[test]
 fn series_of_another_cell_have_blocks_of_their_own() {
     let mut world = World::new(POLICY);
-    let unknown = NewSeries { labels: name("u"), kind: Kind::Unknown };
+    let unknown = NewSeries { labels: name("u"), kind: Kind::Unknown, first_reading: None };
     let columns = world.grant(&[gauge("a"), unknown, gauge("b")]).unwrap();
     assert_eq!(columns.iter().map(|c| c.index).collect::<Vec<_>>(), [0, 4, 1]);
     world.push(&[("u", 10, 16_777_217.0), ("a", 10, 16_777_217.0)]);

@@ -45,7 +45,7 @@ pub(crate) fn name(text: &str) -> Labels {
 }
 
 pub(crate) fn gauge(text: &str) -> NewSeries {
-    NewSeries { labels: name(text), kind: Kind::Gauge }
+    NewSeries { labels: name(text), kind: Kind::Gauge, first_reading: None }
 }
 
 /// Averages as text, so that unknown rows can be compared: `1 2 - 4`.

@@ -40,7 +40,7 @@ impl Wish {
             Err(_) => parse_moment(text),
         };
         if let Some(from) = &self.from {
-            let sane = |at: &rrd::Timestamp| at.as_millis().abs() < FURTHEST_MS;
+            let sane = |at: &rrd::Timestamp| at.as_millis().unsigned_abs() < FURTHEST_MS;
             let from = moment(from).filter(sane).ok_or("from: cannot be read as a moment")?;
             let to = match &self.to {
                 Some(to) => moment(to).filter(sane).ok_or("to: cannot be read as a moment")?,
@@ -58,7 +58,7 @@ impl Wish {
 }
 
 /// Moments further from 1970 than the year 5138 are a slip of the pen.
-const FURTHEST_MS: i64 = 100_000_000_000_000;
+const FURTHEST_MS: u64 = 100_000_000_000_000;
 
 /// `GET /g/{id}/{graph}.svg?period|from|to|tz|w|h|theme`
 pub(crate) async fn show(

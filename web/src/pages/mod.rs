@@ -157,6 +157,8 @@ mod tests {
             ("load.svg?period=age", StatusCode::BAD_REQUEST),
             ("load.svg?from=10&to=5", StatusCode::BAD_REQUEST),
             ("load.svg?from=99999999999999999", StatusCode::BAD_REQUEST),
+            ("load.svg?from=-9223372036854775808", StatusCode::BAD_REQUEST),
+            ("load.svg?from=0&to=9223372036854775807", StatusCode::BAD_REQUEST),
             ("load.svg?w=-1", StatusCode::BAD_REQUEST),
             ("load.svg?from=0&to=3600000", StatusCode::OK),
             ("load.svg?from=5&to=5", StatusCode::OK),

@@ -177,3 +177,28 @@ async fn credentials_and_tokens_outlive_a_restart_from_a_snapshot() {
     let body = json!({"name": "x", "boot_id": "1"});
     server.json("POST", "/v1/enroll", &token, body).await.is(401, "exhausted");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_the_worker_has_not_reached_is_waited_for_before_the_next_is_thought_of() {
+    let mut server = Server::start();
+    server.stall();
+    for boot in 1..4 {
+        let body = json!({"name": "web", "boot_id": format!("{boot:032x}")});
+        server.json("POST", "/v1/enroll", ADMIN, body).await.is(503, "busy");
+    }
+    server.resume();
+    server.settle().await;
+    let names = |json: &serde_json::Value| -> Vec<String> {
+        let list = json.as_array().unwrap().iter();
+        list.map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(
+        names(&server.get("/v1/instances").await.json),
+        ["web"],
+        "the others were not begun"
+    );
+    server.enroll(ADMIN, "web", 2).await;
+    let mut found = names(&server.get("/v1/instances").await.json);
+    found.sort();
+    assert_eq!(found, ["web", "web-2"]);
+}

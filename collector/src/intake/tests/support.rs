@@ -79,6 +79,19 @@ impl Server {
         (self.disk.clone(), self.intake.0.parts.registry.clone())
     }
 
+    /// Stops the worker alone, as if it were stuck; [`Server::resume`] lets it go on.
+    pub(super) fn stall(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.worker.take().unwrap().join().unwrap();
+    }
+
+    pub(super) fn resume(&mut self) {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (intake, journal) = (self.intake.clone(), self.journal.clone());
+        self.stop = stop.clone();
+        self.worker = Some(std::thread::spawn(move || work(&intake, &journal, &stop)));
+    }
+
     fn end(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
         if let Some(worker) = self.worker.take() {

@@ -93,7 +93,7 @@ impl Inner {
             let all = signs.keys().filter_map(|space| Some((space.clone(), Ok(active(space)?))));
             return Ok(all.collect());
         }
-        let _turn = self.registry_turn.lock().await;
+        let mut turn = self.turn().await?;
         let forced = relay.and_then(|id| registry.token(id)).map(|token| token.labels.clone());
         let mut wishes = Wishes {
             inner: self,
@@ -116,7 +116,7 @@ impl Inner {
             }
             admitted.insert(space.clone(), instance);
         }
-        self.change(&changes).await?;
+        self.change(&mut turn, &changes).await?;
         Ok(admitted)
     }
 }
