@@ -1,6 +1,7 @@
 //! The configuration: as written in TOML and on the command line, and as meant. Every problem of the
 //! file is reported at once, with its line and the remedy.
 
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -86,11 +87,7 @@ impl Config {
 
 impl Written {
     fn load(file: &Path) -> Result<Self> {
-        let size = std::fs::metadata(file).with_context(|| file.display().to_string())?.len();
-        if size > FILE_BYTES {
-            bail!("{}: over {FILE_BYTES} bytes; this is not a configuration", file.display());
-        }
-        let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        let text = read_bounded(file).with_context(|| file.display().to_string())?;
         Self::read(&file.display().to_string(), &text).map_err(|problems| refused(&problems))
     }
 
@@ -106,6 +103,25 @@ impl Written {
             _ => Err(reader.problems),
         }
     }
+}
+
+/// The text of a file that may be a pipe or a device: its length is known when it is read.
+pub(crate) fn read_bounded(file: &Path) -> Result<String> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(file)?.take(FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).is_ok_and(|read| read > FILE_BYTES) {
+        bail!("over {FILE_BYTES} bytes; no file of settings or rules is that long");
+    }
+    String::from_utf8(bytes).context("it holds bytes that are not UTF-8; save it as UTF-8 text")
+}
+
+/// True for what can stand in a mail and in a page as it is, and leads somewhere.
+fn is_web_address(text: &str) -> bool {
+    let Some(host) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
+        return false;
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~:/[]@!$&()*+,;=%".contains(c);
+    host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[') && host.chars().all(plain)
 }
 
 fn refused(problems: &[Problem]) -> anyhow::Error {
@@ -154,9 +170,8 @@ impl Reader<'_> {
                     .ok_or_else(|| "is not a size from 16MiB to 64GiB".to_owned())
             }),
             base_url: self.text(document, "base_url", "https://roundel.example.org", |text| {
-                let web = text.starts_with("https://") || text.starts_with("http://");
                 let trimmed = text.trim_end_matches('/').to_owned();
-                web.then_some(trimmed).ok_or_else(|| "is not a web address".to_owned())
+                is_web_address(text).then_some(trimmed).ok_or("is not a web address".to_owned())
             }),
             notify: notify.ok()?,
         })
@@ -226,6 +241,29 @@ mod tests {
         let mut lines: Vec<_> = problems.iter().map(|problem| problem.line).collect();
         lines.sort_unstable();
         assert_eq!(lines, [1, 2, 3, 4], "{problems:#?}");
+    }
+
+    #[test]
+    fn links_lead_to_a_web_address_and_nothing_else() {
+        for (text, good) in [
+            ("https://roundel.example.org", true),
+            ("http://[::1]:4270/metrics/", true),
+            ("https://", false),
+            ("ftp://x", false),
+            ("javascript:alert(1)", false),
+            (r"http://x/\r\nBcc: y@example.org", false),
+            (r#"https://x\" onclick=\"1"#, false),
+            ("http://x/<b>", false),
+        ] {
+            let file = format!("base_url = \"{text}\"\n");
+            assert_eq!(Written::read("roundel.toml", &file).is_ok(), good, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_no_configuration() {
+        let error = Written::load(Path::new("/dev/zero")).err().unwrap();
+        assert!(format!("{error:#}").contains("/dev/zero: over 1048576 bytes"), "{error:#}");
     }
 
     #[test]

@@ -118,15 +118,19 @@ fn shape(journal_bytes: u64) -> journal::Config {
 
 fn replay(state: &State, frames: journal::Frames, upto: u64) -> Result<u64> {
     let mut applied = upto;
-    let mut count = 0_u64;
+    let (mut count, mut lost) = (0_u64, 0_u64);
     for frame in frames {
         let frame = frame?;
         let owed = state.advance(frame.stamp);
         debug_assert!(owed.is_empty(), "an engine in replay owes nothing");
         let outcome = state.apply(&frame);
         debug_assert!(outcome.transitions.is_empty(), "an engine in replay owes nothing");
+        lost += outcome.verdicts.map_or(0, |(_, verdicts)| verdicts.stale_generation);
         applied = frame.seq;
         count += 1;
+    }
+    if lost > 0 {
+        error!(samples = lost, "the journal holds samples of series that no archive has any more");
     }
     info!(frames = count, from = upto, to = applied, "replayed");
     Ok(applied)

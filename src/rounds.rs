@@ -95,7 +95,10 @@ impl Rounds {
         let write = move || write(epoch, done, round, &moment, &snapshots, &journal);
         match std::thread::Builder::new().name("round".to_owned()).spawn(write) {
             Ok(thread) => self.running = Some((seq, thread)),
-            Err(reason) => error!(%reason, "no thread for a round; the journal keeps its frames"),
+            Err(reason) => {
+                self.failed = true;
+                error!(%reason, "no thread for a round; the journal keeps its frames");
+            }
         }
     }
 
@@ -133,4 +136,46 @@ fn write(
     journal.trim(Record { seq, epoch, excepted: Vec::new() }).map_err(|e| e.to_string())?;
     info!(seq, files = report.files, bytes = report.bytes, "round written");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rrd::{Disk, ManualClock, MemDisk};
+
+    use super::*;
+
+    #[test]
+    fn a_failed_round_is_tried_again_at_once_only_after_a_pause() {
+        let disk = MemDisk::new();
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let config = journal::Config { segment_bytes: 64 << 10, ..journal::Config::default() };
+        let clock = Arc::new(ManualClock::default());
+        let (journal, _) =
+            Journal::open(Arc::clone(&shared), Path::new("/journal"), config, clock).unwrap();
+        let (store, _) = Store::open(Arc::clone(&shared), Path::new("/archives"), 0).unwrap();
+        let of = |name| Snapshot::of(Arc::clone(&shared), Path::new("/state"), name);
+        let snapshots = Snapshots { registry: of("registry"), alerts: of("alerts") };
+        let mut rounds = Rounds::new(Arc::new(store), journal.clone(), snapshots, 0);
+        let mut applied = 0;
+        while journal.fill() < NEARLY_FULL {
+            applied = journal.append_reserved(journal::TICK, &[]).unwrap();
+            journal.wait_durable(applied).unwrap();
+        }
+        let begins = |rounds: &mut Rounds, secs| {
+            let moment = || Moment { registry: Vec::new(), alerts: Vec::new() };
+            rounds.advance(Duration::from_secs(secs), applied, moment);
+            let begun = rounds.running.is_some();
+            rounds.join();
+            begun
+        };
+        disk.fail_sync("/state/alerts.a");
+        let begun = [100, 101, 104, 105, 106].map(|secs| begins(&mut rounds, secs));
+        assert_eq!(begun, [true, false, false, true, false]);
+        disk.heal();
+        assert!(begins(&mut rounds, 110));
+        assert!(journal.fill() < NEARLY_FULL);
+        assert!(!begins(&mut rounds, 500), "everything is written");
+    }
 }

@@ -10,12 +10,12 @@ use alerter::{Engine, FRAME_RULES, STARTER_RULES};
 use journal::{Journal, Refused};
 use tracing::{error, warn};
 
+use crate::config::read_bounded;
+
 /// How often the folder is looked at.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// More files than this are not a folder of rules.
 const FILES: usize = 1000;
-/// A longer file is refused unread.
-const FILE_BYTES: u64 = 1 << 20;
 
 /// The names and texts of the rule files, sorted by name.
 type Texts = Vec<(String, String)>;
@@ -27,6 +27,8 @@ pub(crate) struct RulesFolder {
     journal: Journal,
     /// What was last looked at, good or bad, so that a bad state is reported once.
     seen: Option<Texts>,
+    /// Why the folder could not be read when it was last looked at; reported once, too.
+    unread: Option<String>,
 }
 
 impl RulesFolder {
@@ -40,7 +42,7 @@ impl RulesFolder {
             fs::create_dir_all(dir)?;
             fs::write(dir.join("host.toml"), STARTER_RULES)?;
         }
-        Ok(Self { dir: dir.to_owned(), engine, journal, seen: None })
+        Ok(Self { dir: dir.to_owned(), engine, journal, seen: None, unread: None })
     }
 
     /// Looks once: a changed and good state goes into the journal; a bad one is reported line by line
@@ -49,10 +51,15 @@ impl RulesFolder {
         let texts = match read(&self.dir) {
             Ok(texts) => texts,
             Err(reason) => {
-                warn!(folder = %self.dir.display(), %reason, "the rules cannot be read; those in force stay");
+                let reason = reason.to_string();
+                if self.unread.as_ref() != Some(&reason) {
+                    warn!(folder = %self.dir.display(), reason, "the rules cannot be read; those in force stay");
+                    self.unread = Some(reason);
+                }
                 return;
             }
         };
+        self.unread = None;
         if self.seen.as_ref() == Some(&texts) {
             return;
         }
@@ -89,15 +96,35 @@ fn read(dir: &Path) -> io::Result<Texts> {
     let mut texts = Texts::new();
     for entry in fs::read_dir(dir)?.take(FILES) {
         let path = entry?.path();
-        if path.extension().is_none_or(|extension| extension != "toml") {
+        // A pipe or a folder of that name would be waited for, or never be read.
+        if path.extension().is_none_or(|extension| extension != "toml") || !path.is_file() {
             continue;
         }
-        if fs::metadata(&path)?.len() > FILE_BYTES {
-            return Err(io::Error::other(format!("{}: over {FILE_BYTES} bytes", path.display())));
-        }
+        let text = read_bounded(&path)
+            .map_err(|error| io::Error::other(format!("{}: {error:#}", path.display())))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        texts.push((name, fs::read_to_string(&path)?));
+        texts.push((name, text));
     }
     texts.sort();
     Ok(texts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named_and_what_is_no_file_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("a.toml")).unwrap();
+        fs::write(dir.path().join("b.toml"), "x").unwrap();
+        assert_eq!(read(dir.path()).unwrap(), [("b.toml".to_owned(), "x".to_owned())]);
+        for (bytes, expected) in
+            [(vec![0xff], "c.toml: it holds bytes"), (vec![b'#'; 2 << 20], "c.toml: over 1048576")]
+        {
+            fs::write(dir.path().join("c.toml"), bytes).unwrap();
+            let error = read(dir.path()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
 }

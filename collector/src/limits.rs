@@ -59,7 +59,10 @@ pub(crate) fn checked_series(pairs: &[(&str, &str)]) -> Result<Labels, (Reason, 
 /// Labels of a series or an instance, within the limits.
 pub(crate) fn checked_labels(pairs: &[(&str, &str)]) -> Result<Labels, (Reason, String)> {
     let over = |what: &str, have: usize, limit: usize| {
-        Err((Reason::LabelLimit, format!("{what} is {have}, over the limit of {limit}; shorten it")))
+        Err((
+            Reason::LabelLimit,
+            format!("{what} is {have}, over the limit of {limit}; shorten it"),
+        ))
     };
     if pairs.len() > LABEL_COUNT_LIMIT {
         return over("the number of labels", pairs.len(), LABEL_COUNT_LIMIT);

@@ -49,6 +49,11 @@ pub(crate) struct Column {
 }
 
 impl Column {
+    /// Moments at which there is a value.
+    pub(crate) fn count(&self) -> usize {
+        self.cells.iter().filter(|cell| cell.is_present()).count()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.cells.iter().all(|cell| !cell.is_present())
     }

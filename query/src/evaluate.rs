@@ -38,7 +38,11 @@ impl<'a> Run<'a> {
         let value = match plan {
             Plan::Text(text) => Value::Text(text.clone()),
             Plan::Scalar(scalar) => Value::Scalar { at, value: self.scalar(scalar)?[0] },
-            Plan::Rows(selector, window) => Value::Matrix(self.rows(selector, *window)?),
+            Plan::Rows(selector, window) => {
+                let lines = self.rows(selector, *window)?;
+                self.check_answer(lines.iter().map(|line| line.points.len()).sum())?;
+                Value::Matrix(lines)
+            }
             Plan::Vector(vector) => Value::Vector(
                 self.vector(vector)?
                     .into_iter()
@@ -63,6 +67,7 @@ impl<'a> Run<'a> {
             Plan::Rows(..) => return Err(not_a_line("range vector")),
             Plan::Text(_) => return Err(not_a_line("string")),
         };
+        self.check_answer(columns.iter().map(Column::count).sum())?;
         let mut lines: Vec<Line> =
             columns.into_iter().filter(|c| !c.is_empty()).map(|c| self.line(c)).collect();
         lines.sort_by(|a, b| a.labels.cmp(&b.labels));
@@ -87,6 +92,18 @@ impl<'a> Run<'a> {
             return Err(Error::Limit(format!(
                 "the query needs more than {} points; ask for fewer series, a shorter range or a longer step",
                 self.limits.points
+            )));
+        }
+        Ok(())
+    }
+
+    /// Checked before the answer is written, which takes several times its points.
+    fn check_answer(&self, points: usize) -> Result<(), Error> {
+        let limit = self.limits.answer;
+        if u64::try_from(points).unwrap_or(u64::MAX) > limit {
+            return Err(Error::Limit(format!(
+                "the answer has {points} points, over the limit of {limit}; aggregate, or ask for \
+                 a shorter range or a longer step"
             )));
         }
         Ok(())

@@ -37,7 +37,7 @@ pub mod memory;
 pub use answer::{Answer, Line, Point, Resolution, Value};
 pub use error::{Error, Position};
 pub use expr::{Expr, matchers};
-pub use limits::{Limits, Options, POINTS, POINTS_PER_LINE, SERIES};
+pub use limits::{ANSWER_POINTS, Limits, Options, POINTS, POINTS_PER_LINE, SERIES};
 pub use moments::Range;
 pub use read::{Read, Rows, Series};
 pub use rrd::ArchiveSpec as ArchiveShape;

@@ -9,18 +9,27 @@ pub struct Limits {
     pub series: usize,
     /// Points all selectors of one query may produce together.
     pub points: u64,
+    /// Points of the answer itself.
+    pub answer: u64,
 }
 
 /// As in Prometheus: a week at one-minute steps, or a pixel each on four wide screens.
 pub const POINTS_PER_LINE: usize = 11_000;
 /// One metric of a very large fleet; a selector that finds more was meant to be narrower.
 pub const SERIES: usize = 200_000;
-/// As Prometheus' `query.max-samples`; at 8 bytes each this bounds a query's memory to 400 MB.
-pub const POINTS: u64 = 50_000_000;
+/// Ten thousand series over a day of minutes; at 8 bytes each this bounds a query to 160 MB.
+pub const POINTS: u64 = 20_000_000;
+/// An answer is written three times over, as points, as text and to the socket: 100 MB in all.
+pub const ANSWER_POINTS: u64 = 2_000_000;
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { points_per_line: POINTS_PER_LINE, series: SERIES, points: POINTS }
+        Self {
+            points_per_line: POINTS_PER_LINE,
+            series: SERIES,
+            points: POINTS,
+            answer: ANSWER_POINTS,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -18,6 +18,9 @@ use crate::limits::{BODY_READ_SECS, IN_FLIGHT_LIMIT, JSON_BODY_LIMIT};
 /// How long a request waits for room; longer, and the sender's own queue is the better place.
 const ROOM_WAIT: Duration = Duration::from_millis(500);
 
+/// Room is taken in steps of this: a usual request takes one.
+const ROOM_STEP: usize = 256 << 10;
+
 /// Bytes of requests under way, in KiB, so that a semaphore can count them.
 #[derive(Clone, Debug)]
 pub(super) struct Room(Arc<Semaphore>);
@@ -25,6 +28,12 @@ pub(super) struct Room(Arc<Semaphore>);
 /// Bytes a request holds until it is answered.
 #[derive(Debug)]
 pub(super) struct Held(OwnedSemaphorePermit);
+
+impl Held {
+    fn bytes(&self) -> usize {
+        self.0.num_permits() << 10
+    }
+}
 
 impl Room {
     pub(super) fn new() -> Self {
@@ -48,7 +57,8 @@ impl Room {
         Ok(())
     }
 
-    /// The body of a request of at most `limit` bytes, and the room it takes.
+    /// The body of a request of at most `limit` bytes, and the room it takes: that of what came, not
+    /// of what was announced, or a few stalled senders would keep all others out.
     pub(super) async fn body(
         &self,
         headers: &HeaderMap,
@@ -60,14 +70,34 @@ impl Room {
         if claimed.is_some_and(|claimed: usize| claimed > limit) {
             return Err(Denial::large(limit));
         }
-        let held = self.take(claimed.unwrap_or(limit)).await?;
-        let whole = Limited::new(body, limit).collect();
-        match timeout(Duration::from_secs(BODY_READ_SECS), whole).await {
-            Ok(Ok(body)) => Ok((held, body.to_bytes())),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Denial::large(limit)),
-            Ok(Err(_)) => Err(Denial::bad("the body ended early; send it whole")),
-            Err(_) => Err(Denial::later("slow", "the body did not arrive in time; send it again")),
+        let held = self.take(claimed.unwrap_or(limit).min(ROOM_STEP)).await?;
+        let whole = self.read(held, Limited::new(body, limit), limit);
+        timeout(Duration::from_secs(BODY_READ_SECS), whole).await.unwrap_or_else(|_| {
+            Err(Denial::later("slow", "the body did not arrive in time; send it again"))
+        })
+    }
+
+    async fn read(
+        &self,
+        mut held: Held,
+        mut body: Limited<Body>,
+        limit: usize,
+    ) -> Result<(Held, Bytes), Denial> {
+        let mut whole = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                if error.is::<LengthLimitError>() {
+                    return Denial::large(limit);
+                }
+                Denial::bad("the body ended early; send it whole")
+            })?;
+            let Ok(data) = frame.into_data() else { continue };
+            whole.extend_from_slice(&data);
+            while held.bytes() < whole.len() {
+                self.add(&mut held, ROOM_STEP)?;
+            }
         }
+        Ok((held, whole.freeze()))
     }
 
     /// The JSON body of a request; an empty one reads as `{}`.
@@ -89,4 +119,49 @@ fn kib(bytes: usize) -> u32 {
 
 fn full() -> Denial {
     Denial::later("busy", "too many bytes are being worked on; send it again later")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use http::HeaderValue;
+    use http_body_util::Full;
+
+    use super::*;
+
+    fn announcing(bytes: usize) -> HeaderMap {
+        HeaderMap::from_iter([(CONTENT_LENGTH, HeaderValue::from(bytes))])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stalled_senders_do_not_keep_others_out() {
+        const LIMIT: usize = 8 << 20;
+        let room = Room::new();
+        let mut stalled = tokio::task::JoinSet::new();
+        for _ in 0..2 * IN_FLIGHT_LIMIT / LIMIT {
+            let (room, begun) = (room.clone(), Full::new(Bytes::from("x")));
+            let body = Body::new(begun.with_trailers(pending()));
+            stalled.spawn(async move { room.body(&announcing(LIMIT), body, LIMIT).await });
+        }
+        tokio::task::yield_now().await;
+        let whole = Body::from(vec![7; LIMIT]);
+        let (held, bytes) = room.body(&announcing(LIMIT), whole, LIMIT).await.unwrap();
+        assert_eq!((held.bytes(), bytes.len()), (LIMIT, LIMIT));
+        for answer in stalled.join_all().await {
+            assert_eq!(answer.unwrap_err().problem().error, "slow");
+        }
+    }
+
+    #[tokio::test]
+    async fn bodies_that_came_take_their_room_until_they_are_answered() {
+        let room = Room::new();
+        let all = vec![0; IN_FLIGHT_LIMIT];
+        let (held, _) =
+            room.body(&HeaderMap::new(), Body::from(all), IN_FLIGHT_LIMIT).await.unwrap();
+        let refused = room.body(&announcing(1), Body::from("x"), 10).await.unwrap_err();
+        assert_eq!(refused.problem().error, "busy");
+        drop(held);
+        assert!(room.body(&announcing(1), Body::from("x"), 10).await.is_ok());
+    }
 }

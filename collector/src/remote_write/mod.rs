@@ -204,7 +204,9 @@ pub(crate) const fn time_message(reason: Reason) -> &'static str {
         Reason::Future => {
             "the sample is more than 10 minutes in the future; set the sender's clock"
         }
-        _ => "the sample is older than every archive of the instance",
+        _ => {
+            "the sample is older than every archive of the instance; set the sender's clock, or keep longer"
+        }
     }
 }
 
@@ -217,7 +219,10 @@ fn read_labels(bytes: &[u8]) -> Result<Labels, (Reason, String)> {
             _ => readable = false,
         });
     if read.is_err() || !readable {
-        return Err((Reason::BadLabel, "a label cannot be read as UTF-8".to_owned()));
+        return Err((
+            Reason::BadLabel,
+            "a label cannot be read as UTF-8; send it as UTF-8".to_owned(),
+        ));
     }
     checked_series(&pairs)
 }

@@ -68,7 +68,7 @@ fn too_many_points_or_series_are_refused_before_they_are_read() {
     };
     let ask =
         |minutes, limits| Expr::parse("sum(a)").unwrap().range(&read, range(minutes), &limits);
-    let limits = Limits { points_per_line: 100, series: 2, points: 20 };
+    let limits = Limits { points_per_line: 100, series: 2, points: 20, answer: 10 };
     assert!(ask(9, limits).is_ok());
     for (minutes, limits, expected) in [
         (10, limits, "needs more than 20 points"),
@@ -79,6 +79,23 @@ fn too_many_points_or_series_are_refused_before_they_are_read() {
         assert!(matches!(error, Error::Limit(_)), "{error:?}");
         assert!(error.to_string().contains(expected), "{error}");
     }
+}
+
+#[test]
+fn an_answer_of_too_many_points_is_refused_before_it_is_written() {
+    let read = MemoryRead::load("a{i=\"1\"} 1x59\na{i=\"2\"} 1x59").unwrap();
+    let (start, end) = (Timestamp::from_secs(0), Timestamp::from_secs(3_540));
+    let range = Range { start, end, step: Step::from_secs(60).unwrap() };
+    let limits = Limits { answer: 60, ..Limits::default() };
+    let too_many = [
+        Expr::parse("a").unwrap().range(&read, range, &limits),
+        Expr::parse("a[1h]").unwrap().instant(&read, end, &limits),
+    ];
+    for answer in too_many {
+        let error = answer.unwrap_err();
+        assert!(error.to_string().contains("over the limit of 60; aggregate"), "{error}");
+    }
+    assert!(Expr::parse("sum(a)").unwrap().range(&read, range, &limits).is_ok());
 }
 
 #[test]

@@ -126,6 +126,13 @@ async fn bad_requests_are_named() {
         ("/v1/tokens", join.as_str(), json!({"kind": "join"}), 403, "forbidden"),
         ("/v1/tokens", ADMIN, json!({"kind": "other"}), 400, "bad_request"),
         ("/v1/tokens", ADMIN, json!({"kind": "join", "uses": 0}), 400, "bad_request"),
+        (
+            "/v1/tokens",
+            ADMIN,
+            json!({"kind": "join", "labels": {"__name__": "x"}}),
+            400,
+            "bad_request",
+        ),
         ("/v1/tokens", ADMIN, json!({"kind": "join", "ttl_secs": 0}), 400, "bad_request"),
         ("/v1/tokens", ADMIN, json!({"kind": "join", "ttl_secs": u64::MAX}), 400, "bad_request"),
         ("/v1/instances/zz/withdraw", ADMIN, json!({}), 404, "not_found"),

@@ -223,3 +223,18 @@ async fn a_full_disk_is_told_before_the_batch_is_taken() {
     let answer = server.push(&credential, &first).await;
     assert_eq!((answer.status.as_u16(), &answer.json["samples"]), (200, &json!(1)));
 }
+
+#[tokio::test]
+async fn series_whose_labels_fill_more_than_a_frame_of_the_journal_are_granted_in_parts() {
+    let server = Server::start();
+    let mut agent = Agent::of(&server).await;
+    let credential = agent.enrolled.credential.clone();
+    let values: Vec<(u32, f64)> = (0..700).map(|id| (id, 1.0)).collect();
+    let mut push = agent.next(&[], &values);
+    push.dictionary = (0..700).map(|id| entry(id, &format!("m{id}"))).collect();
+    for entry in &mut push.dictionary {
+        entry.labels.push(("path".to_owned(), "x".repeat(1000)));
+    }
+    let answer = server.push(&credential, &push).await;
+    assert_eq!((answer.status.as_u16(), &answer.json["samples"]), (200, &json!(700)));
+}
