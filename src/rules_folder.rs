@@ -27,6 +27,8 @@ pub(crate) struct RulesFolder {
     journal: Journal,
     /// What was last looked at, good or bad, so that a bad state is reported once.
     seen: Option<Texts>,
+    /// What was seen once and not twice: a file may be half written.
+    pending: Option<Texts>,
     /// Why the folder could not be read when it was last looked at; reported once, too.
     unread: Option<String>,
 }
@@ -42,10 +44,10 @@ impl RulesFolder {
             fs::create_dir_all(dir)?;
             fs::write(dir.join("host.toml"), STARTER_RULES)?;
         }
-        Ok(Self { dir: dir.to_owned(), engine, journal, seen: None, unread: None })
+        Ok(Self { dir: dir.to_owned(), engine, journal, seen: None, pending: None, unread: None })
     }
 
-    /// Looks once: a changed and good state goes into the journal; a bad one is reported line by line
+    /// Looks once: a changed and good state, seen twice alike, goes into the journal; a bad one is reported line by line
     /// and the rules in force stay.
     pub(crate) fn look(&mut self) {
         let texts = match read(&self.dir) {
@@ -61,6 +63,10 @@ impl RulesFolder {
         };
         self.unread = None;
         if self.seen.as_ref() == Some(&texts) {
+            return;
+        }
+        if self.seen.is_some() && self.pending.as_ref() != Some(&texts) {
+            self.pending = Some(texts);
             return;
         }
         if crate::worker::lock(&self.engine).has_rules(&texts) || self.submit(&texts) {

@@ -102,21 +102,13 @@ impl Server {
             stop: Arc::clone(&halt),
             applied,
         };
-        let (alive, ended_early) = oneshot::channel::<()>();
-        let run = move || {
-            let _dropped_when_it_ends = alive;
-            worker.run();
-        };
-        let worker: JoinHandle<()> =
-            std::thread::Builder::new().name("worker".to_owned()).spawn(run)?;
+        let mut worker = WorkerThread::start(worker, halt)?;
 
-        let rules = Arc::clone(&state.engine);
-        let mut rules = RulesFolder::open(&self.folders.at("rules"), rules, journal.clone())?;
+        let engine = Arc::clone(&state.engine);
+        let mut rules = RulesFolder::open(&self.folders.at("rules"), engine, journal.clone())?;
         rules.look();
         let sessions = Arc::new(Sessions::new(false, self.address.port()));
-        let login = sessions.issue_token(self.clock.monotonic());
-        let login =
-            login.map_err(|reason| anyhow::anyhow!("this system gives no randomness: {reason}"))?;
+        let login = sessions.issue_token(self.clock.monotonic())?;
         let web = self.web(&state, &journal, &intake, &pulse, sessions);
         let router = collector::router(intake.clone()).merge(web::router(web));
         let listener = TcpListener::from_std(listener)?;
@@ -134,20 +126,14 @@ impl Server {
 
         tokio::select! {
             () = told => info!("stopping"),
-            _ = ended_early => {
+            () = worker.ended() => {
                 error!("the worker has ended; nothing is taken any more");
                 journal.close();
             }
         }
         stop.send_replace(true);
-        let rest = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(FAREWELL, rest).await.is_err() {
-            warn!("something did not end in time; going without it");
-        }
-        halt.store(true, Ordering::Release);
-        tokio::task::spawn_blocking(move || worker.join()).await?.map_err(|_| {
-            anyhow::anyhow!("the worker panicked; the journal holds what it did not apply")
-        })?;
+        end(tasks).await;
+        worker.end().await?;
         journal.close();
         Ok(())
     }
@@ -279,6 +265,49 @@ fn agent_policy(policy: &Policy) -> Result<Policy> {
         return Ok(policy);
     }
     Ok(Policy::parse(&format!("{policy};hb={AGENT_HEARTBEAT}"))?)
+}
+
+/// Waits for what is under way, and not for ever.
+async fn end(mut tasks: JoinSet<()>) {
+    let rest = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(FAREWELL, rest).await.is_err() {
+        warn!("something did not end in time; going without it");
+    }
+}
+
+/// The worker in a thread of its own.
+struct WorkerThread {
+    halt: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl WorkerThread {
+    /// Starts `worker`, which looks at `halt`.
+    fn start(worker: Worker, halt: Arc<AtomicBool>) -> Result<Self> {
+        let (alive, ended) = oneshot::channel::<()>();
+        let run = move || {
+            let _dropped_when_it_ends = alive;
+            worker.run();
+        };
+        let thread = std::thread::Builder::new().name("worker".to_owned()).spawn(run)?;
+        Ok(Self { halt, thread, ended })
+    }
+
+    /// Ends when the worker does, which it should not before it is told.
+    async fn ended(&mut self) {
+        // Nothing is ever sent: that the sender is dropped is the message.
+        let _dropped = (&mut self.ended).await;
+    }
+
+    /// Tells the worker to stop and waits for its last round.
+    async fn end(self) -> Result<()> {
+        self.halt.store(true, Ordering::Release);
+        let joined = tokio::task::spawn_blocking(move || self.thread.join()).await?;
+        joined.map_err(|_| {
+            anyhow::anyhow!("the worker panicked; the journal holds what it did not apply")
+        })
+    }
 }
 
 /// Looks at the rules until the server stops. The files are small and local.

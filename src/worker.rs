@@ -199,7 +199,7 @@ impl query::Read for Active<'_> {
         // Series come instance by instance, so that each instance is looked up once.
         let mut last: Option<(InstanceId, bool)> = None;
         found.retain(|series| {
-            let id = series.handle.instance;
+            let id = series.series.instance;
             let (_, is_active) = *last.insert(match last {
                 Some(known) if known.0 == id => known,
                 _ => (id, self.registry.instance(id).is_none_or(|found| found.is_active())),

@@ -87,7 +87,7 @@ mod tests {
             row_count,
         };
         Series {
-            handle: SeriesRef {
+            series: SeriesRef {
                 instance: InstanceId(0),
                 column: Column { index: 0, generation: 1 },
             },

@@ -40,4 +40,3 @@ pub use expr::{Expr, matchers};
 pub use limits::{ANSWER_POINTS, Limits, Options, POINTS, POINTS_PER_LINE, SERIES};
 pub use moments::Range;
 pub use read::{Read, Rows, Series};
-pub use rrd::ArchiveSpec as ArchiveShape;

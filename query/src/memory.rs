@@ -80,7 +80,7 @@ impl MemoryRead {
         };
         let index = u32::try_from(self.series.len()).unwrap_or(u32::MAX);
         let series = Series {
-            handle: SeriesRef { instance: InstanceId(0), column: Column { index, generation: 1 } },
+            series: SeriesRef { instance: InstanceId(0), column: Column { index, generation: 1 } },
             labels: new.labels,
             kind: new.kind,
             archives: new.archives,
@@ -99,7 +99,7 @@ impl Read for MemoryRead {
     }
 
     fn rows(&self, series: &Series, archive: usize, span: Span) -> Rows {
-        let place = usize::try_from(series.handle.column.index).unwrap_or(usize::MAX);
+        let place = usize::try_from(series.series.column.index).unwrap_or(usize::MAX);
         match self.series.get(place) {
             Some(stored) => stored.rows(archive, span),
             None => Rows::default(),

@@ -158,8 +158,10 @@ impl Health {
         let full = if stats.fill > FULL { Level::Warning } else { Level::Ok };
         let behind = stats.committed.saturating_sub(stats.applied);
         let skew = stats.ahead_of_wall_ms;
-        let (off, remedy) = if skew.abs() > WALL_OFF_MS {
-            (Level::Warning, "the wall clock jumped; restart to take it over")
+        let (off, remedy) = if skew > WALL_OFF_MS {
+            (Level::Warning, "the wall clock was set back; rules judge in the journal's time")
+        } else if skew < -WALL_OFF_MS {
+            (Level::Warning, "the wall clock was set on; restart to take it over")
         } else {
             (Level::Ok, "")
         };

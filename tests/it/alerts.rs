@@ -76,6 +76,15 @@ async fn push(url: String, instance: &'static str, level: Arc<AtomicU32>) {
     }
 }
 
+/// Lets the level rise until the first webhook is told that it is critical.
+async fn raise(level: &AtomicU32, hook: &Received) {
+    level.store(99, Ordering::SeqCst);
+    eventually("the webhook of CRITICAL", PATIENCE, async || {
+        states(hook, SECRETS[0]).iter().any(|(_, to)| to == "CRITICAL").then_some(())
+    })
+    .await;
+}
+
 /// The states that a webhook was told of, in order; every signature is checked.
 fn states(received: &Received, secret: &str) -> Vec<(String, String)> {
     let verifier = standardwebhooks::Webhook::new(secret).unwrap();
@@ -133,11 +142,7 @@ async fn a_level_that_rises_and_falls_is_mailed_and_sent_signed() {
 async fn a_raised_alert_outlives_kill_9_and_still_clears() {
     let dir = folder();
     let Scene { server, level, hooks } = scene(dir.path()).await;
-    level.store(99, Ordering::SeqCst);
-    eventually("the webhook of CRITICAL", PATIENCE, async || {
-        states(&hooks[0], SECRETS[0]).iter().any(|(_, to)| to == "CRITICAL").then_some(())
-    })
-    .await;
+    raise(&level, &hooks[0]).await;
     server.kill();
     let told_before = states(&hooks[0], SECRETS[0]).len();
 
@@ -164,11 +169,7 @@ async fn a_raised_alert_outlives_kill_9_and_still_clears() {
 async fn the_alert_of_a_withdrawn_instance_closes_as_withdrawn() {
     let dir = folder();
     let Scene { server, level, hooks } = scene(dir.path()).await;
-    level.store(99, Ordering::SeqCst);
-    eventually("the webhook of CRITICAL", PATIENCE, async || {
-        states(&hooks[0], SECRETS[0]).iter().any(|(_, to)| to == "CRITICAL").then_some(())
-    })
-    .await;
+    raise(&level, &hooks[0]).await;
     level.store(SILENT, Ordering::SeqCst);
     let list = client::get(&format!("{}/v1/instances", server.url)).await.json();
     let id = list[0]["id"].as_str().unwrap().to_owned();

@@ -15,9 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use query::ArchiveShape;
 use query::memory::{MemoryRead, MemorySeries};
-use rrd::{Clock, Kind, Labels, Step, Timestamp};
+use rrd::{ArchiveSpec, Clock, Kind, Labels, Step, Timestamp};
 use web::views::{
     AlertView, AlertsView, ChannelView, DeadLetterView, DeliveriesView, EnrolmentView, Fact,
     FactGroup, FactValue, FleetView, HealthView, InstanceRef, InstanceState, InstanceView, Level,
@@ -272,11 +271,9 @@ fn noise(seed: u64, at: u64) -> f64 {
 
 fn fill(read: &mut MemoryRead, instance: &str, seed: u64, count: u64, gap: bool) {
     let fine = Step::from_secs(10).expect("not zero");
-    let shape = |secs, row_count| ArchiveShape {
-        step: Step::from_secs(secs).expect("not zero"),
-        row_count,
-    };
-    let archives: Arc<[ArchiveShape]> = vec![
+    let shape =
+        |secs, row_count| ArchiveSpec { step: Step::from_secs(secs).expect("not zero"), row_count };
+    let archives: Arc<[ArchiveSpec]> = vec![
         shape(10, 720),
         shape(60, 2880),
         shape(300, 4032),

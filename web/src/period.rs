@@ -201,8 +201,7 @@ pub(crate) const DAY_STEP: Step = Step::from_millis(DAY).expect("a day is not ze
 /// The row width of the finest archive that reaches back by `reach`; else of the one that reaches
 /// back furthest.
 fn row_for(reach: u64, series: &Series) -> Option<u64> {
-    let depth =
-        |shape: &query::ArchiveShape| shape.step.as_millis().saturating_mul(shape.row_count);
+    let depth = |shape: &rrd::ArchiveSpec| shape.step.as_millis().saturating_mul(shape.row_count);
     let reaching = series.archives.iter().find(|shape| depth(shape) >= reach);
     let shape = reaching.or_else(|| series.archives.iter().max_by_key(|shape| depth(shape)))?;
     Some(shape.step.as_millis())
