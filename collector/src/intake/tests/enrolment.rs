@@ -193,6 +193,8 @@ async fn a_change_that_the_worker_has_not_reached_is_waited_for_before_the_next_
         let body = json!({"name": "web", "boot_id": format!("{boot:032x}")});
         server.json("POST", "/v1/enroll", ADMIN, body).await.is(503, "busy");
     }
+    // From here on the worker, which lives in real time, is waited for.
+    tokio::time::resume();
     server.resume();
     server.settle().await;
     let names = |json: &serde_json::Value| -> Vec<String> {
