@@ -1,6 +1,7 @@
 //! The program `roundel`: arguments and configuration become parts, which start and stop.
 
 mod args;
+mod aside;
 mod clock;
 mod config;
 mod recovery;

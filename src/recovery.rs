@@ -10,6 +10,7 @@ use journal::Journal;
 use rrd::{Clock, Disk, Store};
 use tracing::{error, info};
 
+use crate::aside::Aside;
 use crate::config::Config;
 use crate::rounds::{Rounds, Snapshots};
 use crate::snapshot::Snapshot;
@@ -98,7 +99,8 @@ pub(crate) fn recover(
         accounting: Arc::new(Accounting::default()),
         store: Arc::clone(&store),
     };
-    let applied = replay(&state, recovery.frames, upto)?;
+    let aside = Aside::new(Arc::clone(disk), folders.at("aside"), journal.epoch());
+    let applied = replay(&state, recovery.frames, upto, aside)?;
     let owed = lock(&state.engine).end_replay();
     append_transitions(&state, &journal, owed);
     journal.mark_applied(applied);
@@ -116,11 +118,12 @@ fn shape(journal_bytes: u64) -> journal::Config {
     }
 }
 
-fn replay(state: &State, frames: journal::Frames, upto: u64) -> Result<u64> {
+fn replay(state: &State, frames: journal::Frames, upto: u64, mut aside: Aside) -> Result<u64> {
     let mut applied = upto;
     let (mut count, mut lost) = (0_u64, 0_u64);
     for frame in frames {
         let frame = frame?;
+        aside.look(&state.store, &frame)?;
         let owed = state.advance(frame.stamp);
         debug_assert!(owed.is_empty(), "an engine in replay owes nothing");
         let outcome = state.apply(&frame);
@@ -128,6 +131,9 @@ fn replay(state: &State, frames: journal::Frames, upto: u64) -> Result<u64> {
         lost += outcome.verdicts.map_or(0, |(_, verdicts)| verdicts.stale_generation);
         applied = frame.seq;
         count += 1;
+    }
+    for path in aside.write().context("frames of damaged archives")? {
+        error!(path = %path.display(), "acknowledged frames of a damaged archive are set aside");
     }
     if lost > 0 {
         error!(samples = lost, "the journal holds samples of series that no archive has any more");

@@ -59,6 +59,16 @@ impl Store {
         (batch.number > 0).then_some(batch)
     }
 
+    /// True when some instance's file is there and cannot be used.
+    pub fn has_unavailable(&self) -> bool {
+        !self.unavailable.is_empty()
+    }
+
+    /// True when this instance's file is there and cannot be used: its frames are not applied.
+    pub fn is_unavailable(&self, instance: InstanceId) -> bool {
+        self.unavailable.contains(&instance)
+    }
+
     /// Damage found at open and since, the oldest first, at most a thousand.
     pub fn damage(&self) -> Vec<Damage> {
         lock(&self.damage).clone()

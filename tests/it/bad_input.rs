@@ -110,6 +110,31 @@ async fn a_truncated_archive_is_reported_and_the_others_go_on() {
     assert!(server.lives());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledged_frames_of_a_truncated_archive_are_set_aside() {
+    let dir = folder();
+    let server = Server::start(dir.path(), &POLICY);
+    let now = now_secs();
+    for at in now - 10..now {
+        let answer = http::remote_write(&server.url, &[gauge("a", at, 1.0)]).await.unwrap();
+        assert!(answer.status.is_success(), "{}", answer.text());
+    }
+    // No round was written: the journal alone holds the samples.
+    server.kill();
+    let file = fs::File::options().write(true).open(archive(dir.path())).unwrap();
+    file.set_len(1000).unwrap();
+    drop(file);
+    let server = Server::start(dir.path(), &POLICY);
+    let aside: Vec<_> = fs::read_dir(dir.path().join("data/aside")).unwrap().collect();
+    assert_eq!(aside.len(), 1);
+    let path = aside.into_iter().next().unwrap().unwrap().path();
+    let name = archive(dir.path()).file_stem().unwrap().to_string_lossy().into_owned();
+    assert!(path.file_name().unwrap().to_string_lossy().starts_with(&name), "{}", path.display());
+    assert!(fs::metadata(&path).unwrap().len() > 10 * 80, "ten frames of samples and a grant");
+    let answer = http::remote_write(&server.url, &[gauge("a", now, 1.0)]).await.unwrap();
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{}", answer.text());
+}
+
 /// A small file system of its own, unmounted when dropped.
 struct SmallDisk(PathBuf);
 

@@ -87,7 +87,7 @@ impl Store {
     fn report_lost(&self, id: InstanceId) {
         if self.unavailable.contains(&id) {
             let path = self.dir.join(format!("{id}.rrd"));
-            let what = "samples that the journal holds for it are lost";
+            let what = "samples that the journal holds for it are not applied";
             self.report(Damage { instance: Some(id), path, what: what.to_owned() });
         }
     }

@@ -141,7 +141,7 @@ fn a_changed_bit_anywhere_is_unknown_or_unseen_and_never_a_wrong_number() {
 }
 
 #[test]
-fn samples_for_a_file_that_cannot_be_used_are_reported_as_lost() {
+fn samples_for_a_file_that_cannot_be_used_are_reported() {
     let (bytes, upto) = content();
     let (store, damage) = open(&disk_with(&file_name(), &bytes[..100]), upto);
     assert_eq!(damage.len(), 1);
@@ -152,5 +152,5 @@ fn samples_for_a_file_that_cannot_be_used_are_reported_as_lost() {
         assert_eq!(store.apply(upto + seq, secs(500), &frame).stale_generation, 3);
     }
     let damage: Vec<_> = store.damage().into_iter().skip(1).map(|damage| damage.what).collect();
-    assert_eq!(damage, ["samples that the journal holds for it are lost"]);
+    assert_eq!(damage, ["samples that the journal holds for it are not applied"]);
 }
