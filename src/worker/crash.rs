@@ -190,7 +190,9 @@ fn whose_archive_is_damaged_is_told_to_send_later_and_the_others_go_on() {
     let store = &world.server.as_ref().unwrap().worker.state.store;
     let what: Vec<String> = store.damage().into_iter().map(|damage| damage.what).collect();
     assert_eq!(what.len(), 2, "{what:?}");
-    assert_eq!(what[1], "samples that the journal holds for it are lost");
+    assert_eq!(what[1], "samples that the journal holds for it are not applied");
+    let aside = world.disk.list(&Path::new(DATA).join("aside")).unwrap();
+    assert_eq!(aside.len(), 1, "they are set aside: {aside:?}");
 }
 
 #[test]
