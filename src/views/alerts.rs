@@ -1,9 +1,11 @@
 //! Alerts as pages see them: the engine's view, with instances named.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use alerter::{Engine, OpenAlert, State, Transition, View};
 use collector::Registry;
+use collector::registry::Instance;
 use rrd::Labels;
 use web::views::{
     AlertView, AlertsView, ChannelView, DeadLetterView, DeliveriesView, InstanceRef, Level,
@@ -23,12 +25,14 @@ pub(crate) struct Alerts {
 impl AlertsView for Alerts {
     fn open(&self) -> Vec<AlertView> {
         let open = lock(&self.engine).view().open;
-        open.iter().map(|alert| self.alert(alert)).collect()
+        let names = Names::of(&self.registry);
+        open.iter().map(|alert| alert_view(alert, &names)).collect()
     }
 
     fn history(&self, limit: usize) -> Vec<TransitionView> {
         let history = lock(&self.engine).view().history;
-        history.iter().take(limit).map(|transition| self.transition(transition)).collect()
+        let names = Names::of(&self.registry);
+        history.iter().take(limit).map(|change| transition_view(change, &names)).collect()
     }
 
     fn deliveries(&self) -> DeliveriesView {
@@ -44,42 +48,52 @@ impl AlertsView for Alerts {
     }
 }
 
-impl Alerts {
-    fn alert(&self, alert: &OpenAlert) -> AlertView {
-        let last = &alert.last;
-        AlertView {
-            rule: alert.rule.clone(),
-            summary: last.summary.clone(),
-            labels: alert.labels.clone(),
-            instance: self.instance(&alert.labels),
-            level: level(alert.state),
-            pending: false,
-            value: alert.reading(),
-            threshold: last.threshold.clone(),
-            since: last.since,
-        }
+fn alert_view(alert: &OpenAlert, names: &Names) -> AlertView {
+    let last = &alert.last;
+    AlertView {
+        rule: alert.rule.clone(),
+        summary: last.summary.clone(),
+        labels: alert.labels.clone(),
+        instance: names.find(&alert.labels),
+        level: level(alert.state),
+        pending: false,
+        value: alert.reading(),
+        threshold: last.threshold.clone(),
+        since: last.since,
     }
+}
 
-    fn transition(&self, transition: &Transition) -> TransitionView {
-        TransitionView {
-            at: transition.at,
-            rule: transition.rule.clone(),
-            labels: transition.labels.clone(),
-            instance: self.instance(&transition.labels),
-            from: level(transition.from),
-            to: level(transition.to),
-            value: transition.reading(),
-            threshold: transition.threshold.clone(),
+fn transition_view(transition: &Transition, names: &Names) -> TransitionView {
+    TransitionView {
+        at: transition.at,
+        rule: transition.rule.clone(),
+        labels: transition.labels.clone(),
+        instance: names.find(&transition.labels),
+        from: level(transition.from),
+        to: level(transition.to),
+        value: transition.reading(),
+        threshold: transition.threshold.clone(),
+    }
+}
+
+/// Instances by name, made once for a whole list of alerts.
+struct Names(HashMap<String, Vec<Arc<Instance>>>);
+
+impl Names {
+    fn of(registry: &Registry) -> Self {
+        let mut names: HashMap<String, Vec<Arc<Instance>>> = HashMap::new();
+        for instance in registry.instances() {
+            names.entry(instance.name.clone()).or_default().push(instance);
         }
+        Self(names)
     }
 
     /// The instance that labels speak of; its job may have been summed away.
-    fn instance(&self, labels: &Labels) -> Option<InstanceRef> {
-        let name = labels.get("instance")?;
+    fn find(&self, labels: &Labels) -> Option<InstanceRef> {
         let job = labels.get("job");
-        let found = self.registry.instances().into_iter().find(|instance| {
-            instance.name == name && job.is_none_or(|job| instance.job() == job)
-        })?;
+        let namesakes = self.0.get(labels.get("instance")?)?;
+        let found =
+            namesakes.iter().find(|instance| job.is_none_or(|job| instance.job() == job))?;
         Some(InstanceRef { id: found.id.to_string(), name: found.name.clone() })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use collector::registry::{Source, Token, TokenKind};
+use collector::registry::{Instance, Source, Token, TokenKind};
 use collector::{Intake, Registry, TokenRequest};
 use rrd::{Clock, Timestamp};
 use web::views::{self, EnrolmentView, Minted, Pending, TokenView};
@@ -46,26 +46,24 @@ impl EnrolmentView for Enrolment {
         };
         let mut tokens: Vec<_> = self.registry.tokens().into_iter().filter(good).collect();
         tokens.sort_by_key(|token| std::cmp::Reverse(token.created_at));
-        tokens.iter().map(|token| self.view(token)).collect()
+        let instances = self.registry.instances();
+        tokens.iter().map(|token| view(token, &instances)).collect()
     }
 }
 
-impl Enrolment {
-    fn view(&self, token: &Token) -> TokenView {
-        let came_by = |source: &Source| match source {
-            Source::Enrolled(by) => *by == Some(token.id),
-            Source::Relay(namespace) => namespace.relay == Some(token.id),
-        };
-        let instances = self.registry.instances();
-        TokenView {
-            kind: match token.kind {
-                TokenKind::Join => views::TokenKind::Join,
-                TokenKind::Relay => views::TokenKind::Relay,
-            },
-            note: token.name.clone(),
-            minted_at: token.created_at,
-            expires_at: token.expires_at,
-            used: instances.iter().filter(|instance| came_by(&instance.source)).count() as u64,
-        }
+fn view(token: &Token, instances: &[Arc<Instance>]) -> TokenView {
+    let came_by = |source: &Source| match source {
+        Source::Enrolled(by) => *by == Some(token.id),
+        Source::Relay(namespace) => namespace.relay == Some(token.id),
+    };
+    TokenView {
+        kind: match token.kind {
+            TokenKind::Join => views::TokenKind::Join,
+            TokenKind::Relay => views::TokenKind::Relay,
+        },
+        note: token.name.clone(),
+        minted_at: token.created_at,
+        expires_at: token.expires_at,
+        used: instances.iter().filter(|instance| came_by(&instance.source)).count() as u64,
     }
 }

@@ -25,6 +25,12 @@ impl FleetView for Fleet {
         let known = self.registry.instances();
         known.iter().map(|instance| self.view(instance, archives.get(&instance.id))).collect()
     }
+
+    /// Looked up alone: every graph asks for its instance, and a fleet is large.
+    fn instance(&self, id: &str) -> Option<InstanceView> {
+        let instance = self.registry.instance(id.parse().ok()?)?;
+        Some(self.view(&instance, self.store.info(instance.id).as_ref()))
+    }
 }
 
 impl Fleet {

@@ -85,7 +85,7 @@ impl Store {
 
     /// Says that samples acknowledged while the instance's file was whole have nowhere to go.
     fn report_lost(&self, id: InstanceId) {
-        if self.unavailable.contains(&id) {
+        if self.is_unavailable(id) {
             let path = self.dir.join(format!("{id}.rrd"));
             let what = "samples that the journal holds for it are not applied";
             self.report(Damage { instance: Some(id), path, what: what.to_owned() });

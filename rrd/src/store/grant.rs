@@ -51,7 +51,7 @@ impl Store {
         append: &mut dyn FnMut(&GrantFrame) -> Result<u64, E>,
     ) -> Result<Grants, GrantError<E>> {
         let id = request.instance;
-        if self.unavailable.contains(&id) {
+        if self.is_unavailable(id) {
             return Err(GrantError::Unavailable(id));
         }
         if write_labels(0, 0, request.labels).is_none() {

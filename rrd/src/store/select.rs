@@ -46,6 +46,11 @@ pub struct SeriesInfo {
 }
 
 impl Store {
+    /// The instance `id`; `None` when it has no series.
+    pub fn info(&self, id: InstanceId) -> Option<InstanceInfo> {
+        self.instance(id)?.info()
+    }
+
     /// All instances with a series, in order of id.
     pub fn instances(&self) -> Vec<InstanceInfo> {
         self.all().iter().filter_map(|instance| instance.info()).collect()
