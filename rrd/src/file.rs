@@ -20,7 +20,7 @@ pub(crate) use header::{
 };
 pub(crate) use patches::Patches;
 pub(crate) use slot::{AccumulatorsHead, SLOT_LEN, Slot, accumulators_len, record_len, slot_at};
-pub(crate) use tile::{LONGEST_ROW, Shape, add_rows, begin_checksum};
+pub(crate) use tile::{LONGEST_ROW, PLANES, Shape, add_rows, begin_checksum};
 
 /// Which of two copies; the other one is being kept for a restart.
 pub(crate) type Copy = usize;

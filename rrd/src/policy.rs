@@ -17,13 +17,15 @@ pub struct ArchiveSpec {
 
 /// The archives of a series, finest first, and how unknown time is treated in them.
 ///
-/// Written `STEP:KEEP,STEP:KEEP,...` with the options `;f64`, `;hb=5m` and `;xff=0.5` in any order.
+/// Written `STEP:KEEP,STEP:KEEP,...` with the options `;f64`, `;hb=5m`, `;xff=0.5` and
+/// `;last` in any order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     archives: Vec<ArchiveSpec>,
     xff: f64,
     heartbeat_ms: Option<u64>,
     all_f64: bool,
+    keeps_last: bool,
 }
 
 /// Why a policy text is none.
@@ -90,7 +92,7 @@ pub enum PolicyError {
     )]
     CivilDay(String),
     /// An option nobody knows.
-    #[error("\"{0}\": no such option; there are f64, hb=DURATION and xff=NUMBER")]
+    #[error("\"{0}\": no such option; there are f64, hb=DURATION, xff=NUMBER and last")]
     UnknownOption(String),
     /// An option written twice.
     #[error("\"{0}\": the option is given twice; keep one")]
@@ -122,8 +124,13 @@ impl Policy {
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         let mut parts = text.split(';');
         let archives = parse_archives(parts.next().unwrap_or_default())?;
-        let mut policy =
-            Self { archives, xff: Self::DEFAULT_XFF, heartbeat_ms: None, all_f64: false };
+        let mut policy = Self {
+            archives,
+            xff: Self::DEFAULT_XFF,
+            heartbeat_ms: None,
+            all_f64: false,
+            keeps_last: false,
+        };
         let mut seen = Vec::new();
         for option in parts {
             let name = option.split('=').next().unwrap_or_default();
@@ -167,9 +174,15 @@ impl Policy {
         self.all_f64
     }
 
+    /// True where coarser rows keep their newest step beside average, min and max (rrdtool's LAST).
+    pub const fn keeps_last(&self) -> bool {
+        self.keeps_last
+    }
+
     fn set_option(&mut self, option: &str) -> Result<(), PolicyError> {
         match option.split_once('=') {
             None if option == "f64" => self.all_f64 = true,
+            None if option == "last" => self.keeps_last = true,
             Some(("hb", text)) => self.heartbeat_ms = Some(parse_heartbeat(option, text)?),
             Some(("xff", text)) => self.xff = parse_xff(option, text)?,
             _ => return Err(PolicyError::UnknownOption(option.to_owned())),
@@ -193,6 +206,9 @@ impl fmt::Display for Policy {
         }
         if self.xff.to_bits() != Self::DEFAULT_XFF.to_bits() {
             write!(f, ";xff={}", self.xff)?;
+        }
+        if self.keeps_last {
+            f.write_str(";last")?;
         }
         Ok(())
     }
@@ -356,6 +372,7 @@ mod tests {
             ("1m:2d;xff=0.25;hb=300s;f64", "1m:2d;f64;hb=5m;xff=0.25"),
             ("1m:2d;xff=-0", "1m:2d;xff=0"),
             ("1m:2w", "1m:14d"),
+            ("1m:2d;last;f64", "1m:2d;f64;last"),
         ] {
             let policy = Policy::parse(text).unwrap();
             assert_eq!(policy.to_string(), canonical, "{text}");

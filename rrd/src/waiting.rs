@@ -41,9 +41,10 @@ struct Coarse {
     average: f64,
     min: f64,
     max: f64,
+    last: f64,
 }
 
-const _: () = assert!(size_of::<Fine>() == 24 && size_of::<Coarse>() == 48);
+const _: () = assert!(size_of::<Fine>() == 24 && size_of::<Coarse>() == 56);
 
 impl Waiting {
     pub(crate) const fn is_empty(&self) -> bool {
@@ -76,6 +77,7 @@ impl Waiting {
                 average: kept(cell, run.average),
                 min: kept(cell, run.min),
                 max: kept(cell, run.max),
+                last: kept(cell, run.last),
             });
             head.coarse = last_index(self.coarse.len());
         }
@@ -107,15 +109,16 @@ impl Fine {
         let &Self { count, first_row, value, .. } = self;
         let known = u32::from(!value.is_nan());
         let count = u64::from(count);
-        Run { archive: 0, first_row, count, average: value, min: value, max: value, known }
+        let (average, min, max, last) = (value, value, value, value);
+        Run { archive: 0, first_row, count, average, min, max, last, known }
     }
 }
 
 impl Coarse {
     fn run(&self) -> Run {
-        let &Self { archive, first_row, count, average, min, max, known, .. } = self;
+        let &Self { archive, first_row, count, average, min, max, last, known, .. } = self;
         let (archive, count) = (usize::from(archive), u64::from(count));
-        Run { archive, first_row, count, average, min, max, known }
+        Run { archive, first_row, count, average, min, max, last, known }
     }
 }
 
@@ -151,7 +154,8 @@ mod tests {
     use super::*;
 
     fn run(archive: usize, first_row: i64, average: f64) -> Run {
-        Run { archive, first_row, count: 1, average, min: average, max: average, known: 1 }
+        let (min, max, last) = (average, average, average);
+        Run { archive, first_row, count: 1, average, min, max, last, known: 1 }
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Geometry: where in a block the cells, checksums, accumulators and keys of its columns are.
 
-use super::{Catalogue, Copy, DirectoryEntry, Reader, accumulators_len, seal, unseal};
+use super::{
+    Catalogue, Copy, DirectoryEntry, PLANES, Reader, Shape, accumulators_len, seal, unseal,
+};
 use crate::{ArchiveSpec, Cell, Policy};
 
 /// Rows of one column that lie side by side (K): measured best between writing and reading.
 pub(crate) const TILE_ROWS: u32 = 16;
-/// Head of a block: eight archives of five planes each take 640 bytes of it.
+/// Head of a block: eight archives of at most six planes each take 768 bytes of it.
 pub(crate) const BLOCK_HEAD_LEN: usize = 1024;
 const MAGIC: [u8; 4] = *b"BLK1";
 /// Cells as they are; other numbers are for compression.
@@ -17,7 +19,7 @@ const BLOCK_ALIGN: u64 = 4096;
 const PLANE_LEN: usize = 16;
 const FIXED_LEN: usize = 80;
 
-const _: () = assert!(FIXED_LEN + Policy::MOST_ARCHIVES * 5 * PLANE_LEN + 4 <= BLOCK_HEAD_LEN);
+const _: () = assert!(FIXED_LEN + Policy::MOST_ARCHIVES * 6 * PLANE_LEN + 4 <= BLOCK_HEAD_LEN);
 
 /// What a plane holds of each row; readers pass over numbers they do not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,7 @@ enum Function {
     Known = 3,
     /// A CRC32C for each full tile of each column.
     Checksum = 4,
+    Last = 5,
 }
 
 /// A block: some columns, with all their archives. Offsets count from the start of the file.
@@ -58,8 +61,9 @@ pub(crate) struct Ring {
     cell_len: u8,
     /// Bytes of a count of known steps; 0 in the finest archive, which has the average only.
     known_len: u8,
-    /// Average, min, max, known.
-    planes: [u64; 4],
+    keeps_last: bool,
+    /// Average, min, max, last, known; those it has not are not looked at.
+    planes: [u64; PLANES],
     checksums: u64,
 }
 
@@ -177,10 +181,6 @@ impl Ring {
     ) -> Self {
         let steps_per_row = archive.steps_per_row(policy.step());
         let tile_count = archive.row_count.div_ceil(u64::from(TILE_ROWS)) + 1;
-        let cell_len = match cell {
-            Cell::F32 => 4,
-            Cell::F64 => 8,
-        };
         let known_len = match steps_per_row {
             1 => 0,
             2..=255 => 1,
@@ -189,16 +189,24 @@ impl Ring {
         };
         let tiles = tile_count * u64::from(width);
         let cells = tiles * u64::from(TILE_ROWS);
-        let mut planes = [0; 4];
-        planes[0] = room.take(cells * u64::from(cell_len));
-        if known_len > 0 {
-            planes[1] = room.take(cells * u64::from(cell_len));
-            planes[2] = room.take(cells * u64::from(cell_len));
-            planes[3] = room.take(cells * u64::from(known_len));
+        let keeps_last = known_len > 0 && policy.keeps_last();
+        let shape = Shape { cell, known_len: usize::from(known_len), keeps_last };
+        let mut planes = [0; PLANES];
+        for (plane, len) in planes.iter_mut().zip(shape.lens()).filter(|(_, len)| *len > 0) {
+            *plane = room.take(cells * len as u64);
         }
         let checksums = room.take(tiles * 4);
-        let row_count = archive.row_count;
-        Self { row_count, steps_per_row, tile_count, width, cell_len, known_len, planes, checksums }
+        Self {
+            row_count: archive.row_count,
+            steps_per_row,
+            tile_count,
+            width,
+            cell_len: u8::try_from(cell.size()).expect("4 or 8"),
+            known_len,
+            keeps_last,
+            planes,
+            checksums,
+        }
     }
 
     /// The tile that row number `row` is in, counted from 1970 and never repeated.
@@ -222,7 +230,8 @@ impl Ring {
         finest.div_euclid(i64::from(self.steps_per_row))
     }
 
-    /// The cells of `rows` of a tile in each plane that the archive has: offset and bytes a cell.
+    /// The cells of a tile from row `row` of it on, in each plane: offset and bytes a cell, which are
+    /// 0 where the archive has no such plane.
     pub(crate) fn cells(
         &self,
         tile: i64,
@@ -230,10 +239,8 @@ impl Ring {
         row: u32,
     ) -> impl Iterator<Item = (u64, u64)> {
         let index = self.tile_index(tile, position) * u64::from(TILE_ROWS) + u64::from(row);
-        let lens = [self.cell_len, self.cell_len, self.cell_len, self.known_len].map(u64::from);
-        let count = if self.known_len == 0 { 1 } else { 4 };
-        let planes = self.planes;
-        (0..count).map(move |plane| (planes[plane] + index * lens[plane], lens[plane]))
+        let planes = self.planes.into_iter().zip(self.lens());
+        planes.map(move |(plane, len)| (plane + index * len, len))
     }
 
     /// Where the checksum of a full tile is.
@@ -241,8 +248,17 @@ impl Ring {
         self.checksums + self.tile_index(tile, position) * 4
     }
 
-    pub(crate) const fn known_len(&self) -> usize {
-        self.known_len as usize
+    /// How its rows are written in a block of this cell, which is that of the ring.
+    pub(crate) const fn shape(&self, cell: Cell) -> Shape {
+        Shape { cell, known_len: self.known_len as usize, keeps_last: self.keeps_last }
+    }
+
+    /// Bytes of a cell in each plane.
+    fn lens(&self) -> [u64; PLANES] {
+        let cell = u64::from(self.cell_len);
+        let coarse = if self.known_len == 0 { 0 } else { cell };
+        let last = if self.keeps_last { cell } else { 0 };
+        [cell, coarse, coarse, last, u64::from(self.known_len)]
     }
 
     fn tile_index(&self, tile: i64, position: u32) -> u64 {
@@ -251,13 +267,11 @@ impl Ring {
     }
 
     fn planes(&self, archive: u8) -> impl Iterator<Item = (u8, Function, u8, u64)> {
-        use Function::{Average, Checksum, Known, Max, Min};
-        let (cell, known) = (self.cell_len, self.known_len);
-        let [average, min, max, count] = self.planes;
-        let coarse = [(Min, cell, min), (Max, cell, max), (Known, known, count)];
-        let coarse = coarse.into_iter().take(if known == 0 { 0 } else { 3 });
-        std::iter::once((Average, cell, average))
-            .chain(coarse)
+        use Function::{Average, Checksum, Known, Last, Max, Min};
+        let functions = [Average, Min, Max, Last, Known].into_iter().zip(self.lens());
+        let planes = functions.zip(self.planes).filter(|((_, len), _)| *len > 0);
+        planes
+            .map(|((function, len), at)| (function, u8::try_from(len).expect("at most 8"), at))
             .chain([(Checksum, 4, self.checksums)])
             .map(move |(function, width, at)| (archive, function, width, at))
     }

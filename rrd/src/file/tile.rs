@@ -10,8 +10,10 @@ use crate::{Cell, Column};
 /// Cells hold their bits XOR these, so that zeroed storage is unknown.
 const NAN_F32: u32 = f32::NAN.to_bits();
 const NAN_F64: u64 = f64::NAN.to_bits();
-/// Three cells of 8 bytes and a count of 4.
-pub(crate) const LONGEST_ROW: usize = 28;
+/// Average, min, max, last, known.
+pub(crate) const PLANES: usize = 5;
+/// Four cells of 8 bytes and a count of 4.
+pub(crate) const LONGEST_ROW: usize = 36;
 
 const _: () = assert!(NAN_F32 == 0x7fc0_0000 && NAN_F64 == 0x7ff8_0000_0000_0000);
 
@@ -21,44 +23,66 @@ pub(crate) struct Shape {
     pub(crate) cell: Cell,
     /// Bytes of the count of known steps; 0 in the finest archive.
     pub(crate) known_len: usize,
+    /// The newest step of each row is kept too.
+    pub(crate) keeps_last: bool,
 }
 
 impl Shape {
     /// Lengths of a row's cells in each plane; what the archive lacks has none.
-    pub(crate) const fn lens(self) -> [usize; 4] {
+    pub(crate) const fn lens(self) -> [usize; PLANES] {
         let cell = self.cell.size();
         let coarse = if self.known_len == 0 { 0 } else { cell };
-        [cell, coarse, coarse, self.known_len]
+        let last = if self.keeps_last { cell } else { 0 };
+        [cell, coarse, coarse, last, self.known_len]
     }
 
     pub(crate) const fn row_len(self) -> usize {
-        let [average, min, max, known] = self.lens();
-        average + min + max + known
+        let [average, min, max, last, known] = self.lens();
+        average + min + max + last + known
     }
 
-    /// One row's cells side by side: average, min, max, known.
+    /// One row's cells side by side: average, min, max, last, known.
     pub(crate) fn write(self, run: &Run, row: &mut [u8; LONGEST_ROW]) {
         let cell = self.cell.size();
         self.put(run.average, &mut row[..cell]);
         if self.known_len > 0 {
             self.put(run.min, &mut row[cell..2 * cell]);
             self.put(run.max, &mut row[2 * cell..3 * cell]);
+            let mut at = 3 * cell;
+            if self.keeps_last {
+                self.put(run.last, &mut row[at..at + cell]);
+                at += cell;
+            }
             let known = run.known.to_le_bytes();
-            row[3 * cell..3 * cell + self.known_len].copy_from_slice(&known[..self.known_len]);
+            row[at..at + self.known_len].copy_from_slice(&known[..self.known_len]);
         }
     }
 
-    /// Average, min, max and known of a row that [`Shape::write`] wrote.
-    pub(crate) fn read(self, row: &[u8]) -> (f64, f64, f64, u32) {
+    /// Row number `row`, which [`Shape::write`] wrote; the archive is not known here, and is 0.
+    pub(crate) fn read(self, row: i64, cells: &[u8]) -> Run {
         let cell = self.cell.size();
-        let average = self.take(&row[..cell]);
+        let average = self.take(&cells[..cell]);
+        let mut run = Run {
+            archive: 0,
+            first_row: row,
+            count: 1,
+            average,
+            min: average,
+            max: average,
+            last: average,
+            known: u32::from(!average.is_nan()),
+        };
         if self.known_len == 0 {
-            return (average, average, average, u32::from(!average.is_nan()));
+            return run;
         }
+        run.min = self.take(&cells[cell..2 * cell]);
+        run.max = self.take(&cells[2 * cell..3 * cell]);
+        run.last = if self.keeps_last { self.take(&cells[3 * cell..4 * cell]) } else { f64::NAN };
         let mut known = [0; 4];
-        known[..self.known_len].copy_from_slice(&row[3 * cell..3 * cell + self.known_len]);
-        let (min, max) = (self.take(&row[cell..2 * cell]), self.take(&row[2 * cell..3 * cell]));
-        (average, min, max, u32::from_le_bytes(known))
+        known[..self.known_len]
+            .copy_from_slice(&cells[self.row_len() - self.known_len..][..self.known_len]);
+        run.known = u32::from_le_bytes(known);
+        run
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "waiting rows are rounded to f32 already")]
@@ -108,22 +132,39 @@ mod tests {
 
     #[test]
     fn zeroes_are_an_unknown_row_and_rows_read_back() {
-        for (cell, known_len) in [(Cell::F32, 0), (Cell::F32, 1), (Cell::F64, 2), (Cell::F64, 4)] {
-            let shape = Shape { cell, known_len };
-            let (average, min, max, known) = shape.read(&[0; LONGEST_ROW]);
-            assert!(average.is_nan() && min.is_nan() && max.is_nan() && known == 0);
-            let run = Run {
-                archive: 1,
-                first_row: 0,
+        for (cell, known_len, keeps_last) in [
+            (Cell::F32, 0, false),
+            (Cell::F32, 1, false),
+            (Cell::F32, 1, true),
+            (Cell::F64, 2, false),
+            (Cell::F64, 4, true),
+        ] {
+            let shape = Shape { cell, known_len, keeps_last };
+            let none = shape.read(0, &[0; LONGEST_ROW]);
+            let is_unknown = none.average.is_nan() && none.min.is_nan() && none.max.is_nan();
+            assert!(is_unknown && none.last.is_nan() && none.known == 0);
+            let mut run = Run {
+                archive: 0,
+                first_row: 7,
                 count: 1,
                 average: 1.5,
-                min: if known_len == 0 { 1.5 } else { -0.0 },
-                max: if known_len == 0 { 1.5 } else { f64::INFINITY },
-                known: if known_len == 0 { 1 } else { 200 },
+                min: 1.5,
+                max: 1.5,
+                last: 1.5,
+                known: 1,
             };
+            if known_len > 0 {
+                (run.min, run.max, run.known) = (-0.0, f64::INFINITY, 200);
+                run.last = if keeps_last { 9.0 } else { 0.0 };
+            }
             let mut row = [0; LONGEST_ROW];
             shape.write(&run, &mut row);
-            assert_eq!(shape.read(&row), (run.average, run.min, run.max, run.known));
+            let mut read = shape.read(7, &row[..shape.row_len()]);
+            if known_len > 0 && !keeps_last {
+                assert!(read.last.is_nan());
+                read.last = 0.0;
+            }
+            assert_eq!(read, run);
             assert!(row[shape.row_len()..].iter().all(|&byte| byte == 0));
         }
     }

@@ -14,6 +14,8 @@ pub(crate) struct Run {
     pub(crate) average: f64,
     pub(crate) min: f64,
     pub(crate) max: f64,
+    /// The newest step in each row, known or not (rrdtool's LAST).
+    pub(crate) last: f64,
     /// Known finest steps in each row; 1 for a known row of the finest archive.
     pub(crate) known: u32,
 }
@@ -57,12 +59,13 @@ impl OpenRow {
         }
     }
 
-    fn run(&self, archive: usize, first_row: i64) -> Run {
+    /// The row as it is when its newest step, `last`, has been added.
+    fn run(&self, archive: usize, first_row: i64, last: f64) -> Run {
         let (average, min, max) = match self.known {
             0 => (f64::NAN, f64::NAN, f64::NAN),
             known => (self.sum / f64::from(known), self.min, self.max),
         };
-        Run { archive, first_row, count: 1, average, min, max, known: self.known }
+        Run { archive, first_row, count: 1, average, min, max, last, known: self.known }
     }
 }
 
@@ -81,7 +84,8 @@ impl ClosedSteps {
         let &Self { after, count, value } = self;
         let known = u32::from(!value.is_nan());
         let first_row = after + 1;
-        Run { archive: 0, first_row, count, average: value, min: value, max: value, known }
+        let (average, min, max, last) = (value, value, value, value);
+        Run { archive: 0, first_row, count, average, min, max, last, known }
     }
 
     /// Adds the steps to the open row of every coarser archive, and hands out the rows they fill.
@@ -113,14 +117,14 @@ impl ClosedSteps {
         let first_row = self.after.div_euclid(i64::from(per_row)) + 1;
         let rest = self.count - u64::from(row.left);
         row.add(self.value, row.left);
-        out(row.run(archive, first_row));
+        out(row.run(archive, first_row, self.value));
         *row = OpenRow::empty(per_row);
         let whole = rest / u64::from(per_row);
         if whole > 0 {
             let known = if self.value.is_nan() { 0 } else { per_row };
             let (first_row, value) = (first_row + 1, self.value);
-            let (average, min, max) = (value, value, value);
-            out(Run { archive, first_row, count: whole, average, min, max, known });
+            let (average, min, max, last) = (value, value, value, value);
+            out(Run { archive, first_row, count: whole, average, min, max, last, known });
         }
         let begun = u32::try_from(rest % u64::from(per_row)).expect("a remainder of a u32");
         if begun > 0 {

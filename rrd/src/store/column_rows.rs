@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::Column;
-use crate::file::{LONGEST_ROW, Patches, Ring, Shape, TILE_ROWS, add_rows, begin_checksum};
+use crate::file::{LONGEST_ROW, PLANES, Patches, Ring, Shape, TILE_ROWS, add_rows, begin_checksum};
 use crate::series::Run;
 
 /// Rows of one column and archive on their way into the file.
@@ -56,7 +56,7 @@ impl ColumnRows<'_> {
         patches: &mut Patches<'_>,
     ) -> io::Result<u32> {
         const LONGEST_CELLS: usize = 8 * TILE_ROWS as usize;
-        let mut planes = [[0; LONGEST_CELLS]; 4];
+        let mut planes = [[0; LONGEST_CELLS]; PLANES];
         let lens = self.shape.lens();
         let mut count = 0;
         let first = row_in_tile(tile, rows.start);
@@ -74,7 +74,9 @@ impl ColumnRows<'_> {
         }
         for (plane, (at, len)) in planes.iter().zip(self.ring.cells(tile, self.position, first)) {
             let len = usize::try_from(len).expect("a cell of at most 8 bytes");
-            patches.push(at, &plane[..count * len])?;
+            if len > 0 {
+                patches.push(at, &plane[..count * len])?;
+            }
         }
         Ok(checksum)
     }
@@ -99,6 +101,7 @@ impl RunRows<'_> {
             average: f64::NAN,
             min: f64::NAN,
             max: f64::NAN,
+            last: f64::NAN,
             known: 0,
         };
         while let Some(run) = self.runs.get(self.at) {

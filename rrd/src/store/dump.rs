@@ -57,7 +57,9 @@ impl Store {
             let [average, min, max] =
                 [&rows.average, &rows.min, &rows.max].map(|plane| plane[index]);
             let known = rows.known[index];
-            writeln!(out, "row {archive} {end} {average:?} {min:?} {max:?} {known}")?;
+            write!(out, "row {archive} {end} {average:?} {min:?} {max:?} {known}")?;
+            rows.last.get(index).map_or(Ok(()), |last| write!(out, " {last:?}"))?;
+            writeln!(out)?;
             end = end + step;
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::io;
 use super::instance::{Instance, block_of};
 use super::state::{NO_ROW, State};
 use super::{Store, lock, read};
-use crate::file::{Block, LONGEST_ROW, Ring, Shape, TILE_ROWS, add_rows, begin_checksum};
+use crate::file::{Block, LONGEST_ROW, PLANES, Ring, Shape, TILE_ROWS, add_rows, begin_checksum};
 use crate::handles::Source;
 use crate::series::{Run, row_is_known};
 use crate::{Column, SeriesRef, Span, Step, Timestamp};
@@ -21,6 +21,8 @@ pub struct Rows {
     pub min: Vec<f64>,
     /// Largest step; the same as `average` in the finest archive.
     pub max: Vec<f64>,
+    /// The newest step in each row, known or not; empty where the policy keeps none.
+    pub last: Vec<f64>,
     /// Known finest steps in each row: 0 or 1 in the finest archive.
     pub known: Vec<u32>,
 }
@@ -117,11 +119,14 @@ impl Rows {
         }
     }
 
-    fn set(&mut self, index: usize, (average, min, max, known): (f64, f64, f64, u32)) {
-        self.average[index] = average;
-        self.min[index] = min;
-        self.max[index] = max;
-        self.known[index] = known;
+    fn set(&mut self, index: usize, row: &Run) {
+        self.average[index] = row.average;
+        self.min[index] = row.min;
+        self.max[index] = row.max;
+        self.known[index] = row.known;
+        if let Some(last) = self.last.get_mut(index) {
+            *last = row.last;
+        }
     }
 }
 
@@ -175,7 +180,7 @@ impl<'a> View<'a> {
         let filed_row = state.filed.rows.get(place).copied().unwrap_or(NO_ROW);
         Some(Self {
             ring,
-            shape: Shape { cell: block.cell, known_len: ring.known_len() },
+            shape: ring.shape(block.cell),
             step,
             archive,
             column,
@@ -196,6 +201,7 @@ impl<'a> View<'a> {
             average: vec![f64::NAN; count],
             min: vec![f64::NAN; count],
             max: vec![f64::NAN; count],
+            last: if self.shape.keeps_last { vec![f64::NAN; count] } else { Vec::new() },
             known: vec![0; count],
         }
     }
@@ -207,7 +213,7 @@ impl<'a> View<'a> {
     fn put(&self, rows: &mut Rows, run: &Run) {
         let end = run.first_row.saturating_add_unsigned(run.count - 1);
         for row in run.first_row.max(self.first)..=end.min(self.last) {
-            rows.set(self.index(row), (run.average, run.min, run.max, run.known));
+            rows.set(self.index(row), run);
         }
     }
 
@@ -219,7 +225,7 @@ impl<'a> View<'a> {
         let Ok(count) = usize::try_from(high - low + 1) else { return Ok(()) };
         let first = u32::try_from(low - Ring::first_row(tile)).expect("a row of this tile");
         let lens = self.shape.lens();
-        let mut planes = [[0; LONGEST_CELLS]; 4];
+        let mut planes = [[0; LONGEST_CELLS]; PLANES];
         let places = self.ring.cells(tile, self.position, first);
         for ((plane, len), (at, _)) in planes.iter_mut().zip(lens).zip(places) {
             source.read_at(&mut plane[..count * len], at)?;
@@ -241,7 +247,7 @@ impl<'a> View<'a> {
         }
         for (row, cells) in (low..).zip(cells.chunks_exact(row_len)) {
             if (self.first..=self.last).contains(&row) {
-                rows.set(self.index(row), self.shape.read(cells));
+                rows.set(self.index(row), &self.shape.read(row, cells));
             }
         }
         Ok(())

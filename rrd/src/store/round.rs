@@ -12,8 +12,8 @@ use super::instance::{Instance, block_of};
 use super::state::{Filed, InRound, NO_ROW, State, Written};
 use super::{Store, lock, write};
 use crate::file::{
-    AccumulatorsHead, Block, Catalogue, Entry, Patches, Shape, Slot, labels_at, record_len,
-    slot_at, write_labels,
+    AccumulatorsHead, Block, Catalogue, Entry, Patches, Slot, labels_at, record_len, slot_at,
+    write_labels,
 };
 use crate::handles::Handles;
 use crate::waiting::Waiting;
@@ -217,7 +217,7 @@ impl Work {
                 runs.reverse();
                 let column = ColumnRows {
                     ring,
-                    shape: Shape { cell: block.cell, known_len: ring.known_len() },
+                    shape: ring.shape(block.cell),
                     column: Column { index, generation: work.generation },
                     position: index - block.first_column,
                     begin: ring.newest(work.birth_row),

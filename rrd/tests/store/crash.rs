@@ -7,7 +7,7 @@ use rrd::{Cell, Column, GrantFrame, GrantedSeries, Kind, Labels, MemDisk, NewSer
 use crate::world::{Frame, WEB, World, dump, gauge, name};
 
 /// Small rings, so that a crash finds them in their first lap, wrapping and overrun.
-const POLICY: &str = "10s:3m,1m:20m;hb=30s";
+const POLICY: &str = "10s:3m,1m:20m;hb=30s;last";
 
 /// One thing that happens.
 enum Act {

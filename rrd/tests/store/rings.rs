@@ -2,7 +2,7 @@
 
 use rrd::{Cell, Column, GrantFrame, GrantedSeries, Kind};
 
-use crate::world::{Frame, WEB, World, gauge, name};
+use crate::world::{Frame, WEB, World, gauge, name, shown};
 
 #[test]
 fn a_ring_keeps_its_newest_rows_and_nothing_of_the_previous_lap() {
@@ -112,4 +112,21 @@ fn a_new_tenant_never_sees_the_rows_of_the_former() {
     assert_eq!(damage, []);
     assert_eq!(world.averages("new", 0, 0, 1000), "1");
     assert_eq!(world.store.damage(), []);
+}
+
+#[test]
+fn the_newest_step_of_a_row_is_kept_where_the_policy_says_so() {
+    let mut world = World::new("10s:3m,30s:20m;hb=30s;last");
+    world.grant(&[gauge("a")]).unwrap();
+    let readings: Vec<_> = (1..=6).map(|n| ("a", n * 10, n as f64)).collect();
+    world.push(&readings);
+    world.push(&[("a", 80, 8.0), ("a", 90, f64::NAN)]);
+    let shown_last = |world: &World| shown(&world.rows("a", 1, 0, 90).last);
+    assert_eq!(shown_last(&world), "3 6 -");
+    assert!(world.round().failed.is_empty());
+    assert_eq!(shown_last(&world), "3 6 -");
+    assert_eq!(world.averages("a", 1, 0, 90), "2 5 8");
+    let disk = world.disk.clone();
+    let (world, damage) = world.restarted(disk);
+    assert_eq!((damage.len(), shown_last(&world).as_str()), (0, "3 6 -"));
 }
