@@ -5,9 +5,11 @@
 
 mod apply;
 mod column_rows;
+mod columns;
 mod dump;
 mod grant;
 mod instance;
+mod keys;
 mod read;
 mod recover;
 mod round;
@@ -27,6 +29,7 @@ pub use select::{InstanceInfo, SeriesInfo};
 use crate::handles::Handles;
 use crate::{Batch, Column, Damage, InstanceId, Timestamp};
 use instance::Instance;
+use keys::Keys;
 
 /// Damage found while reading is kept for the operator; beyond this there is nothing new to say.
 const MOST_DAMAGE: usize = 1000;
@@ -38,6 +41,8 @@ pub struct Store {
     /// Which instances there are, in order of id, so that whatever is derived from them is the same
     /// everywhere. Written when one is seen for the first time; everybody else copies and lets go.
     instances: RwLock<BTreeMap<InstanceId, Arc<Instance>>>,
+    /// Keys of the series of all instances.
+    keys: Arc<Keys>,
     /// Instances whose file is there but cannot be used. Written by `open` alone.
     unavailable: BTreeSet<InstanceId>,
     /// Damage found since the start. Short: readers push, an operator's page copies.
@@ -49,7 +54,7 @@ pub struct Store {
 impl Store {
     /// The column of the series with this key ([`crate::Labels::to_key`]), if it has been granted one.
     pub fn resolve(&self, instance: InstanceId, key: &[u8]) -> Option<Column> {
-        read(&self.instance(instance)?.index).columns.get(key).copied()
+        read(&self.instance(instance)?.index).get(key)
     }
 
     /// The last numbered batch that was applied for the instance.

@@ -157,14 +157,14 @@ impl<'a> View<'a> {
         archive: usize,
         span: Option<Span>,
     ) -> Option<Self> {
-        let open = &state.series(column)?.open;
-        if open.is_unborn() {
+        let series = state.series(column)?;
+        if series.head.is_unborn() {
             return None;
         }
         let ring = block.rings.get(archive)?;
         let (finest, step) = (instance.policy.step(), instance.archives[archive].step);
-        let begin = ring.newest(open.birth.floor(finest).row(finest));
-        let newest = ring.newest(open.newest_row);
+        let begin = ring.newest(series.birth.floor(finest).row(finest));
+        let newest = ring.newest(series.head.opened(finest).row(finest));
         let oldest = newest.saturating_sub_unsigned(ring.row_count).max(begin) + 1;
         // Rows that end after `start` and not after `end`.
         let wanted = span.map(|span| {

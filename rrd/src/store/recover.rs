@@ -4,17 +4,20 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::Store;
-use super::instance::{Growth, Index, Instance, Used};
-use super::state::{Filed, NO_ROW, Series, State, Written};
+use super::columns::{Class, Series};
+use super::instance::{Growth, Instance};
+use super::keys::Keys;
+use super::state::{NO_ROW, State, Written};
+use super::{Store, write};
 use crate::file::{
-    AccumulatorsHead, BLOCK_HEAD_LEN, Block, Catalogue, Copy, DIRECTORY_AT, DirectoryEntry,
+    AccumulatorsHead, BLOCK_HEAD_LEN, Block, Catalogue, Copy, DIRECTORY_AT, DirectoryEntry, Entry,
     FIRST_BLOCK_AT, Header, LABELS_LEN, MOST_BLOCKS, Reader, SLOT_LEN, Slot, accumulators_len,
     labels_at, read_labels, record_len, slot_at,
 };
 use crate::handles::Handles;
-use crate::series::{Definition, Open};
-use crate::{Column, Damage, Disk, File, InstanceId, StoreError, Timestamp};
+use crate::series::{Definition, Head, Open};
+use crate::waiting::Kept;
+use crate::{Damage, Disk, File, InstanceId, StoreError, Timestamp};
 
 impl Store {
     /// Opens the folder of archives, as they were at the checkpoint `upto`: what later rounds have
@@ -34,6 +37,7 @@ impl Store {
             dir: dir.to_owned(),
             handles: Arc::new(Handles::new(disk)),
             instances: RwLock::default(),
+            keys: Arc::default(),
             unavailable: std::collections::BTreeSet::new(),
             damage: Mutex::default(),
             advanced_to: Mutex::new(Timestamp::MIN),
@@ -58,7 +62,8 @@ impl Store {
         };
         let damage = |what| Damage { instance: Some(id), path: path.to_owned(), what };
         let opened = self.handles.file(id, path).map_err(Problem::from).and_then(|file| {
-            let reading = Reading { id, path, dir: &self.dir, file: file.as_ref() };
+            let keys = &self.keys;
+            let reading = Reading { id, path, dir: &self.dir, file: file.as_ref(), keys };
             reading.instance(upto)
         });
         match opened {
@@ -98,6 +103,7 @@ struct Reading<'a> {
     path: &'a Path,
     dir: &'a Path,
     file: &'a dyn File,
+    keys: &'a Arc<Keys>,
 }
 
 impl Reading<'_> {
@@ -110,25 +116,19 @@ impl Reading<'_> {
                 format!("the archive of instance {}; give it its name back", header.instance);
             return Err(Problem(what));
         }
-        let instance = Instance::new(self.id, self.dir, header.policy);
+        let instance = Instance::new(self.id, self.dir, header.policy, Arc::clone(self.keys));
         debug_assert_eq!(instance.path, PathBuf::from(self.path), "the name is the id");
         let layout = self.blocks(&instance, &head)?;
-        let (state, used, remark) = self.newest_state(&instance, &layout, &head, upto)?;
+        let (state, remark) = self.newest_state(&instance, &layout, &head, upto)?;
         if layout.len() > state.filed.catalogues.len() {
             // Blocks that no round has synced: a grant may have been killed just before it did.
             self.file.sync_data()?;
         }
-        let mut index = Index { used, ..Index::default() };
-        for (number, series) in (0..).zip(&state.columns) {
-            if let Some(series) = series {
-                let column = Column { index: number, generation: series.generation };
-                index.columns.insert(Arc::clone(&series.key), column);
-            }
-        }
+        let known = |series: Series<'_>| (Arc::clone(series.key), series.column());
+        write(&instance.index).insert(&layout, state.all_series().map(known));
         let growing = Mutex::new(Growth { has_file: true, is_abandoned: false });
         let layout = RwLock::new(Arc::new(layout));
-        let (state, index) = (Mutex::new(state), RwLock::new(index));
-        Ok((Instance { growing, layout, state, index, ..instance }, remark))
+        Ok((Instance { growing, layout, state: Mutex::new(state), ..instance }, remark))
     }
 
     /// The blocks of the directory, up to the first that is not there: a grant that was cut short.
@@ -159,7 +159,7 @@ impl Reading<'_> {
         layout: &[Block],
         head: &[u8],
         upto: u64,
-    ) -> Result<(State, Vec<Used>, Option<String>), Problem> {
+    ) -> Result<(State, Option<String>), Problem> {
         let mut remark = None;
         let mut slots = Vec::new();
         for copy in 0..2 {
@@ -175,7 +175,7 @@ impl Reading<'_> {
         slots.sort_by_key(|(slot, _)| std::cmp::Reverse(slot.seq));
         for (slot, copy) in slots {
             match self.state(instance, layout, head, slot, copy) {
-                Ok((state, used)) => return Ok((state, used, remark)),
+                Ok(state) => return Ok((state, remark)),
                 Err(Problem(what)) => {
                     remark =
                         Some(format!("{what}; an older state is used, its newest rows are lost"));
@@ -193,14 +193,14 @@ impl Reading<'_> {
         head: &[u8],
         slot: Slot,
         copy: Copy,
-    ) -> Result<(State, Vec<Used>), Problem> {
+    ) -> Result<State, Problem> {
         let missing = |number| Problem(format!("block {number} is damaged or cut off"));
         let mut state = State {
             is_granted: slot.block_count > 0,
             batch: slot.batch,
             applied_seq: slot.seq,
             labels_seq: slot.labels_seq,
-            ..State::default()
+            ..State::new(instance.grid.coarser_count())
         };
         state.filed.slot = copy;
         if slot.labels_seq > 0 {
@@ -210,20 +210,14 @@ impl Reading<'_> {
                 .ok_or_else(|| Problem("its labels are damaged".to_owned()))?;
             state.filed.labels = Written { seq: slot.labels_seq, copy: labels_copy };
         }
-        let mut used = Vec::new();
         let block_count = usize::try_from(slot.block_count).unwrap_or(usize::MAX);
         for number in 0..block_count {
             let block = layout.get(number).ok_or_else(|| missing(number))?;
-            let columns = self.columns(instance, block, slot, copy, &mut state.filed);
-            let columns = columns?.ok_or_else(|| missing(number))?;
-            used.push(Used::default());
-            for (position, series) in (0..).zip(&columns) {
-                used[number].add(position, &series.key);
-            }
-            state.columns.resize_with(block.first_column as usize, || None);
-            state.columns.extend(columns.into_iter().map(Some));
+            let read = self.columns(instance, block, (slot, copy), &mut state)?;
+            read.ok_or_else(|| missing(number))?;
         }
-        Ok((state, used))
+        state.look_for_newest(instance.policy.step());
+        Ok(state)
     }
 
     /// The series of one block; `None` when something of it is not as it was written.
@@ -231,10 +225,9 @@ impl Reading<'_> {
         &self,
         instance: &Instance,
         block: &Block,
-        slot: Slot,
-        copy: Copy,
-        filed: &mut Filed,
-    ) -> Result<Option<Vec<Series>>, Problem> {
+        (slot, copy): (Slot, Copy),
+        state: &mut State,
+    ) -> Result<Option<()>, Problem> {
         let archive_count = instance.archives.len();
         let len = accumulators_len(block.width, archive_count);
         let mut bytes = vec![0; usize::try_from(len).expect("64 columns of records")];
@@ -247,10 +240,10 @@ impl Reading<'_> {
         }
         let written =
             Written { seq: head.catalogue_seq, copy: usize::from(head.catalogue_copy & 1) };
-        filed.catalogues.push(written);
-        filed.grow(block.columns().end as usize, archive_count);
+        Arc::make_mut(&mut state.filed.catalogues).push(written);
+        state.filed.grow(block.columns().end as usize, archive_count);
         if head.column_count == 0 {
-            return Ok(Some(Vec::new()));
+            return Ok(Some(()));
         }
         let mut catalogue_head = [0; Catalogue::HEAD_LEN];
         let at = block.catalogue_at(written.copy);
@@ -270,31 +263,50 @@ impl Reading<'_> {
             return Ok(None);
         }
         let records = records.chunks_exact(record_len(archive_count));
-        let mut columns = Vec::with_capacity(entries.len());
-        for ((index, entry), record) in (block.first_column..).zip(entries).zip(records) {
+        let places = block.first_column as usize..;
+        state.grow(block.first_column as usize + entries.len());
+        for ((place, entry), record) in places.zip(&entries).zip(records) {
             let Some(record) = Record::decode(record, archive_count) else { return Ok(None) };
-            let open = record.open;
-            if record.generation != entry.generation || !open.agrees_with(&instance.archives) {
+            let is_whole = record.generation == entry.generation
+                && record.generation > 0
+                && record.open.agrees_with(&instance.archives);
+            if !is_whole {
                 return Ok(None);
             }
-            let place = index as usize;
-            filed.rows[place] = if open.is_unborn() { NO_ROW } else { open.newest_row };
-            filed.checksums[place * archive_count..][..archive_count]
-                .copy_from_slice(&record.checksums);
-            columns.push(Series {
-                key: entry.key.into(),
-                generation: entry.generation,
-                cell: block.cell,
-                definition: Definition {
-                    kind: entry.kind,
-                    heartbeat_ms: entry.heartbeat_ms,
-                    min: entry.min,
-                    max: entry.max,
-                },
-                open,
-            });
+            self.put(instance, block, state, (place, entry, &record));
         }
-        Ok(Some(columns))
+        Ok(Some(()))
+    }
+
+    /// Lays one series into the arrays.
+    fn put(
+        &self,
+        instance: &Instance,
+        block: &Block,
+        state: &mut State,
+        (place, entry, record): (usize, &Entry<'_>, &Record),
+    ) {
+        let open = &record.open;
+        let filed_row = if open.is_unborn() { NO_ROW } else { open.newest_row };
+        Arc::make_mut(&mut state.filed.rows)[place] = filed_row;
+        let archive_count = instance.archives.len();
+        Arc::make_mut(&mut state.filed.checksums)[place * archive_count..][..archive_count]
+            .copy_from_slice(&record.checksums);
+        let definition = Definition {
+            kind: entry.kind,
+            heartbeat_ms: entry.heartbeat_ms,
+            min: entry.min,
+            max: entry.max,
+        };
+        let kept = Kept { cell: block.cell, last: instance.policy.keeps_last() };
+        let class = state.class(Class { definition, kept });
+        let columns = Arc::make_mut(&mut state.columns);
+        columns.begin(place, Head::unborn(record.generation, class));
+        if let Some(stored) = columns.open(place) {
+            open.store(stored, &instance.grid);
+        }
+        Arc::make_mut(&mut state.names).set(place, self.keys.intern(entry.key), open.birth);
+        state.series_count += 1;
     }
 }
 
