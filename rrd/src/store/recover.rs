@@ -42,45 +42,89 @@ impl Store {
             damage: Mutex::default(),
             advanced_to: Mutex::new(Timestamp::MIN),
         };
+        let mut archives = Vec::new();
         for path in paths {
             match path.extension().and_then(|extension| extension.to_str()) {
                 // A file whose making was cut short; nothing of it was acknowledged.
                 Some("new") => store.handles.disk().remove(&path).map_err(folder)?,
-                Some("rrd") => store.open_file(&path, upto),
+                Some("rrd") => archives.push(path),
                 _ => {}
             }
+        }
+        for opened in store.open_files(&archives, upto) {
+            store.take(opened);
         }
         let damage = store.damage();
         Ok((store, damage))
     }
 
-    fn open_file(&mut self, path: &Path, upto: u64) {
+    /// Reads all files, in their order; a fleet's are shared out among the processors.
+    fn open_files(&self, paths: &[PathBuf], upto: u64) -> Vec<Opened> {
+        let most = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let share = paths.len().div_ceil(most).max(FILES_WORTH_A_THREAD);
+        let open_all = |paths: &[PathBuf]| -> Vec<Opened> {
+            paths.iter().map(|path| self.open_file(path, upto)).collect()
+        };
+        let Some((own, others)) = paths.split_at_checked(share) else { return open_all(paths) };
+        std::thread::scope(|scope| {
+            let shares = others.chunks(share).map(|paths| scope.spawn(move || open_all(paths)));
+            let threads: Vec<_> = shares.collect();
+            let mut opened = open_all(own);
+            for thread in threads {
+                match thread.join() {
+                    Ok(share) => opened.extend(share),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            opened
+        })
+    }
+
+    fn open_file(&self, path: &Path, upto: u64) -> Opened {
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let Ok(id) = name.parse::<InstanceId>() else {
             let what = "not the name of an archive; move it away".to_owned();
-            return self.report(Damage { instance: None, path: path.to_owned(), what });
+            let damage = Damage { instance: None, path: path.to_owned(), what };
+            return Opened { instance: None, damage: Some(damage) };
         };
         let damage = |what| Damage { instance: Some(id), path: path.to_owned(), what };
-        let opened = self.handles.file(id, path).map_err(Problem::from).and_then(|file| {
+        let read = self.handles.file(id, path).map_err(Problem::from).and_then(|file| {
             let keys = &self.keys;
             let reading = Reading { id, path, dir: &self.dir, file: file.as_ref(), keys };
             reading.instance(upto)
         });
-        match opened {
+        match read {
             Ok((instance, remark)) => {
-                if let Some(what) = remark {
-                    self.report(damage(what));
-                }
-                let instances = self.instances.get_mut();
-                let instances = instances.unwrap_or_else(std::sync::PoisonError::into_inner);
-                instances.insert(id, Arc::new(instance));
+                Opened { instance: Some(instance), damage: remark.map(damage) }
             }
-            Err(Problem(what)) => {
-                self.unavailable.insert(id);
-                self.report(damage(what));
-            }
+            Err(Problem(what)) => Opened { instance: None, damage: Some(damage(what)) },
         }
     }
+
+    fn take(&mut self, Opened { instance, damage }: Opened) {
+        match (instance, damage.as_ref().and_then(|damage| damage.instance)) {
+            (Some(instance), _) => {
+                let instances = self.instances.get_mut();
+                let instances = instances.unwrap_or_else(std::sync::PoisonError::into_inner);
+                instances.insert(instance.id, Arc::new(instance));
+            }
+            (None, Some(id)) => drop(self.unavailable.insert(id)),
+            (None, None) => {}
+        }
+        if let Some(damage) = damage {
+            self.report(damage);
+        }
+    }
+}
+
+/// Fewer are read sooner than a thread is started.
+const FILES_WORTH_A_THREAD: usize = 64;
+
+/// What became of a file.
+struct Opened {
+    /// `None` where it cannot be used.
+    instance: Option<Instance>,
+    damage: Option<Damage>,
 }
 
 /// Why a file cannot be used, in words that end in a remedy.
