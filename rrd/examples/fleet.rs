@@ -4,6 +4,9 @@
 //!
 //! With a folder, real files are made in it and opened; else the disk is a double that keeps nothing.
 
+#![expect(clippy::cast_precision_loss, reason = "figures for people")]
+#![expect(clippy::disallowed_methods, reason = "it measures, and gives a round time to run")]
+
 use std::collections::HashMap;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -348,7 +351,7 @@ fn memory(disk: &Nowhere) -> io::Result<usize> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|rest| rest.split_whitespace().nth(0)?.parse::<usize>().ok()).unwrap_or(0)
+        line.and_then(|rest| rest.split_whitespace().next()?.parse::<usize>().ok()).unwrap_or(0)
     };
     let kept = disk.0.lock().expect("no holder panics").len() * 150;
     Ok(((field("RssAnon:") + field("VmPTE:")) << 10).saturating_sub(kept))

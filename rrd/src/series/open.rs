@@ -134,7 +134,7 @@ impl Open {
     }
 
     /// Lays it into the arrays of an instance.
-    pub(crate) fn store(&self, open: OpenMut<'_>, grid: &Grid) {
+    pub(crate) fn store(&self, open: &mut OpenMut<'_>, grid: &Grid) {
         let Head { generation, class, .. } = *open.head;
         // Silence closes the step of the last reading, and none after it.
         let is_hushed =
@@ -165,10 +165,8 @@ impl Open {
         let is_unborn = head.is_unborn();
         let newest_row = if is_unborn { 0 } else { head.opened(grid.step()).row(grid.step()) };
         let widths = grid.per_row().iter();
-        let left = widths.map(|&width| match is_unborn {
-            true => u32::MAX,
-            false => steps_left(newest_row, width),
-        });
+        let left =
+            widths.map(|&width| if is_unborn { u32::MAX } else { steps_left(newest_row, width) });
         let rows = rows.0.iter().zip(rows.1).zip(left);
         let rows = rows.map(|((&Sums { sum, min, max }, &known), left)| OpenRow {
             sum,

@@ -142,11 +142,7 @@ impl<'a> Phase<'a> {
 }
 
 /// Steps from row `newest` of the finest archive to the end of the coarser row being filled.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a remainder of a u32, never negative"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "a remainder of a u32, never negative")]
 pub(super) const fn steps_left(newest: i64, per_row: u32) -> u32 {
     per_row - newest.rem_euclid(per_row as i64) as u32
 }
@@ -166,7 +162,8 @@ mod tests {
         for minute in [0, 1, 2, 3, 4, 59, 60, 61, 1439, 3, 4, 5, -1, 0, -61, -60] {
             let mut sought = Phase::new(&grid);
             let at = Timestamp::from_millis(minute * 60_000 + 59_999);
-            (walking.seek(at), sought.seek_far(at));
+            walking.seek(at);
+            sought.seek_far(at);
             assert_eq!(shown(&walking), shown(&sought), "minute {minute}");
             assert_eq!(walking.newest_row(), minute);
         }

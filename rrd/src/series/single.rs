@@ -57,8 +57,8 @@ fn change<F: FnMut(Run), T>(
     let (mut head, mut birth) = (Head::unborn(1, 0), open.birth);
     let mut rows = vec![Sums::EMPTY; open.coarser_count()];
     let mut known = vec![0; open.coarser_count()];
-    open.store(OpenMut { head: &mut head, rows: &mut rows, known: &mut known }, &grid);
-    let parts = OpenMut { head: &mut head, rows: &mut rows, known: &mut known };
+    let mut parts = OpenMut { head: &mut head, rows: &mut rows, known: &mut known };
+    open.store(&mut parts, &grid);
     let mut phase = Phase::new(&grid);
     let done = change(&mut phase, parts, &mut Each { out, birth: &mut birth });
     *open = Open::load(birth, &head, (&rows, &known), &grid);

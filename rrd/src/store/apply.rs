@@ -88,7 +88,9 @@ impl Store {
         *newest_row = keep.newest_row.max(*newest_row);
         if !births.is_empty() {
             let names = Arc::make_mut(names);
-            births.into_iter().for_each(|(index, birth)| names.bear(index, birth));
+            for (index, birth) in births {
+                names.bear(index, birth);
+            }
         }
         verdicts
     }

@@ -24,10 +24,13 @@ pub(crate) struct Keys(RwLock<Table>);
 struct Table {
     keys: HashSet<ByBytes>,
     /// By name and value of a label: the keys that have it.
-    labels: BTreeMap<Box<str>, BTreeMap<Box<str>, Vec<Weak<Key>>>>,
+    labels: BTreeMap<Box<str>, Values>,
     /// Keys that nobody uses are looked for when there are so many.
     sweep_at: usize,
 }
+
+/// By value of one label: the keys that have it.
+type Values = BTreeMap<Box<str>, Vec<Weak<Key>>>;
 
 /// Below, keys that nobody uses are not worth a look.
 const LEAST_SWEEP: usize = 1024;
@@ -85,16 +88,12 @@ impl Keys {
         let is_wanted = |key: &Key| {
             matchers.iter().all(|matcher| matcher.accepts(key_label(key.bytes(), matcher.name())))
         };
-        match candidates {
-            Some(lists) => {
-                let keys = lists.into_iter().flatten().filter_map(Weak::upgrade);
-                keys.filter(|key| is_wanted(key)).collect()
-            }
-            None => {
-                let keys = table.keys.iter().filter(|key| is_wanted(&key.0));
-                keys.map(|key| Arc::clone(&key.0)).collect()
-            }
+        if let Some(lists) = candidates {
+            let keys = lists.into_iter().flatten().filter_map(Weak::upgrade);
+            return keys.filter(|key| is_wanted(key)).collect();
         }
+        let keys = table.keys.iter().filter(|key| is_wanted(&key.0));
+        keys.map(|key| Arc::clone(&key.0)).collect()
     }
 }
 

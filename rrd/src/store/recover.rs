@@ -346,8 +346,8 @@ impl Reading<'_> {
         let class = state.class(Class { definition, kept });
         let columns = Arc::make_mut(&mut state.columns);
         columns.begin(place, Head::unborn(record.generation, class));
-        if let Some(stored) = columns.open(place) {
-            open.store(stored, &instance.grid);
+        if let Some(mut stored) = columns.open(place) {
+            open.store(&mut stored, &instance.grid);
         }
         Arc::make_mut(&mut state.names).set(place, self.keys.intern(entry.key), open.birth);
         state.series_count += 1;

@@ -88,7 +88,7 @@ impl Store {
     pub fn begin_round(&self, seq: u64, epoch: u64) -> Round {
         let all = self.all();
         let mut begun = Vec::with_capacity(all.len());
-        begun.extend(all.into_iter().filter_map(|instance| Begun::of(instance, seq)));
+        begun.extend(all.iter().filter_map(|instance| Begun::of(instance, seq)));
         Round { seq, epoch, handles: Arc::clone(&self.handles), begun }
     }
 
@@ -126,7 +126,9 @@ impl State {
         let per_column = checksums.len().checked_div(known).unwrap_or(0);
         (self.filed.rows, self.filed.checksums) = (rows, checksums);
         self.filed.grow(count, per_column);
-        others.into_iter().for_each(|index| self.filed.forget(index));
+        for index in others {
+            self.filed.forget(index);
+        }
     }
 }
 
@@ -156,7 +158,7 @@ impl Round {
 
 impl Begun {
     /// `None` for an instance to which nothing happened: a silent one costs nothing.
-    fn of(instance: Arc<Instance>, seq: u64) -> Option<Self> {
+    fn of(instance: &Arc<Instance>, seq: u64) -> Option<Self> {
         let layout = instance.layout();
         let mut guard = lock(&instance.state);
         let state = &mut *guard;
@@ -180,7 +182,7 @@ impl Begun {
             classes: Arc::clone(&state.classes),
             frozen: state.frozen.clone(),
             filed: state.filed.clone(),
-            instance: Arc::clone(&instance),
+            instance: Arc::clone(instance),
         };
         drop(guard);
         Some(begun)
