@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 
 use super::Store;
@@ -37,6 +38,7 @@ impl Store {
             unavailable: std::collections::BTreeSet::new(),
             damage: Mutex::default(),
             advanced_to: Mutex::new(Timestamp::MIN),
+            is_replaying: AtomicBool::new(false),
         };
         for path in paths {
             match path.extension().and_then(|extension| extension.to_str()) {

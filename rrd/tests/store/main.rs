@@ -6,6 +6,7 @@
 mod crash;
 mod damage;
 mod grants;
+mod random;
 mod restart;
 mod rings;
 mod world;
