@@ -163,16 +163,19 @@ impl Reading<'_> {
         upto: u64,
     ) -> Result<(State, Vec<Used>, Option<String>), Problem> {
         let mut remark = None;
-        let mut slots = Vec::new();
+        let mut is_first = false;
+        let mut slots: Vec<(Slot, Copy)> = Vec::new();
         for copy in 0..2 {
             let at = usize::try_from(slot_at(copy)).expect("within the head");
             let bytes = &head[at..at + SLOT_LEN];
             match Slot::decode(bytes) {
                 Some(slot) if slot.seq <= upto => slots.push((slot, copy)),
                 Some(_) => {}
-                None if bytes.iter().all(|&byte| byte == 0) => {}
+                // The second slot of a new file.
+                None if copy == 1 && is_first && bytes.iter().all(|&byte| byte == 0) => {}
                 None => remark = Some("one of its two slots is damaged; the other one is used, compare its newest rows".to_owned()),
             }
+            is_first = slots.iter().any(|(slot, _)| slot.seq == 0);
         }
         slots.sort_by_key(|(slot, _)| std::cmp::Reverse(slot.seq));
         for (slot, copy) in slots {

@@ -9,4 +9,5 @@ mod grants;
 mod random;
 mod restart;
 mod rings;
+mod rot;
 mod world;

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fixtures::dice::{Dice, told};
-use rrd::{
-    Cell, Column, GrantError, GrantFrame, GrantedSeries, Kind, Labels, MemDisk, NewSeries,
-};
+use rrd::{Cell, Column, GrantError, GrantFrame, GrantedSeries, Kind, Labels, MemDisk, NewSeries};
 
 use crate::world::{Frame, WEB, World, dump, gauge, name};
 
@@ -122,7 +120,8 @@ impl Act {
             Self::Grant(series) => return world.grant(series).is_ok(),
             Self::GrantOnFullDisk(series) => return refuse(world, series),
             Self::Push(readings) => {
-                let readings: Vec<_> = readings.iter().map(|(s, at, v)| (&s[..], *at, *v)).collect();
+                let readings: Vec<_> =
+                    readings.iter().map(|(s, at, v)| (&s[..], *at, *v)).collect();
                 world.push(&readings);
             }
             Self::Labels(zone) => {
@@ -170,12 +169,7 @@ fn reuse(world: &mut World, old: &str, new: &str) {
         max: f64::NAN,
     };
     let (policy, labels) = (world.policy.clone(), Labels::default());
-    world.append(Frame::Grant(GrantFrame {
-        instance: WEB,
-        policy,
-        labels,
-        series: vec![granted],
-    }));
+    world.append(Frame::Grant(GrantFrame { instance: WEB, policy, labels, series: vec![granted] }));
 }
 
 /// What the store holds after each frame, on a disk without faults, and how many changes that takes.

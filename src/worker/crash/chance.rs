@@ -4,6 +4,8 @@ use fixtures::dice::Dice;
 
 use super::world::Act;
 
+/// Commits after which a round must make room in the small journal.
+const MOST_COMMITS: u64 = 30;
 /// Beyond this comparing takes longer than doing.
 const MOST_AGENTS: u32 = 6;
 
@@ -12,14 +14,31 @@ pub(super) struct Chance {
     active: Vec<(&'static str, u32)>,
     enrolled: u32,
     has_rules: bool,
+    commits: u64,
 }
 
 impl Chance {
     pub(super) fn new(seed: u64) -> Self {
-        Self { dice: Dice::new(seed), active: Vec::new(), enrolled: 0, has_rules: false }
+        Self {
+            dice: Dice::new(seed),
+            active: Vec::new(),
+            enrolled: 0,
+            has_rules: false,
+            commits: 0,
+        }
     }
 
     pub(super) fn act(&mut self) -> Act {
+        let act = if self.commits > MOST_COMMITS { Act::Round } else { self.any() };
+        self.commits = match act {
+            Act::Round => 0,
+            Act::Silence(secs) => self.commits + secs / 20,
+            _ => self.commits + 1,
+        };
+        act
+    }
+
+    fn any(&mut self) -> Act {
         let below = self.dice.below(100);
         if self.active.is_empty() || (below < 4 && self.enrolled < MOST_AGENTS) {
             return self.enroll();

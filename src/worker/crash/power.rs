@@ -123,9 +123,8 @@ impl Disk for Mounted {
         OsDisk.create_dir(&self.at(path))
     }
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        let inside = |path: PathBuf| {
-            Path::new("/").join(path.strip_prefix(self.mount.folder()).unwrap())
-        };
+        let inside =
+            |path: PathBuf| Path::new("/").join(path.strip_prefix(self.mount.folder()).unwrap());
         Ok(OsDisk.list(&self.at(dir))?.into_iter().map(inside).collect())
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
