@@ -117,8 +117,9 @@ async fn fifty_kills_in_a_steady_push_lose_nothing_and_leave_no_trace() {
 
     let calm_dir = folder();
     let calm = start(calm_dir.path());
-    for sender in &senders {
-        sender.again().follow(&calm.url, sender).await;
+    let again = senders.into_iter().map(|sender| tokio::spawn(sender.send_again(calm.url.clone())));
+    for sent in again.collect::<Vec<_>>() {
+        sent.await.unwrap();
     }
     check_balance(&calm.url).await;
     assert!(calm.stop().success());

@@ -2,10 +2,12 @@
 //! know afterwards what must be there.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use fixtures::remote_write::Series;
 
 use crate::http;
+use crate::server::eventually;
 
 /// How many series each sender pushes in every request.
 const SERIES: usize = 20;
@@ -33,11 +35,6 @@ impl Sender {
         let now_ms = i64::try_from(now_secs()).unwrap() * 1000;
         let from_ms = now_ms - MOMENTS * STEP_MS;
         Self { number, from_ms, next_ms: from_ms }
-    }
-
-    /// The same sender, of which nothing has been sent yet.
-    pub(crate) fn again(&self) -> Self {
-        Self { next_ms: self.from_ms, ..self.clone() }
     }
 
     /// How many samples are acknowledged.
@@ -87,10 +84,11 @@ impl Sender {
         while self.next_ms < to_ms && self.push(url).await {}
     }
 
-    /// Sends what another has sent.
-    pub(crate) async fn follow(&mut self, url: &str, other: &Self) {
-        while self.next_ms < other.next_ms {
-            assert!(self.push(url).await, "a server without faults takes everything");
+    /// Sends from the beginning what it has sent already, to another server.
+    pub(crate) async fn send_again(self, url: String) {
+        let mut again = Self { next_ms: self.from_ms, ..self };
+        while again.next_ms < self.next_ms {
+            assert!(again.push(&url).await, "a server without faults takes everything");
         }
     }
 
@@ -106,7 +104,7 @@ impl Sender {
         let pairs = [
             ("query", format!("steady{{instance=\"i{}\"}}", self.number)),
             ("start", (self.from_ms / 1000).to_string()),
-            ("end", (self.next_ms / 1000).to_string()),
+            ("end", ((self.next_ms - STEP_MS) / 1000).to_string()),
             ("step", (STEP_MS / 1000).to_string()),
         ];
         let answer =
@@ -125,12 +123,15 @@ impl Sender {
         found
     }
 
-    /// Everything acknowledged is there, with its value.
+    /// Everything acknowledged is there with its value, at the latest when the worker has applied it.
     pub(crate) async fn check(&self, url: &str) {
-        let (found, expected) = (self.stored(url).await, self.expected());
-        let lost: Vec<_> = expected.iter().filter(|(key, v)| found.get(key) != Some(v)).collect();
-        let first = lost.first();
-        assert!(lost.is_empty(), "{} of {} lost, first {first:?}", lost.len(), expected.len());
+        let expected = self.expected();
+        let what = format!("all {} samples of sender {}", expected.len(), self.number);
+        eventually(&what, Duration::from_secs(10), async || {
+            let found = self.stored(url).await;
+            expected.iter().all(|(key, value)| found.get(key) == Some(value)).then_some(())
+        })
+        .await;
     }
 }
 
