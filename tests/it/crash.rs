@@ -39,7 +39,7 @@ fn rows(data: &Path) -> BTreeMap<String, String> {
     let mut instance = String::new();
     for line in dump.lines() {
         match line.split_once(' ').unwrap() {
-            ("instance", rest) => instance = rest.split_once(' ').unwrap().1.to_owned(),
+            ("instance", rest) => rest.split_once(' ').unwrap().1.clone_into(&mut instance),
             ("batch" | "open", _) => {}
             _ => writeln!(instances.entry(instance.clone()).or_insert_with(String::new), "{line}")
                 .unwrap(),

@@ -150,7 +150,7 @@ fn a_log_that_ends_at_any_byte_gives_what_comes_before() {
     let whole = Whole::new(10);
     let bytes = whole.bytes(&segment(0));
     // Every byte of the first frames and of the beginnings of blocks, then some.
-    let is_dense = |len: usize| len < 8192 + 300 || len % 4096 < 64 || len % 127 == 0;
+    let is_dense = |len: usize| len < 8192 + 300 || len % 4096 < 64 || len.is_multiple_of(127);
     for len in (8192..bytes.len()).filter(|len| is_dense(*len)) {
         let mut cut = bytes[..len].to_vec();
         cut.resize(bytes.len(), 0);
@@ -163,11 +163,12 @@ fn a_log_that_ends_at_any_byte_gives_what_comes_before() {
     }
 }
 
+type Change = Box<dyn Fn(&Path)>;
+
 #[test]
 fn whatever_stands_in_a_segments_place_is_named() {
     let whole = Whole::new(6);
     let dir = tempfile::tempdir().unwrap();
-    type Change = Box<dyn Fn(&Path)>;
     let other = whole.bytes(&segment(1));
     let changes: [(&str, Change); 5] = [
         ("an empty file", Box::new(|path| std::fs::write(path, []).unwrap())),

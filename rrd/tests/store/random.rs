@@ -121,7 +121,7 @@ impl Act {
             Self::GrantOnFullDisk(series) => return refuse(world, series),
             Self::Push(readings) => {
                 let readings: Vec<_> =
-                    readings.iter().map(|(s, at, v)| (&s[..], *at, *v)).collect();
+                    readings.iter().map(|(s, at, v)| (s.as_str(), *at, *v)).collect();
                 world.push(&readings);
             }
             Self::Labels(zone) => {
@@ -235,10 +235,8 @@ fn play_all(test: &str, after: &dyn Fn(u64, &MemDisk) -> MemDisk) {
         let policy = POLICIES[Dice::new(seed).index(POLICIES.len())];
         let history = Author::history(seed);
         let again = || format!("again: ROUNDEL_SEED={seed} cargo nextest run -p rrd {test}");
-        let expected = catch_unwind(|| expected(policy, &history)).unwrap_or_else(|panic| {
-            eprintln!("{}", again());
-            std::panic::resume_unwind(panic)
-        });
+        let expected = catch_unwind(|| expected(policy, &history));
+        let expected = expected.unwrap_or_else(|_| panic!("{}, without a crash", again()));
         for number in 0..PLAYS {
             let mut dice = Dice::new(seed * PLAYS + number);
             let play = || play(policy, &history, &mut dice, after, &expected);
