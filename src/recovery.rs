@@ -100,7 +100,9 @@ pub(crate) fn recover(
         store: Arc::clone(&store),
     };
     let aside = Aside::new(Arc::clone(disk), folders.at("aside"), journal.epoch());
+    state.store.begin_replay();
     let applied = replay(&state, recovery.frames, upto, aside)?;
+    state.store.end_replay();
     let owed = lock(&state.engine).end_replay();
     append_transitions(&state, &journal, owed);
     journal.mark_applied(applied);

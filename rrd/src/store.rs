@@ -18,6 +18,7 @@ mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use apply::{InstanceChange, Verdicts};
@@ -49,6 +50,8 @@ pub struct Store {
     damage: Mutex<Vec<Damage>>,
     /// The latest journal time that silence was judged at; the worker's own.
     advanced_to: Mutex<Timestamp>,
+    /// Rows that an unfinished round has overwritten are missing, and that is no damage.
+    is_replaying: AtomicBool,
 }
 
 impl Store {
@@ -72,6 +75,18 @@ impl Store {
     /// True when this instance's file is there and cannot be used: its frames are not applied.
     pub fn is_unavailable(&self, instance: InstanceId) -> bool {
         self.unavailable.contains(&instance)
+    }
+
+    /// From here on, until [`Store::end_replay`], a tile that does not match its checksum is unknown
+    /// without a report: a round that was cut short may have overwritten the oldest rows, until replay
+    /// has brought the newest row to where that round was.
+    pub fn begin_replay(&self) {
+        self.is_replaying.store(true, Ordering::Release);
+    }
+
+    /// The journal has been replayed: what does not match now is damage.
+    pub fn end_replay(&self) {
+        self.is_replaying.store(false, Ordering::Release);
     }
 
     /// Damage found at open and since, the oldest first, at most a thousand.

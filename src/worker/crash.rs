@@ -1,5 +1,8 @@
 //! The joined parts with the power cut at every change of the disk: intake, journal, worker, rounds.
 
+mod chance;
+mod power;
+mod random;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -56,7 +59,9 @@ fn check(runtime: &Runtime, faults: &[u64], after: &dyn Fn(&MemDisk) -> MemDisk)
             world.restart(after);
         }
     }
-    world.compare();
+    if !world.compare() {
+        world.restart(after);
+    }
     let changes = first.op_count();
     // What a start has found after a kill must outlast the power.
     let seed = faults.iter().sum();

@@ -10,6 +10,8 @@ mod crash;
 mod hostile;
 mod http;
 mod peers;
+mod power;
 mod senders;
 mod server;
+mod steady;
 mod tidy;

@@ -17,11 +17,15 @@ const UNPACKED: [(&str, &str); 4] = [
 ];
 
 /// Programs that bring libraries and so are installed, by root only. (package, program)
-const INSTALLED: [(&str, &str); 4] = [
+const INSTALLED: [(&str, &str); 7] = [
     ("chromium", "/usr/bin/chromium"),
     ("chromium-driver", "/usr/bin/chromedriver"),
     ("rrdtool", "/usr/bin/rrdtool"),
     ("strace", "/usr/bin/strace"),
+    // A file system whose power can be cut: fixtures/src/power.rs.
+    ("e2fsprogs", "/sbin/mkfs.ext4"),
+    ("mount", "/bin/mount"),
+    ("perl-base", "/usr/bin/perl"),
 ];
 
 /// Where the unpacked peers lie.

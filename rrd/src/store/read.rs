@@ -1,6 +1,7 @@
 //! Reading rows: those in the file and those waiting, as one.
 
 use std::io;
+use std::sync::atomic::Ordering;
 
 use super::instance::{Instance, block_of};
 use super::state::{NO_ROW, State};
@@ -86,7 +87,9 @@ impl Store {
         };
         let last = view.filed.min(view.last);
         for tile in Ring::tile_of(view.first)..=Ring::tile_of(last) {
-            if let Err(reason) = view.read_tile(&source, tile, rows) {
+            if let Err(reason) = view.read_tile(&source, tile, rows)
+                && !self.is_replaying.load(Ordering::Acquire)
+            {
                 self.report(instance.damage(format!(
                     "column {}, archive {}, rows {}..: {reason}; they are unknown, restore the file to have them back",
                     view.column.index,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 
 use super::columns::{Class, Series};
@@ -41,6 +42,7 @@ impl Store {
             unavailable: std::collections::BTreeSet::new(),
             damage: Mutex::default(),
             advanced_to: Mutex::new(Timestamp::MIN),
+            is_replaying: AtomicBool::new(false),
         };
         let mut archives = Vec::new();
         for path in paths {
@@ -205,16 +207,19 @@ impl Reading<'_> {
         upto: u64,
     ) -> Result<(State, Option<String>), Problem> {
         let mut remark = None;
-        let mut slots = Vec::new();
+        let mut is_first = false;
+        let mut slots: Vec<(Slot, Copy)> = Vec::new();
         for copy in 0..2 {
             let at = usize::try_from(slot_at(copy)).expect("within the head");
             let bytes = &head[at..at + SLOT_LEN];
             match Slot::decode(bytes) {
                 Some(slot) if slot.seq <= upto => slots.push((slot, copy)),
                 Some(_) => {}
-                None if bytes.iter().all(|&byte| byte == 0) => {}
+                // The second slot of a new file.
+                None if copy == 1 && is_first && bytes.iter().all(|&byte| byte == 0) => {}
                 None => remark = Some("one of its two slots is damaged; the other one is used, compare its newest rows".to_owned()),
             }
+            is_first = slots.iter().any(|(slot, _)| slot.seq == 0);
         }
         slots.sort_by_key(|(slot, _)| std::cmp::Reverse(slot.seq));
         for (slot, copy) in slots {

@@ -6,6 +6,8 @@
 mod crash;
 mod damage;
 mod grants;
+mod random;
 mod restart;
 mod rings;
+mod rot;
 mod world;
