@@ -17,11 +17,13 @@ const UNPACKED: [(&str, &str); 4] = [
 ];
 
 /// Programs that bring libraries and so are installed, by root only. (package, program)
-const INSTALLED: [(&str, &str); 4] = [
+const INSTALLED: [(&str, &str); 6] = [
     ("chromium", "/usr/bin/chromium"),
     ("chromium-driver", "/usr/bin/chromedriver"),
     ("rrdtool", "/usr/bin/rrdtool"),
+    ("rrdcached", "/usr/bin/rrdcached"),
     ("strace", "/usr/bin/strace"),
+    ("valgrind", "/usr/bin/valgrind"),
 ];
 
 /// Where the unpacked peers lie.
