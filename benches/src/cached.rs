@@ -29,7 +29,7 @@ impl Rrdcached {
         command.arg("-g").arg("-l").arg(format!("unix:{}", socket.display()));
         command.arg("-b").arg(folder).arg("-j").arg(&journal).arg("-p").arg(folder.join("pid"));
         // Values wait until they are asked to be flushed: at most half an hour, as -w says.
-        command.args(["-w", "1800", "-z", "0", "-f", "7200", "-V", "LOG_ERR"]);
+        command.args(["-w", "1800", "-f", "7200", "-V", "LOG_ERR"]);
         let spawned = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut process = match spawned.spawn() {
             Ok(process) => process,
