@@ -9,11 +9,7 @@ pub(crate) struct Goals {
 }
 
 struct Row {
-    what: &'static str,
-    unit: Unit,
-    ours: f64,
-    peer: Peer,
-    goal: Goal,
+    figure: Figure,
     note: String,
 }
 
@@ -55,22 +51,21 @@ pub(crate) struct Figure {
 
 impl Goals {
     pub(crate) fn add(&mut self, figure: Figure, note: &str) {
-        let Figure { what, unit, ours, peer, goal } = figure;
-        self.rows.push(Row { what, unit, ours, peer, goal, note: note.to_owned() });
+        self.rows.push(Row { figure, note: note.to_owned() });
     }
 
     pub(crate) fn print(&self, out: &mut dyn Write) -> io::Result<()> {
         let head = ["what", "roundel", "peer", "", "ratio", "goal", "reached"];
         line(out, head.map(str::to_owned))?;
         for row in &self.rows {
-            line(out, row.cells())?;
+            line(out, row.figure.cells())?;
             writeln!(out, "    {}", row.note)?;
         }
         Ok(())
     }
 }
 
-impl Row {
+impl Figure {
     fn cells(&self) -> [String; 7] {
         let (name, peer, ratio) = match self.peer {
             Peer::Measured(name, theirs) => {

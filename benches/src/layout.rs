@@ -75,14 +75,14 @@ const HEADS: [&str; 11] = [
 ];
 
 fn head(out: &mut dyn io::Write) -> Result<()> {
-    line(out, HEADS.map(str::to_owned))
+    line(out, &HEADS.map(str::to_owned))
 }
 
 fn row(out: &mut dyn io::Write, plan: Plan, files: &str, measured: &Measured) -> Result<()> {
     let functions = if plan.is_side_by_side { "side by side" } else { "arrays" };
     line(
         out,
-        [
+        &[
             plan.w.to_string(),
             plan.k.to_string(),
             functions.to_owned(),
@@ -98,7 +98,7 @@ fn row(out: &mut dyn io::Write, plan: Plan, files: &str, measured: &Measured) ->
     )
 }
 
-fn line(out: &mut dyn io::Write, cells: [String; 11]) -> Result<()> {
+fn line(out: &mut dyn io::Write, cells: &[String; 11]) -> Result<()> {
     let widths = [5, 5, 14, 8, 13, 11, 11, 11, 11, 11, 11];
     for (cell, width) in cells.iter().zip(widths) {
         write!(out, "{cell:>width$}")?;

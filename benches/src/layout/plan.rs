@@ -59,7 +59,8 @@ impl Plan {
         let count = rows.end - rows.start;
         if self.is_side_by_side {
             let row_len: u64 = COARSE_CELLS.iter().sum();
-            return vec![base + number * row_len..base + (number + count) * row_len];
+            let first = base + number * row_len;
+            return std::iter::once(first..first + count * row_len).collect();
         }
         let mut plane = base;
         let run = |cell: u64| {

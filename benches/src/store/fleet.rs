@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use rrd::{
-    Batch, Column, GrantFrame, GrantRequest, InstanceId, Kind, Labels, NewSeries, OsDisk, Sample,
-    SampleFrame, SeriesRef, Span, Store,
+    Batch, Column, Disk, GrantFrame, GrantRequest, InstanceId, Kind, Labels, NewSeries, OsDisk,
+    Sample, SampleFrame, SeriesRef, Span, Store,
 };
 
 use crate::cold;
 use crate::data::{self, moment, value};
 use crate::meter::{median, timed};
+use crate::store::unmapped::Unmapped;
 
 pub(crate) const INSTANCES: u32 = 2000;
 /// A day, and half an hour, so that the day does not begin with a tile.
@@ -20,6 +21,8 @@ const STEPS: i64 = 1470;
 const ROUND_STEPS: i64 = 360;
 const DAY_MS: i64 = 86_400_000;
 const READS: u32 = 1001;
+/// So few that their files stay open where nothing is mapped.
+const OPEN_INSTANCES: u32 = 200;
 const AGGREGATES: u32 = 21;
 
 /// Times of one read, and of one aggregate over all instances.
@@ -28,34 +31,48 @@ pub(crate) struct Times {
     pub(crate) read_cold: Duration,
     pub(crate) aggregate_warm: Duration,
     pub(crate) aggregate_cold: Duration,
+    /// The same without maps.
+    pub(crate) read_pread: Duration,
+    pub(crate) aggregate_pread: Duration,
 }
 
 pub(crate) fn measure(folder: &Path) -> Result<Times> {
     let seq = fill(folder)?;
-    let (aggregate_cold, aggregate_warm) = {
-        let store = cold_store(folder, seq)?;
-        let (first, time) = timed(|| aggregate(&store));
-        first?;
-        let mut times = Vec::new();
-        for _ in 0..AGGREGATES {
-            let (sum, time) = timed(|| aggregate(&store));
-            sum?;
-            times.push(time);
-        }
-        (time, median(times))
-    };
-    let store = cold_store(folder, seq)?;
-    let reads = |count: u32| -> Result<Duration> {
-        let mut times = Vec::new();
-        for number in 0..count {
-            let (rows, time) = timed(|| store.rows(series(number % INSTANCES), 0, day()));
-            ensure!(rows.average.iter().filter(|v| v.is_finite()).count() == 1440, "unknown rows");
-            times.push(time);
-        }
-        Ok(median(times))
-    };
-    let (read_cold, read_warm) = (reads(READS)?, reads(READS)?);
-    Ok(Times { read_warm, read_cold, aggregate_warm, aggregate_cold })
+    let mapped: Arc<dyn Disk> = Arc::new(OsDisk);
+    let store = cold_store(folder, seq, &mapped)?;
+    let (first, aggregate_cold) = timed(|| aggregate(&store));
+    first?;
+    let aggregate_warm = aggregates(&store)?;
+    drop(store);
+    let store = cold_store(folder, seq, &mapped)?;
+    let (read_cold, read_warm) = (reads(&store, INSTANCES)?, reads(&store, OPEN_INSTANCES)?);
+    drop(store);
+    let unmapped: Arc<dyn Disk> = Arc::new(Unmapped);
+    let store = cold_store(folder, seq, &unmapped)?;
+    aggregate(&store)?;
+    let aggregate_pread = aggregates(&store)?;
+    let read_pread = reads(&store, OPEN_INSTANCES)?;
+    Ok(Times { read_warm, read_cold, aggregate_warm, aggregate_cold, read_pread, aggregate_pread })
+}
+
+fn reads(store: &Store, instances: u32) -> Result<Duration> {
+    let mut times = Vec::new();
+    for number in 0..READS {
+        let (rows, time) = timed(|| store.rows(series(number % instances), 0, day()));
+        ensure!(rows.average.iter().filter(|v| v.is_finite()).count() == 1440, "unknown rows");
+        times.push(time);
+    }
+    Ok(median(times))
+}
+
+fn aggregates(store: &Store) -> Result<Duration> {
+    let mut times = Vec::new();
+    for _ in 0..AGGREGATES {
+        let (sum, time) = timed(|| aggregate(store));
+        sum?;
+        times.push(time);
+    }
+    Ok(median(times))
 }
 
 fn day() -> Span {
@@ -87,9 +104,9 @@ fn aggregate(store: &Store) -> Result<Vec<f64>> {
 }
 
 /// Opened again after the page cache has lost its files.
-fn cold_store(folder: &Path, seq: u64) -> Result<Store> {
+fn cold_store(folder: &Path, seq: u64, disk: &Arc<dyn Disk>) -> Result<Store> {
     cold::drop_pages(folder)?;
-    let (store, damage) = Store::open(Arc::new(OsDisk), folder, seq)?;
+    let (store, damage) = Store::open(Arc::clone(disk), folder, seq)?;
     ensure!(damage.is_empty(), "archives are damaged: {damage:?}");
     Ok(store)
 }

@@ -6,6 +6,7 @@ mod load;
 mod order;
 mod peers;
 mod reopen;
+mod unmapped;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -121,6 +122,7 @@ fn listen(child: &mut Child, last: &str) -> Result<Named> {
     let mut named = Named::new();
     for line in BufReader::new(output).lines() {
         let line = line?;
+        progress(&line)?;
         let (name, number) = line.split_once(' ').context("a name and a number")?;
         named.insert(name.to_owned(), number.parse()?);
         if name == last {
@@ -265,11 +267,21 @@ impl All {
         let peer = self.tool(|tool| tool.read_warm.as_secs_f64());
         let note = "median, in process, default policy; rrdtool: fetch by pipe, as text";
         add("24 h of one series, warm", times.read_warm, peer, Goal::AtMost(15e-6), note);
+        let note = "the same store on a disk without maps, files open";
+        add("24 h of one series, warm, by pread", times.read_pread, Peer::None, Goal::None, note);
         let note = "median, the first read of each instance: opened, mapped, read";
         add("24 h of one series, cold", times.read_cold, Peer::None, Goal::None, note);
         let peer = self.tool(|tool| tool.aggregate.as_secs_f64());
         let note = "2,000 instances x 288 rows of 5 minutes, averaged; rrdtool: 2,000 fetches";
         add("average of 2,000 series, warm", times.aggregate_warm, peer, Goal::AtMost(4e-3), note);
+        let note = "the same store on a disk without maps, 2,000 files opened again";
+        add(
+            "average of 2,000 series, warm, by pread",
+            times.aggregate_pread,
+            Peer::None,
+            Goal::None,
+            note,
+        );
         let note = "the first time: 2,000 files opened, mapped, read";
         add("average of 2,000 series, cold", times.aggregate_cold, Peer::None, Goal::None, note);
     }
