@@ -306,7 +306,7 @@ struct Written {
 fn with_memory<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, u64)> {
     let (stop, stopped) = channel::<()>();
     let watcher = std::thread::spawn(move || -> Result<u64> {
-        let mut most = 0;
+        let mut most = Process::Own.memory()?;
         while stopped.recv_timeout(SAMPLER) == Err(RecvTimeoutError::Timeout) {
             most = most.max(Process::Own.memory()?);
         }
