@@ -94,6 +94,12 @@ impl Health {
                 float(behind),
             ),
             (
+                "roundel_instances_unavailable",
+                "gauge",
+                "Instances whose archive cannot be read or written; their samples are refused.",
+                float(self.store.unavailable().len() as u64),
+            ),
+            (
                 "roundel_samples_received_total",
                 "counter",
                 "Samples received.",
@@ -141,6 +147,11 @@ impl Health {
             Some(first) => (Level::Critical, first.to_string()),
             None => (Level::Ok, String::new()),
         };
+        let unavailable = self.store.unavailable();
+        let (apart, why) = match unavailable.first() {
+            Some(first) => (Level::Critical, first.to_string()),
+            None => (Level::Ok, String::new()),
+        };
         let constant = "never grows with time, only with new series";
         group(
             "Archives",
@@ -148,6 +159,7 @@ impl Health {
                 fact("Instances", FactValue::Count(instances.len() as u64), Level::Ok, ""),
                 fact("Series", FactValue::Count(series as u64), Level::Ok, ""),
                 fact("On disk", FactValue::Bytes(bytes), Level::Ok, constant),
+                fact("Set apart", FactValue::Count(unavailable.len() as u64), apart, &why),
                 fact("Damaged places", FactValue::Count(damage.len() as u64), level, &note),
             ],
         )

@@ -194,7 +194,7 @@ impl Instance {
         });
     }
 
-    fn hush(&self, stamp: Timestamp) {
+    pub(super) fn hush(&self, stamp: Timestamp) {
         let mut state = lock(&self.state);
         let State { columns, waiting, is_dirty, .. } = &mut *state;
         for (index, series) in (0..).zip(columns) {
@@ -221,7 +221,7 @@ fn check_place(
 }
 
 /// A marker for every series: unknown from its last reading on, until there is another.
-fn end_all(instance: &Instance, state: &mut State, stamp: Timestamp) {
+pub(super) fn end_all(instance: &Instance, state: &mut State, stamp: Timestamp) {
     let State { columns, waiting, .. } = state;
     for (index, series) in (0..).zip(columns) {
         let Some(Series { definition, open, cell, generation, .. }) = series else { continue };

@@ -1,12 +1,13 @@
 //! Opening: each file's newest state not above the checkpoint. Replay brings the rest.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::Store;
 use super::instance::{Growth, Index, Instance, Used};
 use super::state::{Filed, NO_ROW, Series, State, Written};
+use super::{Store, write};
 use crate::file::{
     AccumulatorsHead, BLOCK_HEAD_LEN, Block, Catalogue, Copy, DIRECTORY_AT, DirectoryEntry,
     FIRST_BLOCK_AT, Header, LABELS_LEN, MOST_BLOCKS, Reader, SLOT_LEN, Slot, accumulators_len,
@@ -25,6 +26,17 @@ impl Store {
         dir: &Path,
         upto: u64,
     ) -> Result<(Self, Vec<Damage>), StoreError> {
+        Self::open_excepting(disk, dir, upto, &BTreeMap::new())
+    }
+
+    /// [`Store::open`] where some files stand at a sequence number of their own, below `upto`: the
+    /// rounds since then failed for them, and what those have left in them does not count.
+    pub fn open_excepting(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        upto: u64,
+        excepted: &BTreeMap<InstanceId, u64>,
+    ) -> Result<(Self, Vec<Damage>), StoreError> {
         let folder = |reason| StoreError::Folder { path: dir.to_owned(), reason };
         disk.create_dir(dir).map_err(folder)?;
         // After kill -9 names may only be in the cache, and grants are acknowledged on their word.
@@ -34,7 +46,7 @@ impl Store {
             dir: dir.to_owned(),
             handles: Arc::new(Handles::new(disk)),
             instances: RwLock::default(),
-            unavailable: std::collections::BTreeSet::new(),
+            unavailable: RwLock::default(),
             damage: Mutex::default(),
             advanced_to: Mutex::new(Timestamp::MIN),
         };
@@ -42,7 +54,7 @@ impl Store {
             match path.extension().and_then(|extension| extension.to_str()) {
                 // A file whose making was cut short; nothing of it was acknowledged.
                 Some("new") => store.handles.disk().remove(&path).map_err(folder)?,
-                Some("rrd") => store.open_file(&path, upto),
+                Some("rrd") => store.open_file(&path, upto, excepted),
                 _ => {}
             }
         }
@@ -50,7 +62,7 @@ impl Store {
         Ok((store, damage))
     }
 
-    fn open_file(&mut self, path: &Path, upto: u64) {
+    fn open_file(&mut self, path: &Path, upto: u64, excepted: &BTreeMap<InstanceId, u64>) {
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let Ok(id) = name.parse::<InstanceId>() else {
             let what = "not the name of an archive; move it away".to_owned();
@@ -59,10 +71,15 @@ impl Store {
         let damage = |what| Damage { instance: Some(id), path: path.to_owned(), what };
         let opened = self.handles.file(id, path).map_err(Problem::from).and_then(|file| {
             let reading = Reading { id, path, dir: &self.dir, file: file.as_ref() };
-            reading.instance(upto)
+            reading.instance(excepted.get(&id).map_or(upto, |&own| own.min(upto)))
         });
         match opened {
-            Ok((instance, remark)) => {
+            Ok((mut instance, remark)) => {
+                if excepted.contains_key(&id) {
+                    // Until a round has written it, the record must go on naming it.
+                    let state = instance.state.get_mut();
+                    state.unwrap_or_else(std::sync::PoisonError::into_inner).is_dirty = true;
+                }
                 if let Some(what) = remark {
                     self.report(damage(what));
                 }
@@ -71,7 +88,7 @@ impl Store {
                 instances.insert(id, Arc::new(instance));
             }
             Err(Problem(what)) => {
-                self.unavailable.insert(id);
+                write(&self.unavailable).insert(id, damage(what.clone()));
                 self.report(damage(what));
             }
         }
