@@ -52,6 +52,9 @@ pub(super) enum Act {
     /// The first alert that waits is delivered.
     Deliver,
     Round,
+    /// From now on the archive of this instance does not sync, until the next start or `Heal`.
+    Fail(&'static str),
+    Heal,
 }
 
 /// What outlives the server: its disk, its senders, and the frames that were durable.
@@ -298,6 +301,8 @@ impl<'r> World<'r> {
                     &mut self.server.as_mut().unwrap().worker;
                 rounds.last(*applied, || state.moment());
             }
+            Act::Fail(name) => self.disk.fail_sync(self.archive(name)),
+            Act::Heal => self.disk.heal(),
         }
         self.settle()
     }
@@ -320,8 +325,26 @@ impl<'r> World<'r> {
     }
 
     fn push(&mut self, name: &'static str, series: u32, value: f64) {
+        let apart = self.is_apart(name);
         let (status, answer) = self.send_batch(name, series, value);
-        self.is_well(status == StatusCode::OK, &answer);
+        let wanted = if apart { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+        self.is_well(status == wanted, &answer);
+    }
+
+    /// The id of the instance of this name.
+    pub(super) fn id(&self, name: &str) -> rrd::InstanceId {
+        rrd::InstanceId(self.agents[name].enrolled.id)
+    }
+
+    /// The file of the instance of this name.
+    pub(super) fn archive(&self, name: &str) -> std::path::PathBuf {
+        Path::new(DATA).join("archives").join(format!("{}.rrd", self.id(name)))
+    }
+
+    /// The store has set the instance apart.
+    pub(super) fn is_apart(&self, name: &str) -> bool {
+        let store = &self.server.as_ref().unwrap().worker.state.store;
+        store.is_unavailable(self.id(name))
     }
 
     /// One batch; one that was not acknowledged is sent again the next time.
