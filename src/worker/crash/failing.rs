@@ -101,6 +101,39 @@ fn a_start_applies_what_was_set_aside_once_and_removes_it_after_a_round() {
     }
 }
 
+/// The registry forgets no withdrawal; the file has to hear of it at the next start.
+#[test]
+fn a_withdrawal_while_the_file_fails_ends_its_series_after_a_start() {
+    let runtime = Runtime::new().unwrap();
+    let mut world = fleet(&runtime);
+    perform(&mut world, &[Fail("db"), Round, Withdraw("db"), Round, Push("web", 1, 2.0), Round]);
+    world.restart(&|disk| disk.crash(1));
+    perform(&mut world, &[Push("web", 1, 2.0), Round]);
+    assert_eq!((aside(&world), excepted(&world)), (Vec::new(), Vec::new()));
+    world.restart(&|disk| disk.crash(1));
+}
+
+/// Set apart by a reader while nothing had changed: no frame is set aside, but a failed round has left
+/// a slot in its file that must never count.
+#[test]
+fn what_a_failed_round_left_in_a_silent_file_is_written_over_before_the_record_forgets_it() {
+    let runtime = Runtime::new().unwrap();
+    for seed in 0..10 {
+        let mut world = fleet(&runtime);
+        // Many series, so that their accumulators are more than one sector.
+        perform(&mut world, &[Push("db", 40, 1.0), Round, Push("db", 40, 3.0), Round]);
+        let store = world.server.as_ref().unwrap().worker.state.store.clone();
+        store.suspend(world.id("db"), "said by a test".to_owned());
+        drop(store);
+        perform(&mut world, &[Fail("db"), Push("web", 1, 2.0), Round]);
+        assert_eq!((aside(&world).len(), excepted(&world).len()), (0, 1));
+        world.restart(&|disk| disk.crash(seed));
+        perform(&mut world, &[Push("web", 1, 2.0), Round]);
+        assert_eq!(excepted(&world), []);
+        world.restart(&|disk| disk.crash(seed));
+    }
+}
+
 #[test]
 fn a_file_that_a_start_cannot_open_either_keeps_its_own_sequence() {
     let runtime = Runtime::new().unwrap();
