@@ -128,6 +128,23 @@ fn a_start_finds_its_journal_full_and_goes_on() {
 }
 
 #[test]
+fn a_journal_that_nobody_writes_to_gets_ticks() {
+    let runtime = Runtime::new().unwrap();
+    let mut world = World::new(&runtime);
+    assert!(world.start());
+    let Server { worker, .. } = world.server.take().unwrap();
+    let (journal, stop) = (worker.journal.clone(), Arc::clone(&worker.stop));
+    let before = journal.stats().applied;
+    let thread = std::thread::spawn(move || worker.run());
+    while journal.stats().applied < before + 3 {
+        world.clock.advance(Duration::from_millis(100));
+        std::thread::yield_now();
+    }
+    stop.store(true, Ordering::Release);
+    thread.join().unwrap();
+}
+
+#[test]
 fn a_start_without_the_journal_touches_nothing() {
     let runtime = Runtime::new().unwrap();
     let mut world = World::new(&runtime);

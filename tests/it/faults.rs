@@ -18,8 +18,8 @@ const POLICY: [&str; 2] = ["--policy", "1s:1h,1m:1d"];
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How soon a server that can no longer acknowledge must say so.
 const AT_ONCE: Duration = Duration::from_secs(1);
-/// Readings of a series in one request that shall take much of the journal: some 90 KB.
-const MANY: i64 = 3000;
+/// Readings of a series in one request that shall take much of the journal: some 300 KB.
+const MANY: i64 = 15_000;
 
 /// `count` readings of one series of an instance, one a second, the last `ago` seconds back; each is
 /// its second modulo 1,000.
