@@ -9,6 +9,8 @@ const MOST: usize = 20_480;
 static TABLE: [Entry; MOST] = [const { Entry::new() }; MOST];
 /// Entries from here on were never used.
 static USED: AtomicUsize = AtomicUsize::new(0);
+/// Some map was broken since the start. Readers look here first: it is in every cache.
+static ANY_BROKEN: AtomicBool = AtomicBool::new(false);
 /// Entries below that are free again. Short: a map is made or goes.
 static FREE: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 
@@ -45,7 +47,7 @@ impl Claim {
 
     /// True once a page of the map could not be read.
     pub(super) fn is_broken(&self) -> bool {
-        TABLE[self.0].is_broken.load(Ordering::Relaxed)
+        ANY_BROKEN.load(Ordering::Relaxed) && TABLE[self.0].is_broken.load(Ordering::Relaxed)
     }
 }
 
@@ -71,6 +73,7 @@ pub(super) fn mark_broken(address: usize) -> bool {
         let start = entry.start.load(Ordering::Acquire);
         if start != 0 && (start..entry.end.load(Ordering::Relaxed)).contains(&address) {
             entry.is_broken.store(true, Ordering::SeqCst);
+            ANY_BROKEN.store(true, Ordering::SeqCst);
             is_ours = true;
         }
     }
