@@ -108,7 +108,9 @@ fn grants_that_race_with_a_filling_disk_are_whole_or_refused() {
                     std::thread::yield_now();
                 }
             });
-            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            for thread in threads {
+                thread.join().unwrap();
+            }
             is_done.store(true, Relaxed);
         });
         let log = log.into_inner().unwrap();
