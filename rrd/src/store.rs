@@ -4,6 +4,7 @@
 //! lock guards one thing and is named with its reason where it is declared.
 
 mod apply;
+mod available;
 mod column_rows;
 mod columns;
 mod dump;
@@ -16,7 +17,7 @@ mod round;
 mod select;
 mod state;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -44,8 +45,9 @@ pub struct Store {
     instances: RwLock<BTreeMap<InstanceId, Arc<Instance>>>,
     /// Keys of the series of all instances.
     keys: Arc<Keys>,
-    /// Instances whose file is there but cannot be used. Written by `open` alone.
-    unavailable: BTreeSet<InstanceId>,
+    /// Instances whose file is there but cannot be used, and why. Intake asks for every request; the
+    /// start, rounds and readers write.
+    unavailable: RwLock<BTreeMap<InstanceId, Damage>>,
     /// Damage found since the start. Short: readers push, an operator's page copies.
     damage: Mutex<Vec<Damage>>,
     /// The latest journal time that silence was judged at; the worker's own.
@@ -65,16 +67,6 @@ impl Store {
         let instance = self.instance(instance)?;
         let batch = lock(&instance.state).batch;
         (batch.number > 0).then_some(batch)
-    }
-
-    /// True when some instance's file is there and cannot be used.
-    pub fn has_unavailable(&self) -> bool {
-        !self.unavailable.is_empty()
-    }
-
-    /// True when this instance's file is there and cannot be used: its frames are not applied.
-    pub fn is_unavailable(&self, instance: InstanceId) -> bool {
-        self.unavailable.contains(&instance)
     }
 
     /// From here on, until [`Store::end_replay`], a tile that does not match its checksum is unknown

@@ -294,7 +294,7 @@ impl Instance {
     }
 
     /// Closes the open steps of series that have been silent for a heartbeat.
-    fn hush(&self, stamp: Timestamp) {
+    pub(super) fn hush(&self, stamp: Timestamp) {
         let mut state = lock(&self.state);
         if stamp <= state.hushed_until {
             return;
@@ -346,7 +346,7 @@ fn check_place(
 }
 
 /// A marker for every series: unknown from its last reading on, until there is another.
-fn end_all(instance: &Instance, state: &mut State, stamp: Timestamp) {
+pub(super) fn end_all(instance: &Instance, state: &mut State, stamp: Timestamp) {
     let all: Vec<usize> = state.all_series().map(|series| series.index).collect();
     instance.for_each(state, &all, |class, phase, open, keep| {
         // A sender whose clock is ahead has readings later than the marker, which would be ignored.

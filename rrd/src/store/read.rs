@@ -82,7 +82,8 @@ impl Store {
             Err(reason) => {
                 let what =
                     format!("cannot be read: {reason}; its rows are unknown, check the disk");
-                return self.report(instance.damage(what));
+                self.report(instance.damage(what));
+                return self.check_length(instance);
             }
         };
         let last = view.filed.min(view.last);
@@ -96,6 +97,9 @@ impl Store {
                     view.archive,
                     Ring::first_row(tile),
                 )));
+                if reason.kind() != io::ErrorKind::InvalidData {
+                    return self.check_length(instance);
+                }
             }
         }
     }
@@ -246,7 +250,10 @@ impl<'a> View<'a> {
         let cells = &cells[..count * row_len];
         let checksum = add_rows(begin_checksum(tile, self.column), cells);
         if checksum != self.expected(source, tile, tile_end)? {
-            return Err(io::Error::other("their checksum does not match"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "their checksum does not match",
+            ));
         }
         for (row, cells) in (low..).zip(cells.chunks_exact(row_len)) {
             if (self.first..=self.last).contains(&row) {

@@ -1,5 +1,6 @@
 //! Opening: each file's newest state not above the checkpoint. Replay brings the rest.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -29,6 +30,17 @@ impl Store {
         dir: &Path,
         upto: u64,
     ) -> Result<(Self, Vec<Damage>), StoreError> {
+        Self::open_excepting(disk, dir, upto, &BTreeMap::new())
+    }
+
+    /// [`Store::open`] where some files stand at a sequence number of their own, below `upto`: the
+    /// rounds since then failed for them, and what those have left in them does not count.
+    pub fn open_excepting(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        upto: u64,
+        excepted: &BTreeMap<InstanceId, u64>,
+    ) -> Result<(Self, Vec<Damage>), StoreError> {
         let folder = |reason| StoreError::Folder { path: dir.to_owned(), reason };
         disk.create_dir(dir).map_err(folder)?;
         // After kill -9 names may only be in the cache, and grants are acknowledged on their word.
@@ -39,7 +51,7 @@ impl Store {
             handles: Arc::new(Handles::new(disk)),
             instances: RwLock::default(),
             keys: Arc::default(),
-            unavailable: std::collections::BTreeSet::new(),
+            unavailable: RwLock::default(),
             damage: Mutex::default(),
             advanced_to: Mutex::new(Timestamp::MIN),
             is_replaying: AtomicBool::new(false),
@@ -53,7 +65,7 @@ impl Store {
                 _ => {}
             }
         }
-        for opened in store.open_files(&archives, upto) {
+        for opened in store.open_files(&archives, upto, excepted) {
             store.take(opened);
         }
         let damage = store.damage();
@@ -61,11 +73,16 @@ impl Store {
     }
 
     /// Reads all files, in their order; a fleet's are shared out among the processors.
-    fn open_files(&self, paths: &[PathBuf], upto: u64) -> Vec<Opened> {
+    fn open_files(
+        &self,
+        paths: &[PathBuf],
+        upto: u64,
+        excepted: &BTreeMap<InstanceId, u64>,
+    ) -> Vec<Opened> {
         let most = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let share = paths.len().div_ceil(most).max(FILES_WORTH_A_THREAD);
         let open_all = |paths: &[PathBuf]| -> Vec<Opened> {
-            paths.iter().map(|path| self.open_file(path, upto)).collect()
+            paths.iter().map(|path| self.open_file(path, upto, excepted)).collect()
         };
         let Some((own, others)) = paths.split_at_checked(share) else { return open_all(paths) };
         std::thread::scope(|scope| {
@@ -82,7 +99,7 @@ impl Store {
         })
     }
 
-    fn open_file(&self, path: &Path, upto: u64) -> Opened {
+    fn open_file(&self, path: &Path, upto: u64, excepted: &BTreeMap<InstanceId, u64>) -> Opened {
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let Ok(id) = name.parse::<InstanceId>() else {
             let what = "not the name of an archive; move it away".to_owned();
@@ -93,10 +110,15 @@ impl Store {
         let read = self.handles.file(id, path).map_err(Problem::from).and_then(|file| {
             let keys = &self.keys;
             let reading = Reading { id, path, dir: &self.dir, file: file.as_ref(), keys };
-            reading.instance(upto)
+            reading.instance(excepted.get(&id).map_or(upto, |&own| own.min(upto)))
         });
         match read {
-            Ok((instance, remark)) => {
+            Ok((mut instance, remark)) => {
+                if excepted.contains_key(&id) {
+                    // Until a round has written it, the record must go on naming it.
+                    let state = instance.state.get_mut();
+                    state.unwrap_or_else(std::sync::PoisonError::into_inner).is_dirty = true;
+                }
                 Opened { instance: Some(instance), damage: remark.map(damage) }
             }
             Err(Problem(what)) => Opened { instance: None, damage: Some(damage(what)) },
@@ -104,13 +126,17 @@ impl Store {
     }
 
     fn take(&mut self, Opened { instance, damage }: Opened) {
-        match (instance, damage.as_ref().and_then(|damage| damage.instance)) {
+        match (instance, &damage) {
             (Some(instance), _) => {
                 let instances = self.instances.get_mut();
                 let instances = instances.unwrap_or_else(std::sync::PoisonError::into_inner);
                 instances.insert(instance.id, Arc::new(instance));
             }
-            (None, Some(id)) => drop(self.unavailable.insert(id)),
+            (None, Some(damage)) => {
+                if let Some(id) = damage.instance {
+                    write(&self.unavailable).insert(id, damage.clone());
+                }
+            }
             (None, None) => {}
         }
         if let Some(damage) = damage {

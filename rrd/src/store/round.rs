@@ -101,6 +101,8 @@ impl Store {
                 state.filed.slot = filed.slot;
                 state.filed.labels = filed.labels;
                 state.filed.catalogues = filed.catalogues;
+                drop(state);
+                self.resume(instance.id);
             }
         }
     }
@@ -144,7 +146,11 @@ impl Round {
                     report.files += 1;
                     report.bytes += bytes;
                 }
-                Err(reason) => report.failed.push((instance.id, reason.to_string())),
+                Err(reason) => {
+                    // Opened anew the next time: this descriptor may never tell of its failure again.
+                    self.handles.forget(instance.id);
+                    report.failed.push((instance.id, reason.to_string()));
+                }
             }
         }
         report
@@ -227,6 +233,11 @@ impl Work {
 
     fn write(mut self, handles: &Handles, seq: u64, epoch: u64) -> io::Result<u64> {
         let file = handles.file(self.instance.id, &self.instance.path)?;
+        if file.len()? < self.layout.last().map_or(0, Block::end) {
+            // Written to, it would grow again, with holes where its rows were.
+            let what = "shorter than it was made; stop the server and restore it from a backup";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
+        }
         let mut patches = Patches::of(file.as_ref());
         let instance = Arc::clone(&self.instance);
         let alone = write(&instance.tiles);

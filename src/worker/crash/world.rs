@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use alerter::{Delivery, FRAME_DELIVERY, FRAME_RULES, Outcome};
 use axum::body::Body;
@@ -53,6 +53,9 @@ pub(super) enum Act {
     /// The first alert that waits is delivered.
     Deliver,
     Round,
+    /// From now on the archive of this instance does not sync, until the next start or `Heal`.
+    Fail(&'static str),
+    Heal,
 }
 
 /// A disk that can lose its power.
@@ -67,6 +70,12 @@ pub(super) trait Machine: Clone {
     fn may_fail(&self) -> bool {
         self.is_off()
     }
+    /// Makes each sync of a file fail, where the disk is one that does as it is told.
+    fn fail_sync(&self, path: PathBuf) {
+        panic!("{}: this disk fails when it likes", path.display());
+    }
+    /// Takes back every failure.
+    fn heal(&self) {}
 }
 
 impl Machine for MemDisk {
@@ -80,6 +89,14 @@ impl Machine for MemDisk {
 
     fn is_off(&self) -> bool {
         self.list(Path::new(DATA)).is_err()
+    }
+
+    fn fail_sync(&self, path: PathBuf) {
+        Self::fail_sync(self, path);
+    }
+
+    fn heal(&self) {
+        Self::heal(self);
     }
 }
 
@@ -342,6 +359,8 @@ impl<'r, M: Machine> World<'r, M> {
                     &mut self.server.as_mut().unwrap().worker;
                 rounds.last(*applied, || state.moment());
             }
+            Act::Fail(name) => self.disk.fail_sync(self.archive(name)),
+            Act::Heal => self.disk.heal(),
         }
         self.settle()
     }
@@ -364,8 +383,26 @@ impl<'r, M: Machine> World<'r, M> {
     }
 
     fn push(&mut self, name: &'static str, series: u32, value: f64) {
+        let apart = self.is_apart(name);
         let (status, answer) = self.send_batch(name, series, value);
-        self.is_well(status == StatusCode::OK, &answer);
+        let wanted = if apart { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+        self.is_well(status == wanted, &answer);
+    }
+
+    /// The id of the instance of this name.
+    pub(super) fn id(&self, name: &str) -> rrd::InstanceId {
+        rrd::InstanceId(self.agents[name].enrolled.id)
+    }
+
+    /// The file of the instance of this name.
+    pub(super) fn archive(&self, name: &str) -> std::path::PathBuf {
+        Path::new(DATA).join("archives").join(format!("{}.rrd", self.id(name)))
+    }
+
+    /// The store has set the instance apart.
+    pub(super) fn is_apart(&self, name: &str) -> bool {
+        let store = &self.server.as_ref().unwrap().worker.state.store;
+        store.is_unavailable(self.id(name))
     }
 
     /// One batch; one that was not acknowledged is sent again the next time.
