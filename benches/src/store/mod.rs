@@ -269,7 +269,7 @@ impl All {
         add("24 h of one series, warm", times.read_warm, peer, Goal::AtMost(15e-6), note);
         let note = "the same store on a disk without maps, files open";
         add("24 h of one series, warm, by pread", times.read_pread, Peer::None, Goal::None, note);
-        let note = "median, the first read of each instance: opened, mapped, read";
+        let note = "median, the first read of each instance, in a block of 4 columns: opened, mapped, read";
         add("24 h of one series, cold", times.read_cold, Peer::None, Goal::None, note);
         let peer = self.tool(|tool| tool.aggregate.as_secs_f64());
         let note = "2,000 instances x 288 rows of 5 minutes, averaged; rrdtool: 2,000 fetches";
