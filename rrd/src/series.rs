@@ -24,7 +24,7 @@ use crate::policy::ArchiveSpec;
 use crate::{Kind, Timestamp};
 
 pub(crate) use consolidate::{Run, row_is_known};
-pub(crate) use open::Open;
+pub(crate) use open::{LastReading, Open};
 use reading::Reading;
 
 /// What a series' readings mean, and which of them count. `NaN` limits are no limits.
@@ -65,7 +65,6 @@ pub(crate) fn apply(
 }
 
 /// As [`apply`], for a whole number that may have more digits than an f64 keeps.
-#[cfg_attr(not(test), expect(dead_code, reason = "the command line reads whole numbers as text"))]
 pub(crate) fn apply_whole(
     definition: &Definition,
     archives: &[ArchiveSpec],

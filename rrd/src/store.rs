@@ -12,6 +12,7 @@ mod read;
 mod recover;
 mod round;
 mod select;
+mod single;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ pub use apply::{InstanceChange, Verdicts};
 pub use grant::{GrantRequest, NewSeries};
 pub use read::Rows;
 pub use round::{Round, RoundReport};
+pub(crate) use single::{Access, SingleError, SingleFile, SinglePlan, Value};
 pub use select::{InstanceInfo, SeriesInfo};
 
 use crate::handles::Handles;

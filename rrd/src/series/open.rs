@@ -4,7 +4,7 @@
 use super::consolidate::{ClosedSteps, OpenRow, Run};
 use super::touched::Touched;
 use crate::policy::ArchiveSpec;
-use crate::{Step, Timestamp};
+use crate::{Kind, Step, Timestamp};
 
 /// Where a series stands: its last reading, its open step and its open rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +31,13 @@ pub(crate) struct Open {
 
 const _: () = assert!(size_of::<Open>() == 88, "every series holds one");
 const _: () = assert!(size_of::<OpenRow>() == 32, "every series holds one an archive");
+
+/// The reading before the next one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum LastReading {
+    Real(f64),
+    Whole(i128),
+}
 
 /// A marker ended the series.
 const ENDED: u8 = 1;
@@ -72,7 +79,6 @@ impl Open {
     }
 
     /// A series that begins at `start`, as rrdtool's `--start`: what its first step had before is unknown.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the command line names a start"))]
     pub(crate) fn begin(start: Timestamp, archives: &[ArchiveSpec]) -> Self {
         let mut open = Self::unborn(archives.len() - 1);
         open.begin_at(start, archives);
@@ -98,9 +104,28 @@ impl Open {
     }
 
     /// Rate x milliseconds so far in the open step, and how much of it is unknown.
-    #[cfg(test)]
-    pub(super) const fn open_step(&self) -> (f64, u64) {
+    pub(crate) const fn open_step(&self) -> (f64, u64) {
         (self.sum, self.unknown_ms)
+    }
+
+    /// What was last read, as this kind keeps it; `None` for unknown.
+    pub(crate) fn last_reading(&self, kind: Kind) -> Option<LastReading> {
+        if matches!(kind, Kind::Counter | Kind::Derive) {
+            return self.previous_whole().map(LastReading::Whole);
+        }
+        let value = self.previous_real();
+        (!value.is_nan()).then_some(LastReading::Real(value))
+    }
+
+    /// Forgets the last reading: the next one is of another kind.
+    pub(crate) const fn forget_reading(&mut self) {
+        self.flags &= !(PRIMED | NEGATIVE);
+        self.reading = FORGOTTEN;
+    }
+
+    /// The row being filled in an archive coarser than the finest.
+    pub(crate) fn open_row(&self, archive: usize) -> Option<&OpenRow> {
+        self.rows.get(archive.checked_sub(1)?)
     }
 
     /// True where these archives can have led here; asserted of what was read from a file.

@@ -25,6 +25,8 @@ pub struct Round {
     epoch: u64,
     handles: Arc<Handles>,
     works: Vec<Work>,
+    /// No journal says when the round counts: the slots are written when all else is synced.
+    slots_last: bool,
 }
 
 /// What a round did.
@@ -72,7 +74,7 @@ impl Store {
     pub fn begin_round(&self, seq: u64, epoch: u64) -> Round {
         let works =
             self.all().iter().filter_map(|instance| Work::of(instance, seq, epoch)).collect();
-        Round { seq, epoch, handles: Arc::clone(&self.handles), works }
+        Round { seq, epoch, handles: Arc::clone(&self.handles), works, slots_last: false }
     }
 
     /// Lets go of what the round at `seq` wrote: a restart will find it in the files.
@@ -109,7 +111,7 @@ impl Round {
         let mut report = RoundReport::default();
         for work in self.works {
             let instance = Arc::clone(&work.instance);
-            match work.write(&self.handles, self.seq, self.epoch) {
+            match work.write(&self.handles, self.seq, self.epoch, self.slots_last) {
                 Ok(bytes) => {
                     report.files += 1;
                     report.bytes += bytes;
@@ -118,6 +120,11 @@ impl Round {
             }
         }
         report
+    }
+
+    /// The same round, which counts as soon as its slots are in the files.
+    pub(super) fn with_slots_last(self) -> Self {
+        Self { slots_last: true, ..self }
     }
 
     /// The sequence number it was begun at.
@@ -175,7 +182,13 @@ impl Work {
         Some(Self { instance, layout, slot, labels, blocks, columns, frozen, filed })
     }
 
-    fn write(mut self, handles: &Handles, seq: u64, epoch: u64) -> io::Result<u64> {
+    fn write(
+        mut self,
+        handles: &Handles,
+        seq: u64,
+        epoch: u64,
+        slot_last: bool,
+    ) -> io::Result<u64> {
         let file = handles.file(self.instance.id, &self.instance.path)?;
         let mut patches = Patches::of(file.as_ref());
         let instance = Arc::clone(&self.instance);
@@ -188,6 +201,9 @@ impl Work {
         if let Some(labels) = &self.labels {
             let bytes = write_labels(seq, epoch, labels).ok_or(io::ErrorKind::InvalidData)?;
             patches.push(labels_at(self.filed.labels.copy), &bytes)?;
+        }
+        if slot_last {
+            patches.barrier()?;
         }
         patches.push(slot_at(self.filed.slot), &self.slot.encode())?;
         patches.write_all()?;
