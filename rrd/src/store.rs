@@ -23,7 +23,9 @@ pub use apply::{InstanceChange, Verdicts};
 pub use grant::{GrantRequest, NewSeries};
 pub use read::Rows;
 pub use round::{Round, RoundReport};
-pub(crate) use single::{Access, SingleError, SingleFile, SinglePlan, Value};
+pub(crate) use single::{
+    Access, SINGLE_HEAD_LEN, SingleError, SingleFile, SinglePlan, Value,
+};
 pub use select::{InstanceInfo, SeriesInfo};
 
 use crate::handles::Handles;

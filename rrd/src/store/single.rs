@@ -13,10 +13,10 @@ use super::grant::fill;
 use super::instance::Instance;
 use super::recover::{Problem, Reading};
 use super::state::{NO_ROW, Series, State};
-use super::{Rows, Store, lock, write};
+use super::{Rows, Store, lock};
 use crate::codec::GrantedSeries;
 use crate::disk::lock_file;
-use crate::file::{Block, Catalogue, FIRST_BLOCK_AT, HEADER_LEN, Header, Ring};
+use crate::file::{Block, FIRST_BLOCK_AT, HEADER_LEN, Header, Ring};
 use crate::handles::Handles;
 use crate::series::{self, Definition, Open};
 use crate::{Cell, Column, Disk, File, InstanceId, Labels, Policy, Timestamp};
@@ -25,6 +25,8 @@ use crate::{Cell, Column, Disk, File, InstanceId, Labels, Policy, Timestamp};
 const SINGLE: InstanceId = InstanceId(0);
 /// No journal numbers them.
 const EPOCH: u64 = 1;
+/// Bytes before the rows and what describes them.
+pub(crate) const SINGLE_HEAD_LEN: u64 = FIRST_BLOCK_AT;
 /// Bytes copied at a time.
 const COPIED_AT_ONCE: usize = 1 << 20;
 

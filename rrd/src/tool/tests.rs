@@ -1,0 +1,1 @@
+//! The commands as a caller sees them, on a disk in memory.
