@@ -156,15 +156,17 @@ struct Stretch {
 fn cross(archives: &[ArchiveSpec], open: &mut Open, stretch: &Stretch, out: &mut impl FnMut(Run)) {
     let step = archives[0].step;
     let first_ms = stretch.end.millis_since(stretch.from).unsigned_abs();
+    let mut rest_ms = stretch.to.millis_since(stretch.end).unsigned_abs();
     let value = if first_ms == step.as_millis() {
         stretch.rate // One reading is the whole step, to the last bit.
     } else {
         open.cover(stretch.rate, first_ms);
-        // rrdtool's rule: a gap closes its first step as unknown, however much of it was known.
-        if stretch.is_gap { f64::NAN } else { open.step_value(step) }
+        // rrdtool's rule: a gap that closes a single step leaves it unknown, however much of it was
+        // known; one that closes more leaves the first as it was.
+        let is_single = rest_ms < step.as_millis();
+        if stretch.is_gap && is_single { f64::NAN } else { open.step_value(step) }
     };
     open.close(archives, 1, value, out);
-    let mut rest_ms = stretch.to.millis_since(stretch.end).unsigned_abs();
     if rest_ms >= step.as_millis() {
         let whole = rest_ms / step.as_millis();
         open.close(archives, whole, stretch.rate, out);

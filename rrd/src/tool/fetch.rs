@@ -1,6 +1,5 @@
 //! `fetch`: the rows of the archive that answers a question best.
 
-use std::cmp::Reverse;
 use std::fmt::Write as _;
 
 use super::archive::{Archive, Table};
@@ -100,19 +99,17 @@ impl Question {
         Ok(archive.table(&view, (start_s, last_end_s), columns))
     }
 
-    /// Of the views that reach back to the start, the one whose rows are nearest in width to the
-    /// resolution; if none does, the one that covers most. The first defined wins ties.
+    /// Of the views that reach back to the start, or nearest to it, the one whose rows are nearest
+    /// in width to the resolution. The first defined wins ties.
     fn best(&self, archive: &Archive) -> Option<View> {
-        let (start_s, end_s) = self.span_s;
+        let start_s = self.span_s.0;
         let rated = archive.views.iter().filter(|view| view.answers(self.function)).map(|view| {
             let row_s = view.row_s(archive.step);
             let newest_s = archive.newest_s(view);
             let oldest_s = newest_s.saturating_sub(row_s.saturating_mul(view.row_count.cast_signed()));
-            let is_full = oldest_s <= start_s;
-            let covered_s = end_s.min(newest_s).saturating_sub(start_s.max(oldest_s));
-            let covered_s = if is_full { 0 } else { covered_s };
+            let missing_s = oldest_s.saturating_sub(start_s).max(0);
             let distance_s = (self.resolution_s - row_s).abs();
-            ((Reverse(is_full), Reverse(covered_s), distance_s), view)
+            ((missing_s, distance_s), view)
         });
         rated.min_by_key(|(rating, _)| *rating).map(|(_, view)| *view)
     }

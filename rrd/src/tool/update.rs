@@ -46,15 +46,16 @@ pub(super) fn update(caller: &Caller<'_>, words: &[&str]) -> Output {
     let mut last = archive.last();
     let mut outcome = Ok(String::new());
     for text in samples {
-        match reader.read(text) {
-            Ok((at, _)) if at <= last && given.has("skip-past-updates") => {}
-            Ok((at, _)) if at <= last => {
-                outcome = refuse(format!(
-                    "{path}: {text:?} is not later than the last update, {}; send samples in order, or -s to skip it",
-                    Seconds(last)
-                ));
-                break;
-            }
+        let sample = match reader.split(text) {
+            Ok((at, _)) if at <= last && given.has("skip-past-updates") => continue,
+            Ok((at, _)) if at <= last => refuse(format!(
+                "not later than the last update, {}; send samples in order, or -s to skip it",
+                Seconds(last)
+            )),
+            Ok((at, values)) => reader.values(&values).map(|values| (at, values)),
+            Err(error) => Err(error),
+        };
+        match sample {
             Ok((at, values)) => {
                 archive.file.apply(at, &values);
                 last = at;
@@ -110,7 +111,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn read(&self, text: &str) -> Result<(Timestamp, Vec<Value>), ToolError> {
+    /// The time of a sample, and the texts of its values.
+    fn split<'t>(&self, text: &'t str) -> Result<(Timestamp, Vec<&'t str>), ToolError> {
         let (at, values) = if let Some((at, values)) = text.split_once('@') {
             (Timestamp::from_secs(when::moment(self.caller, "time", at)?), values)
         } else if let Some((at, values)) = text.split_once(':') {
@@ -122,11 +124,15 @@ impl Reader<'_> {
         if values.len() != self.order.len() {
             return refuse(format!("{} values for {} names", values.len(), self.order.len()));
         }
+        Ok((at, values))
+    }
+
+    fn values(&self, values: &[&str]) -> Result<Vec<Value>, ToolError> {
         let mut all = vec![Value::Real(f64::NAN); self.archive.sources.len()];
         for (column, text) in self.order.iter().zip(values) {
             all[*column] = value(&self.archive.sources[*column].0, text)?;
         }
-        Ok((at, all))
+        Ok(all)
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "whole and below 2^53")]
