@@ -10,6 +10,7 @@ mod crash;
 mod hostile;
 mod http;
 mod peers;
+mod rrdtool;
 mod senders;
 mod server;
 mod tidy;
