@@ -23,7 +23,8 @@ pub(crate) fn words() -> Option<Vec<OsString>> {
 pub(crate) fn run(words: &[OsString]) -> ExitCode {
     let zone = TimeZone::system();
     let offset_s = |seconds| offset_s(&zone, seconds);
-    let caller = Caller { disk: Arc::new(OsDisk), now: SystemClock::start().wall(), offset_s: &offset_s };
+    let caller =
+        Caller { disk: Arc::new(OsDisk), now: SystemClock::start().wall(), offset_s: &offset_s };
     let answer = match words.iter().map(|word| word.to_str()).collect::<Option<Vec<_>>>() {
         Some(words) => tool::run(&caller, &words),
         None => Answer { output: String::new(), error: "ERROR: write in UTF-8\n".to_owned() },

@@ -23,10 +23,8 @@ pub use apply::{InstanceChange, Verdicts};
 pub use grant::{GrantRequest, NewSeries};
 pub use read::Rows;
 pub use round::{Round, RoundReport};
-pub(crate) use single::{
-    Access, SINGLE_HEAD_LEN, SingleError, SingleFile, SinglePlan, Value,
-};
 pub use select::{InstanceInfo, SeriesInfo};
+pub(crate) use single::{Access, SINGLE_HEAD_LEN, SingleError, SingleFile, SinglePlan, Value};
 
 use crate::handles::Handles;
 use crate::{Batch, Column, Damage, InstanceId, Timestamp};

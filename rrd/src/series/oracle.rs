@@ -100,7 +100,8 @@ impl Oracle {
                         known_ms += ms;
                         sum += rate * ms as f64;
                     }
-                    let closes_one = stretch.from < end && (end..end + STEP_MS).contains(&stretch.to);
+                    let closes_one =
+                        stretch.from < end && (end..end + STEP_MS).contains(&stretch.to);
                     closed_by_gap |= stretch.is_gap && closes_one;
                 }
                 let is_known = 2 * known_ms >= STEP_MS && !closed_by_gap;

@@ -160,7 +160,13 @@ impl Store {
 impl Instance {
     /// Begins a series in its column, whoever lived there before, and makes it resolvable; live, its
     /// grant has done that already.
-    pub(super) fn define(&self, state: &mut State, layout: &[Block], seq: u64, granted: &GrantedSeries) {
+    pub(super) fn define(
+        &self,
+        state: &mut State,
+        layout: &[Block],
+        seq: u64,
+        granted: &GrantedSeries,
+    ) {
         let index = granted.column.index as usize;
         if index >= state.columns.len() {
             state.columns.resize_with(index + 1, || None);

@@ -87,11 +87,8 @@ impl SingleFile {
         plan: &SinglePlan<'_>,
     ) -> Result<(), SingleError> {
         let failed = |reason| SingleError::Disk { path: path.to_owned(), reason };
-        let header = Header {
-            instance: SINGLE,
-            policy: plan.policy.clone(),
-            views: plan.views.clone(),
-        };
+        let header =
+            Header { instance: SINGLE, policy: plan.policy.clone(), views: plan.views.clone() };
         if !header.has_room() {
             return Err(SingleError::TooManyViews);
         }
@@ -247,13 +244,11 @@ impl Store {
 
     fn write_one(&self, seq: u64) -> io::Result<()> {
         let report = self.begin_round(seq, EPOCH).with_slots_last().write();
-        match report.failed.into_iter().next() {
-            Some((_, reason)) => Err(io::Error::other(reason)),
-            None => {
-                self.finish_round(seq);
-                Ok(())
-            }
+        if let Some((_, reason)) = report.failed.into_iter().next() {
+            return Err(io::Error::other(reason));
         }
+        self.finish_round(seq);
+        Ok(())
     }
 }
 

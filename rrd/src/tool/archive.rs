@@ -27,16 +27,14 @@ pub(super) struct Table {
 }
 
 impl Archive {
-    pub(super) fn open(
-        caller: &Caller<'_>,
-        path: &str,
-        access: Access,
-    ) -> Result<Self, ToolError> {
+    pub(super) fn open(caller: &Caller<'_>, path: &str, access: Access) -> Result<Self, ToolError> {
         let file = SingleFile::open(&caller.disk, Path::new(path), access)?;
         let step = file.policy().step();
         let views = View::list(&file.views).filter(|views| has_all(&file, step, views));
         let Some(views) = views else {
-            return refuse(format!("{path}: its archives are not readable; restore it from a backup"));
+            return refuse(format!(
+                "{path}: its archives are not readable; restore it from a backup"
+            ));
         };
         let sources: Vec<_> = file
             .series()

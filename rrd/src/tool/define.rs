@@ -140,8 +140,7 @@ impl Source {
             ));
         };
         let heartbeat_ms = parse_heartbeat_ms(heartbeat).map_err(in_text)?;
-        let (min, max) =
-            (parse_limit(min).map_err(in_text)?, parse_limit(max).map_err(in_text)?);
+        let (min, max) = (parse_limit(min).map_err(in_text)?, parse_limit(max).map_err(in_text)?);
         if min >= max {
             return refuse(format!("{text:?}: min must be less than max"));
         }

@@ -1,13 +1,11 @@
 //! `dump`: a file as rrdtool's XML, which `rrdtool restore` reads.
 
-use std::fmt::Write as _;
-
 use super::archive::Archive;
 use super::arguments::{Given, Option_, Takes};
 use super::calendar::Civil;
 use super::define::{View, kind_name};
 use super::look::{open_row, open_step, reading};
-use super::number::Printed;
+use super::number::{Printed, add};
 use super::{Caller, Output, refuse};
 
 pub(super) const HELP: &str = "Print a whole file as XML, which \"rrdtool restore\" reads
@@ -75,21 +73,22 @@ fn rows(archive: &Archive, view: &View) -> String {
     );
     for column in 0..archive.sources.len() {
         let (value, unknown) = open_row(archive, view, column);
-        // Writing to a text cannot fail.
-        let _ = write!(
-            text,
-            "\t\t\t<ds>\n\t\t\t<primary_value>{zero}</primary_value>\n\t\t\t<secondary_value>{zero}</secondary_value>\n\t\t\t<value>{}</value>\n\t\t\t<unknown_datapoints>{unknown}</unknown_datapoints>\n\t\t\t</ds>\n",
-            Printed(value, "NaN"),
-            zero = Printed(0.0, "NaN"),
+        add(
+            &mut text,
+            format_args!(
+                "\t\t\t<ds>\n\t\t\t<primary_value>{zero}</primary_value>\n\t\t\t<secondary_value>{zero}</secondary_value>\n\t\t\t<value>{}</value>\n\t\t\t<unknown_datapoints>{unknown}</unknown_datapoints>\n\t\t\t</ds>\n",
+                Printed(value, "NaN"),
+                zero = Printed(0.0, "NaN")
+            ),
         );
     }
     text += "\t\t</cdp_prep>\n\t\t<database>\n";
     let table = archive.whole(view);
     let ends_s = (0..).map(|row| table.first_end_s + row * table.row_s);
     for (row, end_s) in table.rows.iter().zip(ends_s) {
-        let _ = write!(text, "\t\t\t<!-- {} / {end_s} --> <row>", Moment(end_s));
+        add(&mut text, format_args!("\t\t\t<!-- {} / {end_s} --> <row>", Moment(end_s)));
         for value in row {
-            let _ = write!(text, "<v>{}</v>", Printed(*value, "NaN"));
+            add(&mut text, format_args!("<v>{}</v>", Printed(*value, "NaN")));
         }
         text += "</row>\n";
     }

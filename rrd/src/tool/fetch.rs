@@ -1,11 +1,9 @@
 //! `fetch`: the rows of the archive that answers a question best.
 
-use std::fmt::Write as _;
-
 use super::archive::{Archive, Table};
 use super::arguments::{Given, Option_, Takes};
 use super::define::{Function, View, parse_step_s};
-use super::number::Printed;
+use super::number::{Printed, add};
 use super::when::SpanText;
 use super::{Caller, Output, ToolError, refuse};
 
@@ -74,9 +72,7 @@ pub(super) fn fetch(caller: &Caller<'_>, words: &[&str]) -> Output {
 pub(super) fn parse_function(text: &str) -> Result<Function, ToolError> {
     match Function::parse(text) {
         Some(function) => Ok(function),
-        None => refuse(format!(
-            "{text:?}: no such function; there are AVERAGE, MIN, MAX and LAST"
-        )),
+        None => refuse(format!("{text:?}: no such function; there are AVERAGE, MIN, MAX and LAST")),
     }
 }
 
@@ -106,7 +102,8 @@ impl Question {
         let rated = archive.views.iter().filter(|view| view.answers(self.function)).map(|view| {
             let row_s = view.row_s(archive.step);
             let newest_s = archive.newest_s(view);
-            let oldest_s = newest_s.saturating_sub(row_s.saturating_mul(view.row_count.cast_signed()));
+            let oldest_s =
+                newest_s.saturating_sub(row_s.saturating_mul(view.row_count.cast_signed()));
             let missing_s = oldest_s.saturating_sub(start_s).max(0);
             let distance_s = (self.resolution_s - row_s).abs();
             ((missing_s, distance_s), view)
@@ -118,14 +115,13 @@ impl Question {
 fn print(archive: &Archive, table: &Table) -> String {
     let mut text = String::from("           ");
     for (source, _) in &archive.sources {
-        // Writing to a text cannot fail.
-        let _ = write!(text, "{:>20}", source.name);
+        add(&mut text, format_args!("{:>20}", source.name));
     }
     text.push_str("\n\n");
     for (row, end_s) in table.rows.iter().zip((0..).map(|i| table.first_end_s + i * table.row_s)) {
-        let _ = write!(text, "{end_s:>10}:");
+        add(&mut text, format_args!("{end_s:>10}:"));
         for value in row {
-            let _ = write!(text, " {}", Printed(*value, "-nan"));
+            add(&mut text, format_args!(" {}", Printed(*value, "-nan")));
         }
         text.push('\n');
     }

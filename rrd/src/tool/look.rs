@@ -1,11 +1,9 @@
 //! `info`, `first`, `last` and `lastupdate`: what a file is, and when it was updated.
 
-use std::fmt::Write as _;
-
 use super::archive::Archive;
 use super::arguments::{Given, NO_LETTER, Option_, Takes};
 use super::define::{Function, View, kind_name};
-use super::number::Printed;
+use super::number::{Printed, add};
 use super::{Caller, Output, refuse};
 use crate::series::{LastReading, Open};
 
@@ -56,12 +54,11 @@ pub(super) fn last_update(caller: &Caller<'_>, words: &[&str]) -> Output {
     Archive::read(caller, given.only_file()?, |archive| {
         let mut text = String::new();
         for (source, _) in &archive.sources {
-            // Writing to a text cannot fail.
-            let _ = write!(text, " {}", source.name);
+            add(&mut text, format_args!(" {}", source.name));
         }
-        let _ = write!(text, "\n\n{}:", archive.last_s());
+        add(&mut text, format_args!("\n\n{}:", archive.last_s()));
         for (source, open) in &archive.sources {
-            let _ = write!(text, " {}", reading(open, source.definition.kind));
+            add(&mut text, format_args!(" {}", reading(open, source.definition.kind)));
         }
         Ok(text + "\n")
     })
@@ -131,7 +128,7 @@ fn describe_source(archive: &Archive, index: usize) -> String {
     let (value, unknown_s) = open_step(archive, open);
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
-        let _ = writeln!(text, "ds[{}].{name} = {value}", source.name);
+        add(&mut text, format_args!("ds[{}].{name} = {value}\n", source.name));
     };
     line("index", index.to_string());
     line("type", format!("\"{}\"", kind_name(definition.kind)));
@@ -149,7 +146,7 @@ fn describe_view(archive: &Archive, index: usize) -> String {
     let newest_row = archive.newest_s(view).div_euclid(view.row_s(archive.step));
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
-        let _ = writeln!(text, "rra[{index}].{name} = {value}");
+        add(&mut text, format_args!("rra[{index}].{name} = {value}\n"));
     };
     line("cf", format!("\"{}\"", view.function.name()));
     line("rows", view.row_count.to_string());

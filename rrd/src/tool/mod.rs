@@ -17,9 +17,6 @@ mod update;
 mod when;
 mod xport;
 
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 
 use crate::store::SingleError;
@@ -95,7 +92,8 @@ pub fn run(caller: &Caller<'_>, words: &[&str]) -> Answer {
         [name, rest @ ..] => (*name, rest),
     };
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
-        let error = format!("ERROR: {name:?}: no such command; \"roundel rrd --help\" names them\n");
+        let error =
+            format!("ERROR: {name:?}: no such command; \"roundel rrd --help\" names them\n");
         return Answer { error, ..Answer::default() };
     };
     let before_dashes = rest.iter().take_while(|word| **word != "--");
@@ -119,7 +117,7 @@ Commands:
     );
     for command in &COMMANDS {
         let what = command.help.lines().next().unwrap_or_default();
-        text += &format!("  {:<12}{what}\n", command.name);
+        number::add(&mut text, format_args!("  {:<12}{what}\n", command.name));
     }
     text + "
 \"roundel rrd COMMAND --help\" shows the arguments of one. Files are Roundel's own, f64 throughout;

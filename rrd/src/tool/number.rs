@@ -1,6 +1,6 @@
 //! Numbers in rrdtool's spelling, read and printed.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// A decimal number, `inf` or `nan` in any case; `None` for anything else, hexadecimal included.
 pub(super) fn parse_decimal(text: &str) -> Option<f64> {
@@ -52,6 +52,11 @@ pub(super) fn parse_scaled(text: &str, unit_s: u64) -> Result<u64, ScaledError> 
         _ if !seconds.is_multiple_of(unit_s) => Err(ScaledError::NotAMultiple(unit_s)),
         _ => Ok(seconds / unit_s),
     }
+}
+
+/// Adds to a text.
+pub(super) fn add(text: &mut String, what: fmt::Arguments<'_>) {
+    text.write_fmt(what).expect("a text takes whatever is written");
 }
 
 /// A number as C's `%.10e` prints it, unknown as the given word.

@@ -32,8 +32,8 @@ enum Word {
     Time,
     Count,
     StepWidth,
-    Unary(fn(f64) -> f64),
-    Binary(fn(f64, f64) -> f64),
+    Unary(Unary),
+    Binary(Binary),
     If,
     Limit,
     Duplicate,
@@ -41,7 +41,10 @@ enum Word {
     Exchange,
 }
 
-const UNARY: [(&str, fn(f64) -> f64); 10] = [
+type Unary = fn(f64) -> f64;
+type Binary = fn(f64, f64) -> f64;
+
+const UNARY: [(&str, Unary); 10] = [
     ("UN", |a| truth(a.is_nan())),
     ("ISINF", |a| truth(a.is_infinite())),
     ("ABS", f64::abs),
@@ -54,14 +57,22 @@ const UNARY: [(&str, fn(f64) -> f64); 10] = [
     ("COS", f64::cos),
 ];
 
-const BINARY: [(&str, fn(f64, f64) -> f64); 16] = [
+const BINARY: [(&str, Binary); 16] = [
     ("+", |a, b| a + b),
     ("-", |a, b| a - b),
     ("*", |a, b| a * b),
     ("/", |a, b| a / b),
     ("%", |a, b| a % b),
     ("POW", f64::powf),
-    ("ADDNAN", |a, b| if a.is_nan() { b } else if b.is_nan() { a } else { a + b }),
+    ("ADDNAN", |a, b| {
+        if a.is_nan() {
+            b
+        } else if b.is_nan() {
+            a
+        } else {
+            a + b
+        }
+    }),
     ("LT", |a, b| compared(a, b, a < b)),
     ("LE", |a, b| compared(a, b, a <= b)),
     ("GT", |a, b| compared(a, b, a > b)),
@@ -207,10 +218,12 @@ mod tests {
     #[track_caller]
     fn check(text: &str, want: f64) {
         let formula = Formula::parse(text, &["x", "u"]).unwrap();
-        let at =
-            At { values: &[6.0, f64::NAN], previous: 4.0, time_s: 60, count: 2, step_s: 30 };
+        let at = At { values: &[6.0, f64::NAN], previous: 4.0, time_s: 60, count: 2, step_s: 30 };
         let got = formula.value(&at);
-        assert!(got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan()), "{text}: {got}");
+        assert!(
+            got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan()),
+            "{text}: {got}"
+        );
     }
 
     #[test]

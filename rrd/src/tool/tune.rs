@@ -2,7 +2,9 @@
 
 use super::archive::Archive;
 use super::arguments::{Given, NO_LETTER, Option_, Takes};
-use super::define::{Source, check_name, check_sources, parse_heartbeat_ms, parse_kind, parse_limit};
+use super::define::{
+    Source, check_name, check_sources, parse_heartbeat_ms, parse_kind, parse_limit,
+};
 use super::{Caller, Output, ToolError, refuse};
 use crate::store::Access;
 use crate::{Labels, NAME};

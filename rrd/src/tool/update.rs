@@ -168,7 +168,9 @@ fn value(source: &Source, text: &str) -> Result<Value, ToolError> {
             };
             match parse_digits(digits) {
                 Some(value) => Ok(Value::Whole(sign * value)),
-                None => refuse(format!("{text:?}: {name:?} is a DERIVE, write a whole number, or U")),
+                None => {
+                    refuse(format!("{text:?}: {name:?} is a DERIVE, write a whole number, or U"))
+                }
             }
         }
         _ => match parse_decimal(text) {

@@ -144,12 +144,8 @@ fn epoch(word: &str) -> Option<i64> {
 
 fn day(word: &str) -> Option<Civil> {
     let number: i64 = word.parse().ok().filter(|_| word.len() == 8)?;
-    let civil = Civil {
-        year: number / 10_000,
-        month: number / 100 % 100,
-        day: number % 100,
-        second: 0,
-    };
+    let civil =
+        Civil { year: number / 10_000, month: number / 100 % 100, day: number % 100, second: 0 };
     // A day that is not in the calendar comes back as another one.
     let is_one = civil.year >= 1971 && (1..=12).contains(&civil.month) && civil.day > 0;
     (is_one && Civil::of(civil.seconds()) == civil).then_some(civil)

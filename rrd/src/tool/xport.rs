@@ -1,12 +1,12 @@
 //! `xport`: rows of one or more files side by side, computed upon, as XML or JSON.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use super::archive::{Archive, Table};
 use super::arguments::{Given, NO_LETTER, Option_, Takes};
 use super::define::{Function, parse_step_s};
 use super::fetch::{Question, parse_function};
-use super::number::Printed;
+use super::number::{Printed, add};
 use super::rpn::{At, Formula};
 use super::when::SpanText;
 use super::{Caller, Output, ToolError, refuse};
@@ -85,15 +85,20 @@ pub(super) fn xport(caller: &Caller<'_>, words: &[&str]) -> Output {
     if given.words.len() > MOST_DEFINITIONS {
         return refuse(format!("more than {MOST_DEFINITIONS} definitions; ask in several calls"));
     }
-    let mut sheet = Sheet { caller, span, span_s, step_s, names: Vec::new(), variables: Vec::new(), exports: Vec::new() };
+    let mut sheet = Sheet {
+        caller,
+        span,
+        span_s,
+        step_s,
+        names: Vec::new(),
+        variables: Vec::new(),
+        exports: Vec::new(),
+    };
     for text in &given.words {
         sheet.take(text)?;
     }
     let export = sheet.export()?;
-    let style = Style {
-        has_times: given.has("showtime"),
-        numbers_columns: given.has("enumds"),
-    };
+    let style = Style { has_times: given.has("showtime"), numbers_columns: given.has("enumds") };
     Ok(if given.has("json") { style.json(&export) } else { style.xml(&export) })
 }
 
@@ -257,11 +262,14 @@ impl Table {
         let first_end_s = start_s.div_euclid(row_s) * row_s + row_s;
         let group = |end: i64| {
             let first = (end - row_s - start_s) / self.row_s;
-            let rows = usize::try_from(first).ok().filter(|_| end - row_s >= start_s && end <= end_s);
+            let rows =
+                usize::try_from(first).ok().filter(|_| end - row_s >= start_s && end <= end_s);
             let factor = usize::try_from(factor).unwrap_or(usize::MAX);
             rows.and_then(|first| self.rows.get(first..first.saturating_add(factor)))
         };
-        let groups = (end_s - first_end_s).div_euclid(row_s) + 1 + i64::from((end_s - first_end_s) % row_s != 0);
+        let groups = (end_s - first_end_s).div_euclid(row_s)
+            + 1
+            + i64::from((end_s - first_end_s) % row_s != 0);
         let rows = (0..groups)
             .map(|number| {
                 let known = group(first_end_s + number * row_s).unwrap_or_default();
@@ -310,18 +318,17 @@ impl Style {
         );
         for legend in legends {
             let legend = legend.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-            // Writing to a text cannot fail.
-            let _ = writeln!(text, "      <entry>{legend}</entry>");
+            add(&mut text, format_args!("      <entry>{legend}</entry>\n"));
         }
         text += "    </legend>\n  </meta>\n  <data>\n";
         for (row, time_s) in rows.iter().zip((1..).map(|row| start_s + row * step_s)) {
             text += "    <row>";
             if self.has_times {
-                let _ = write!(text, "<t>{time_s}</t>");
+                add(&mut text, format_args!("<t>{time_s}</t>"));
             }
             for (column, value) in row.iter().enumerate() {
                 let tag = if self.numbers_columns { format!("v{column}") } else { "v".to_owned() };
-                let _ = write!(text, "<{tag}>{}</{tag}>", Printed(*value, "NaN"));
+                add(&mut text, format_args!("<{tag}>{}</{tag}>", Printed(*value, "NaN")));
             }
             text += "</row>\n";
         }
@@ -340,10 +347,10 @@ impl Style {
         for (index, row) in (1..).zip(rows) {
             text += "    [ ";
             if self.has_times {
-                let _ = write!(text, "\"{}\",", start_s + index * step_s);
+                add(&mut text, format_args!("\"{}\",", start_s + index * step_s));
             }
             let values: Vec<String> = row.iter().map(|value| number(*value)).collect();
-            let _ = write!(text, "{} ]", values.join(", "));
+            add(&mut text, format_args!("{} ]", values.join(", ")));
             let is_last = usize::try_from(index).is_ok_and(|index| index == rows.len());
             text += if is_last { "\n" } else { ",\n" };
         }
@@ -358,8 +365,8 @@ fn number(value: f64) -> String {
 /// A text as JSON writes it.
 struct Quoted<'a>(&'a str);
 
-impl std::fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_char('"')?;
         for letter in self.0.chars() {
             match letter {

@@ -28,8 +28,7 @@ fn derive_across_zero_is_known() {
 
 #[test]
 fn refused_sample_leak_leaves_nothing_behind() {
-    let definitions =
-        ["DS:a:COUNTER:300:U:U", "DS:b:COUNTER:300:U:U", "RRA:AVERAGE:0.5:1:9"];
+    let definitions = ["DS:a:COUNTER:300:U:U", "DS:b:COUNTER:300:U:U", "RRA:AVERAGE:0.5:1:9"];
     let case = Case::create(&definitions);
     case.updates(&["60:100:100"]);
     assert!(!case.update(&["120:700:abc"]).is_ok());
@@ -146,7 +145,20 @@ fn times_are_read_as_rrdtool_reads_them() {
         let first_offset = first.parse::<i64>().unwrap() - START_S;
         assert_eq!(first_offset, offset + 60, "{text}");
     }
-    for text in ["", "today", "2023-11-14", "start+1h", "end", "999", "20231301", "24:00", "1e9", "-1fortnight", "99999999999999999999", "-9999999999y"] {
+    for text in [
+        "",
+        "today",
+        "2023-11-14",
+        "start+1h",
+        "end",
+        "999",
+        "20231301",
+        "24:00",
+        "1e9",
+        "-1fortnight",
+        "99999999999999999999",
+        "-9999999999y",
+    ] {
         let answer = case.run(&["fetch", "f", "AVERAGE", "-s", text]);
         assert!(!answer.is_ok(), "{text:?} is a time: {}", answer.output);
     }

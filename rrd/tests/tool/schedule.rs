@@ -69,6 +69,7 @@ pub(crate) struct Schedule {
     pub(crate) create: Vec<String>,
     pub(crate) updates: Vec<Vec<String>>,
     pub(crate) fetches: Vec<Vec<String>>,
+    pub(crate) xport: Vec<String>,
 }
 
 struct Maker {
@@ -89,8 +90,12 @@ impl Schedule {
         let mut dice = Dice::new(seed);
         let step_s = dice.of(&[1, 7, 10, 60, 60, 300]);
         let start_s = START_S - dice.from(0, 3) * dice.from(0, 5 * step_s);
-        let mut create =
-            vec!["--start".to_owned(), start_s.to_string(), "--step".to_owned(), step_s.to_string()];
+        let mut create = vec![
+            "--start".to_owned(),
+            start_s.to_string(),
+            "--step".to_owned(),
+            step_s.to_string(),
+        ];
         let mut sources = Vec::new();
         for index in 0..dice.from(1, 3) {
             let (source, text) = Source::random(&mut dice, step_s, index);
@@ -111,7 +116,8 @@ impl Schedule {
         let mut maker = Maker { dice, step_s, sources, archives, last_s: start_s };
         let updates = (0..maker.dice.from(1, 4)).map(|_| maker.update()).collect();
         let fetches = (0..2).map(|_| maker.fetch(start_s)).collect();
-        Self { create, updates, fetches }
+        let xport = maker.xport(start_s);
+        Self { create, updates, fetches, xport }
     }
 }
 
@@ -137,7 +143,9 @@ impl Source {
             Kind::Gauge => small,
             Kind::Absolute => (small * elapsed).abs().floor(),
             // wrap32-off-by-one, wrap64-precision: a fall is only made where a limit hides its size.
-            Kind::Counter if dice.once_in(12) && self.max.is_some() && elapsed_s < LONGEST_WITH_FALL_S => {
+            Kind::Counter
+                if dice.once_in(12) && self.max.is_some() && elapsed_s < LONGEST_WITH_FALL_S =>
+            {
                 dice.from(0, 50) as f64
             }
             Kind::Counter => previous + (small.abs() * elapsed).floor(),
@@ -258,8 +266,8 @@ impl Maker {
             })
             .collect();
         let mut both = self.sources.iter().zip(&readings);
-        let is_odd =
-            both.any(|(source, (_, known))| source.shows_u_closes_step(*known, from_s, to_s, step_s));
+        let is_odd = both
+            .any(|(source, (_, known))| source.shows_u_closes_step(*known, from_s, to_s, step_s));
         if is_too_long || is_odd {
             return None;
         }
@@ -267,15 +275,35 @@ impl Maker {
             source.take(*reading, *known, from_s, to_s, step_s);
         }
         self.last_s = to_s;
-        let texts = readings.iter().map(|(reading, _)| reading.map_or("U".to_owned(), |r| r.to_string()));
+        let texts =
+            readings.iter().map(|(reading, _)| reading.map_or("U".to_owned(), |r| r.to_string()));
         Some(format!("{to_s}:{}", texts.collect::<Vec<_>>().join(":")))
+    }
+
+    fn xport(&mut self, start_s: i64) -> Vec<String> {
+        let (low, high) = (start_s - 3 * self.step_s, self.last_s + 3 * self.step_s);
+        let (a, b) = (self.dice.from(low, high), self.dice.from(low, high));
+        let (function, other) = (self.function(), self.function());
+        let column = self.dice.from(0, i64::try_from(self.sources.len()).unwrap() - 1);
+        let step_s = self.step_s * self.dice.from(1, 9);
+        let words = format!(
+            "-s {} -e {} --step {step_s} -t DEF:x=f:d0:{function} DEF:y=f:d{column}:{other} \
+             CDEF:z=x,y,+,x,y,GT,x,UN,y,3,%,IF,IF XPORT:x:left XPORT:y XPORT:z:both",
+            a.min(b),
+            a.max(b) + 1,
+        );
+        words.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn function(&mut self) -> &'static str {
+        self.dice.of(&["AVERAGE", "MIN", "MAX", "LAST"])
     }
 
     fn fetch(&mut self, start_s: i64) -> Vec<String> {
         let (low, high) = (start_s - 3 * self.step_s, self.last_s + 3 * self.step_s);
         let (a, b) = (self.dice.from(low, high), self.dice.from(low, high));
         let mut words = vec![
-            self.dice.of(&["AVERAGE", "MIN", "MAX", "LAST"]).to_owned(),
+            self.function().to_owned(),
             "-s".to_owned(),
             a.min(b).to_string(),
             "-e".to_owned(),

@@ -1,1 +1,0 @@
-//! The commands as a caller sees them, on a disk in memory.
