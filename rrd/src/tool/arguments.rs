@@ -3,7 +3,7 @@
 use super::{ToolError, refuse};
 
 /// An option: its letter, its long name, and whether a value follows.
-pub(super) struct Option_(pub(super) char, pub(super) &'static str, pub(super) Takes);
+pub(super) struct Flag(pub(super) char, pub(super) &'static str, pub(super) Takes);
 
 /// Whether a value follows an option.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) struct Given<'a> {
 
 impl<'a> Given<'a> {
     /// Reads the words; those after `--` are no options.
-    pub(super) fn parse(words: &[&'a str], known: &[Option_]) -> Result<Self, ToolError> {
+    pub(super) fn parse(words: &[&'a str], known: &[Flag]) -> Result<Self, ToolError> {
         let mut given = Self::default();
         let mut rest = words.iter().copied();
         while let Some(word) = rest.next() {
@@ -47,14 +47,14 @@ impl<'a> Given<'a> {
     fn long(
         &mut self,
         text: &'a str,
-        known: &[Option_],
+        known: &[Flag],
         rest: &mut impl Iterator<Item = &'a str>,
     ) -> Result<(), ToolError> {
         let (name, value) = match text.split_once('=') {
             Some((name, value)) => (name, Some(value)),
             None => (text, None),
         };
-        let Some(Option_(_, name, takes)) = known.iter().find(|option| option.1 == name) else {
+        let Some(Flag(_, name, takes)) = known.iter().find(|option| option.1 == name) else {
             return refuse(format!("--{name}: no such option; \"--help\" names them"));
         };
         let value = match (takes, value) {
@@ -69,13 +69,12 @@ impl<'a> Given<'a> {
     fn short(
         &mut self,
         letters: &'a str,
-        known: &[Option_],
+        known: &[Flag],
         rest: &mut impl Iterator<Item = &'a str>,
     ) -> Result<(), ToolError> {
         let mut letters = letters.chars();
         while let Some(letter) = letters.next() {
-            let Some(Option_(_, name, takes)) = known.iter().find(|option| option.0 == letter)
-            else {
+            let Some(Flag(_, name, takes)) = known.iter().find(|option| option.0 == letter) else {
                 return refuse(format!(
                     "-{letter}: no such option; \"--help\" names them, and \"--\" goes before words that begin with a dash"
                 ));

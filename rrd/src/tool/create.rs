@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::arguments::{Given, Option_, Takes};
+use super::arguments::{Flag, Given, Takes};
 use super::define::{Source, View, check_sources, parse_step_s, policy};
 use super::{Caller, Output, refuse, when};
 use crate::store::{SingleFile, SinglePlan};
@@ -26,13 +26,13 @@ STEP, HEARTBEAT, STEPS and ROWS may be times: 90s, 5m, 1h, 1d, 1w, 1M, 1y.
   roundel rrd create load.rrd --step 1m DS:load:GAUGE:2m:0:U RRA:AVERAGE:0.5:1m:2d RRA:MAX:0.5:1h:90d
 ";
 
-const OPTIONS: [Option_; 6] = [
-    Option_('b', "start", Takes::Value),
-    Option_('s', "step", Takes::Value),
-    Option_('O', "no-overwrite", Takes::Nothing),
-    Option_('d', "daemon", Takes::Value),
-    Option_('r', "source", Takes::Value),
-    Option_('t', "template", Takes::Value),
+const OPTIONS: [Flag; 6] = [
+    Flag('b', "start", Takes::Value),
+    Flag('s', "step", Takes::Value),
+    Flag('O', "no-overwrite", Takes::Nothing),
+    Flag('d', "daemon", Takes::Value),
+    Flag('r', "source", Takes::Value),
+    Flag('t', "template", Takes::Value),
 ];
 
 /// rrdtool's step where none is given.

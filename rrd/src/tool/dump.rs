@@ -1,7 +1,7 @@
 //! `dump`: a file as rrdtool's XML, which `rrdtool restore` reads.
 
 use super::archive::Archive;
-use super::arguments::{Given, Option_, Takes};
+use super::arguments::{Flag, Given, Takes};
 use super::calendar::Civil;
 use super::define::{View, kind_name};
 use super::look::{open_row, open_step, reading};
@@ -15,8 +15,8 @@ Usage: roundel rrd dump FILE [-n]
   -n, --no-header   Leave the XML declaration and the document type out
 ";
 
-const OPTIONS: [Option_; 2] =
-    [Option_('n', "no-header", Takes::Nothing), Option_('d', "daemon", Takes::Value)];
+const OPTIONS: [Flag; 2] =
+    [Flag('n', "no-header", Takes::Nothing), Flag('d', "daemon", Takes::Value)];
 
 const HEADER: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?>
 <!DOCTYPE rrd SYSTEM \"https://oss.oetiker.ch/rrdtool/rrdtool.dtd\">

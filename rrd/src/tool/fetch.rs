@@ -1,7 +1,7 @@
 //! `fetch`: the rows of the archive that answers a question best.
 
 use super::archive::{Archive, Table};
-use super::arguments::{Given, Option_, Takes};
+use super::arguments::{Flag, Given, Takes};
 use super::define::{Function, View, parse_step_s};
 use super::number::{Printed, add};
 use super::when::SpanText;
@@ -24,12 +24,12 @@ TIME is seconds since 1970, now, YYYYMMDD or HH:MM YYYYMMDD; an offset may follo
   roundel rrd fetch load.rrd AVERAGE -s -1h -r 5m
 ";
 
-const OPTIONS: [Option_; 5] = [
-    Option_('s', "start", Takes::Value),
-    Option_('e', "end", Takes::Value),
-    Option_('r', "resolution", Takes::Value),
-    Option_('a', "align-start", Takes::Nothing),
-    Option_('d', "daemon", Takes::Value),
+const OPTIONS: [Flag; 5] = [
+    Flag('s', "start", Takes::Value),
+    Flag('e', "end", Takes::Value),
+    Flag('r', "resolution", Takes::Value),
+    Flag('a', "align-start", Takes::Nothing),
+    Flag('d', "daemon", Takes::Value),
 ];
 
 /// Rows of one answer: a year of seconds, some hundreds of megabytes of text.

@@ -1,7 +1,7 @@
 //! `info`, `first`, `last` and `lastupdate`: what a file is, and when it was updated.
 
 use super::archive::Archive;
-use super::arguments::{Given, NO_LETTER, Option_, Takes};
+use super::arguments::{Flag, Given, NO_LETTER, Takes};
 use super::define::{Function, View, kind_name};
 use super::number::{Printed, add};
 use super::{Caller, Output, refuse};
@@ -24,10 +24,10 @@ pub(super) const LAST_UPDATE_HELP: &str = "Print the last update, time and value
 Usage: roundel rrd lastupdate FILE
 ";
 
-const OPTIONS: [Option_; 2] =
-    [Option_('d', "daemon", Takes::Value), Option_('F', "noflush", Takes::Nothing)];
-const FIRST_OPTIONS: [Option_; 2] =
-    [Option_('d', "daemon", Takes::Value), Option_(NO_LETTER, "rraindex", Takes::Value)];
+const OPTIONS: [Flag; 2] =
+    [Flag('d', "daemon", Takes::Value), Flag('F', "noflush", Takes::Nothing)];
+const FIRST_OPTIONS: [Flag; 2] =
+    [Flag('d', "daemon", Takes::Value), Flag(NO_LETTER, "rraindex", Takes::Value)];
 
 pub(super) fn last(caller: &Caller<'_>, words: &[&str]) -> Output {
     let given = Given::parse(words, &OPTIONS)?;

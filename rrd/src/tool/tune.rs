@@ -1,7 +1,7 @@
 //! `tune`: another name, type, heartbeat or limit for a data source.
 
 use super::archive::Archive;
-use super::arguments::{Given, NO_LETTER, Option_, Takes};
+use super::arguments::{Flag, Given, NO_LETTER, Takes};
 use super::define::{
     Source, check_name, check_sources, parse_heartbeat_ms, parse_kind, parse_limit,
 };
@@ -22,13 +22,13 @@ Usage: roundel rrd tune FILE [OPTIONS]
 Options apply in the order given. Rows that are kept already stay as they are.
 ";
 
-const OPTIONS: [Option_; 6] = [
-    Option_('h', "heartbeat", Takes::Value),
-    Option_('i', "minimum", Takes::Value),
-    Option_('a', "maximum", Takes::Value),
-    Option_('d', "data-source-type", Takes::Value),
-    Option_('r', "data-source-rename", Takes::Value),
-    Option_(NO_LETTER, "daemon", Takes::Value),
+const OPTIONS: [Flag; 6] = [
+    Flag('h', "heartbeat", Takes::Value),
+    Flag('i', "minimum", Takes::Value),
+    Flag('a', "maximum", Takes::Value),
+    Flag('d', "data-source-type", Takes::Value),
+    Flag('r', "data-source-rename", Takes::Value),
+    Flag(NO_LETTER, "daemon", Takes::Value),
 ];
 
 pub(super) fn tune(caller: &Caller<'_>, words: &[&str]) -> Output {

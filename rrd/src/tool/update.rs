@@ -1,7 +1,7 @@
 //! `update`: samples into a file, in order, until the first bad one.
 
 use super::archive::Archive;
-use super::arguments::{Given, Option_, Takes};
+use super::arguments::{Flag, Given, Takes};
 use super::define::Source;
 use super::number::{parse_decimal, parse_digits};
 use super::{Caller, Output, ToolError, refuse, when};
@@ -22,10 +22,10 @@ each data source in order, U for unknown. The first bad sample ends the update; 
   roundel rrd update load.rrd 1700000060:0.7 1700000120:U
 ";
 
-const OPTIONS: [Option_; 3] = [
-    Option_('t', "template", Takes::Value),
-    Option_('s', "skip-past-updates", Takes::Nothing),
-    Option_('d', "daemon", Takes::Value),
+const OPTIONS: [Flag; 3] = [
+    Flag('t', "template", Takes::Value),
+    Flag('s', "skip-past-updates", Takes::Nothing),
+    Flag('d', "daemon", Takes::Value),
 ];
 
 /// Within some 35,000 years a moment has whole milliseconds as a decimal number.

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use super::archive::{Archive, Table};
-use super::arguments::{Given, NO_LETTER, Option_, Takes};
+use super::arguments::{Flag, Given, NO_LETTER, Takes};
 use super::define::{Function, parse_step_s};
 use super::fetch::{Question, parse_function};
 use super::number::{Printed, add};
@@ -30,15 +30,15 @@ LIMIT DUP POP EXC PREV TIME COUNT STEPWIDTH UNKN INF NEGINF.
   roundel rrd xport --json -s -1h DEF:l=load.rrd:load:AVERAGE CDEF:percent=l,100,* XPORT:percent
 ";
 
-const OPTIONS: [Option_; 8] = [
-    Option_('s', "start", Takes::Value),
-    Option_('e', "end", Takes::Value),
-    Option_(NO_LETTER, "step", Takes::Value),
-    Option_('m', "maxrows", Takes::Value),
-    Option_(NO_LETTER, "json", Takes::Nothing),
-    Option_('t', "showtime", Takes::Nothing),
-    Option_(NO_LETTER, "enumds", Takes::Nothing),
-    Option_('d', "daemon", Takes::Value),
+const OPTIONS: [Flag; 8] = [
+    Flag('s', "start", Takes::Value),
+    Flag('e', "end", Takes::Value),
+    Flag(NO_LETTER, "step", Takes::Value),
+    Flag('m', "maxrows", Takes::Value),
+    Flag(NO_LETTER, "json", Takes::Nothing),
+    Flag('t', "showtime", Takes::Nothing),
+    Flag(NO_LETTER, "enumds", Takes::Nothing),
+    Flag('d', "daemon", Takes::Value),
 ];
 
 const USUAL_ROWS: &str = "400";

@@ -20,6 +20,16 @@ fn wrap32_off_by_one_and_wrap64_precision_count_every_unit() {
 }
 
 #[test]
+fn a_gap_leaves_the_step_before_it_known_unless_it_closes_that_one_alone() {
+    for (resumes, first) in [("119:3", "U"), ("120:3", "6.9636363636"), ("200:3", "6.9636363636")] {
+        let case = Case::create(&["DS:a:GAUGE:60:U:U", "RRA:AVERAGE:0.5:1:9"]);
+        case.updates(&["1:5", "55:7", resumes]);
+        let rows = case.rows("AVERAGE", (0, 0));
+        assert_eq!(rows, format!("60={first}"), "{resumes}");
+    }
+}
+
+#[test]
 fn derive_across_zero_is_known() {
     let case = Case::create(&["DS:a:DERIVE:120:U:U", "RRA:AVERAGE:0.5:1:9"]);
     case.updates(&["60:400", "120:-200", "180:-800"]);
