@@ -297,3 +297,22 @@ fn help_is_short_and_names_every_command() {
         assert!(own.lines().count() < 30, "{command} has a long help");
     }
 }
+
+#[test]
+fn readers_beside_a_writer_always_have_an_answer() {
+    let dir = folder();
+    let create = ["create", "f", "-b", "1700000000", "-s", "1", "DS:a:GAUGE:20:U:U"];
+    prints(dir.path(), &[&create[..], &["RRA:AVERAGE:0.5:1:40", "RRA:MAX:0.5:5:9"]].concat());
+    let path = dir.path().to_owned();
+    let writer = std::thread::spawn(move || {
+        for second in 1..=200 {
+            prints(&path, &["update", "f", &format!("{}:{second}", 1_700_000_000 + second)]);
+        }
+    });
+    while !writer.is_finished() {
+        let span = ["AVERAGE", "-s", "1700000000", "-e", "1700000200"];
+        prints(dir.path(), &[&["fetch", "f"], &span[..]].concat());
+    }
+    writer.join().unwrap();
+    assert_eq!(prints(dir.path(), &["last", "f"]).trim(), "1700000200");
+}

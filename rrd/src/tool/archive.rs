@@ -5,11 +5,11 @@ use std::path::Path;
 use super::define::{Function, Source, View};
 use super::{Caller, ToolError, refuse};
 use crate::series::{Open, row_is_known};
-use crate::store::{Access, SingleFile};
+use crate::store::{Access, SingleError, SingleFile};
 use crate::{NAME, Rows, Step, Timestamp};
 
-/// A reader that meets a writer twice in a row is rare; thrice is damage.
-const MOST_ATTEMPTS: usize = 3;
+/// A reader that two commits overtake sees what is like damage; ten times in a row it is damage.
+const MOST_ATTEMPTS: usize = 10;
 
 /// A file, with what its header and catalogue say.
 pub(super) struct Archive {
@@ -58,11 +58,18 @@ impl Archive {
     ) -> Result<T, ToolError> {
         let mut attempt = 1;
         loop {
-            let archive = Self::open(caller, path, Access::Read)?;
+            let is_last = attempt == MOST_ATTEMPTS;
+            let archive = match Self::open(caller, path, Access::Read) {
+                Err(ToolError::File(SingleError::Unusable { .. })) if !is_last => {
+                    attempt += 1;
+                    continue;
+                }
+                opened => opened?,
+            };
             let seen = look(&archive)?;
             match archive.file.damage() {
                 None => return Ok(seen),
-                Some(what) if attempt == MOST_ATTEMPTS => return refuse(format!("{path}: {what}")),
+                Some(what) if is_last => return refuse(format!("{path}: {what}")),
                 Some(_) => attempt += 1,
             }
         }
