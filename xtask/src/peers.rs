@@ -77,7 +77,15 @@ fn bring_rrdtool_tests() -> Result<()> {
         std::fs::create_dir_all(downloads.join(folder))?;
     }
     let sources = downloads.join("source.list");
-    std::fs::write(&sources, source_line()?)?;
+    let line = match source_line() {
+        // A machine that has just been made has no lists of packages yet.
+        Err(_) if is_root() => {
+            run(apt().arg("update"))?;
+            source_line()?
+        }
+        line => line?,
+    };
+    std::fs::write(&sources, line)?;
     let apt_source = || {
         let mut command = apt();
         command.current_dir(&downloads);
