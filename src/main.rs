@@ -8,6 +8,7 @@ mod recovery;
 mod report;
 mod report_host;
 mod rounds;
+mod rrd_command;
 mod rules_folder;
 mod serve;
 mod snapshot;
@@ -22,12 +23,16 @@ use clap::Parser as _;
 use crate::args::{Arguments, Command};
 
 fn main() -> ExitCode {
+    if let Some(words) = rrd_command::words() {
+        return rrd_command::run(&words);
+    }
     let arguments = Arguments::parse();
     report::start_logging();
     let outcome = match arguments.command {
         None => serve(&arguments.serve),
         Some(Command::Serve(serve_arguments)) => serve(&serve_arguments),
         Some(Command::Agent(agent_arguments)) => report_host::run(agent_arguments),
+        Some(Command::Rrd { words }) => return rrd_command::run(&words),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -23,6 +23,7 @@ mod policy;
 mod series;
 mod store;
 pub mod time;
+pub mod tool;
 mod waiting;
 
 pub use cell::Cell;

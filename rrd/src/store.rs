@@ -15,6 +15,7 @@ mod read;
 mod recover;
 mod round;
 mod select;
+mod single;
 mod state;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ pub use grant::{GrantRequest, NewSeries};
 pub use read::Rows;
 pub use round::{Round, RoundReport};
 pub use select::{InstanceInfo, SeriesInfo};
+pub(crate) use single::{Access, SINGLE_HEAD_LEN, SingleError, SingleFile, SinglePlan, Value};
 
 use crate::handles::Handles;
 use crate::{Batch, Column, Damage, InstanceId, Timestamp};

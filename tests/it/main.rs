@@ -12,6 +12,7 @@ mod hostile;
 mod http;
 mod peers;
 mod power;
+mod rrdtool;
 mod senders;
 mod server;
 mod steady;
