@@ -21,6 +21,7 @@ mod map;
 mod matcher;
 mod policy;
 mod series;
+pub mod size;
 mod store;
 pub mod time;
 mod waiting;
