@@ -4,6 +4,7 @@
 //! lock guards one thing and is named with its reason where it is declared.
 
 mod apply;
+mod check;
 mod column_rows;
 mod dump;
 mod grant;
@@ -12,6 +13,7 @@ mod read;
 mod recover;
 mod round;
 mod select;
+mod slots;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,10 +21,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use apply::{InstanceChange, Verdicts};
+pub use check::{BadTile, Check, Checked};
 pub use grant::{GrantRequest, NewSeries};
 pub use read::Rows;
 pub use round::{Round, RoundReport};
 pub use select::{InstanceInfo, SeriesInfo};
+pub use slots::{SlotView, Slots, inspect_slots};
 
 use crate::handles::Handles;
 use crate::{Batch, Column, Damage, InstanceId, Timestamp};

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::check::{MISMATCH, unreadable};
 use super::instance::{Instance, block_of};
 use super::state::{NO_ROW, State};
 use super::{Store, lock, read};
@@ -87,12 +88,8 @@ impl Store {
         let last = view.filed.min(view.last);
         for tile in Ring::tile_of(view.first)..=Ring::tile_of(last) {
             if let Err(reason) = view.read_tile(&source, tile, rows) {
-                self.report(instance.damage(format!(
-                    "column {}, archive {}, rows {}..: {reason}; they are unknown, restore the file to have them back",
-                    view.column.index,
-                    view.archive,
-                    Ring::first_row(tile),
-                )));
+                let (column, first) = (view.column.index, Ring::first_row(tile));
+                self.report(unreadable(instance, column, view.archive, first, &reason));
             }
         }
     }
@@ -232,18 +229,12 @@ impl<'a> View<'a> {
         }
         let row_len = self.shape.row_len();
         let mut cells = [0; LONGEST_ROW * TILE_ROWS as usize];
-        let mut column_at = 0;
-        for (plane, len) in planes.iter().zip(lens).filter(|(_, len)| *len > 0) {
-            let rows = cells.chunks_exact_mut(row_len);
-            for (cell, row) in plane[..count * len].chunks_exact(len).zip(rows) {
-                row[column_at..column_at + len].copy_from_slice(cell);
-            }
-            column_at += len;
-        }
-        let cells = &cells[..count * row_len];
+        let cells = &mut cells[..count * row_len];
+        let mut planes = planes.iter().zip(lens).map(|(plane, len)| &plane[..count * len]);
+        self.shape.gather([(); PLANES].map(|()| planes.next().unwrap_or_default()), cells);
         let checksum = add_rows(begin_checksum(tile, self.column), cells);
         if checksum != self.expected(source, tile, tile_end)? {
-            return Err(io::Error::other("their checksum does not match"));
+            return Err(io::Error::other(MISMATCH));
         }
         for (row, cells) in (low..).zip(cells.chunks_exact(row_len)) {
             if (self.first..=self.last).contains(&row) {
