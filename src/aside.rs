@@ -61,6 +61,23 @@ impl Aside {
     }
 }
 
+/// Frames in the bytes of such a file; `None` when any of them is not as it was written.
+pub(crate) fn count(bytes: &[u8]) -> Option<usize> {
+    const HEAD: usize = 8 + 8 + 4 + 4;
+    let (mut rest, mut frames) = (bytes, 0);
+    while !rest.is_empty() {
+        let len = rest.get(HEAD - 4..HEAD)?.first_chunk().copied().map(u32::from_le_bytes)?;
+        let end = HEAD.checked_add(usize::try_from(len).ok()?)?;
+        let crc = rest.get(end..)?.first_chunk().copied().map(u32::from_le_bytes)?;
+        if crc32c::crc32c(&rest[..end]) != crc {
+            return None;
+        }
+        rest = &rest[end + 4..];
+        frames += 1;
+    }
+    Some(frames)
+}
+
 fn encode(frame: &Frame) -> Vec<u8> {
     let len = u32::try_from(frame.body.len()).expect("the journal limits bodies to 4 MiB");
     let mut bytes = frame.seq.to_le_bytes().to_vec();

@@ -20,9 +20,9 @@ use crate::args::Serve;
 const LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4270);
 /// The journal's size when nobody says: an hour of a million samples a minute.
-const JOURNAL_BYTES: u64 = 256 << 20;
+pub(crate) const JOURNAL_BYTES: u64 = 256 << 20;
 /// Room that the journal may take: below it a round could not keep up, above it a restart is long.
-const JOURNAL_RANGE: std::ops::RangeInclusive<u64> = (16 << 20)..=(64 << 30);
+pub(crate) const JOURNAL_RANGE: std::ops::RangeInclusive<u64> = (16 << 20)..=(64 << 30);
 /// A longer file is not a configuration.
 const FILE_BYTES: u64 = 1 << 20;
 /// What the file may say at its top level.
@@ -210,7 +210,7 @@ impl Reader<'_> {
 }
 
 /// Bytes in a written size: a whole number and `KiB`, `MiB` or `GiB`.
-fn bytes(text: &str) -> Option<u64> {
+pub(crate) fn bytes(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
     let shift = match unit.trim_start() {
         "KiB" => 10,

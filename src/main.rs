@@ -4,6 +4,7 @@ mod args;
 mod aside;
 mod clock;
 mod config;
+mod operate;
 mod recovery;
 mod report;
 mod report_host;
@@ -23,11 +24,12 @@ use crate::args::{Arguments, Command};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    report::start_logging();
     let outcome = match arguments.command {
-        None => serve(&arguments.serve),
-        Some(Command::Serve(serve_arguments)) => serve(&serve_arguments),
-        Some(Command::Agent(agent_arguments)) => report_host::run(agent_arguments),
+        Some(Command::Size(size)) => return operate::ended(operate::size::run(&size)),
+        Some(Command::Fsck(fsck)) => return operate::ended(operate::fsck::run(&fsck)),
+        Some(Command::Backup(backup)) => return operate::ended(operate::backup::run(&backup)),
+        Some(Command::Restore(restore)) => return operate::ended(operate::restore::run(&restore)),
+        other => run(other, &arguments.serve),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -35,6 +37,16 @@ fn main() -> ExitCode {
             report::complain(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The commands that run until they are stopped, with a log.
+fn run(command: Option<Command>, arguments: &args::Serve) -> Result<()> {
+    report::start_logging();
+    match command {
+        Some(Command::Serve(arguments)) => serve(&arguments),
+        Some(Command::Agent(arguments)) => report_host::run(arguments),
+        _ => serve(arguments),
     }
 }
 

@@ -68,6 +68,8 @@ pub(crate) struct Recovered {
     pub(crate) rounds: Rounds,
     /// The last frame applied.
     pub(crate) applied: u64,
+    /// Acknowledged frames that the journal has lost.
+    pub(crate) lost: Vec<journal::Damage>,
 }
 
 /// Opens everything in the data folder and replays what no round has written yet.
@@ -105,11 +107,11 @@ pub(crate) fn recover(
     append_transitions(&state, &journal, owed);
     journal.mark_applied(applied);
     let rounds = Rounds::new(store, journal.clone(), snapshots, upto);
-    Ok(Recovered { state, journal, rounds, applied })
+    Ok(Recovered { state, journal, rounds, applied, lost: recovery.damage })
 }
 
 /// Segments for a journal of so many bytes, or a little less.
-fn shape(journal_bytes: u64) -> journal::Config {
+pub(crate) fn shape(journal_bytes: u64) -> journal::Config {
     let count = journal_bytes.div_ceil(LONGEST_SEGMENT).max(SEGMENTS);
     journal::Config {
         segment_bytes: journal_bytes / count / BLOCK * BLOCK,
@@ -142,7 +144,7 @@ fn replay(state: &State, frames: journal::Frames, upto: u64, mut aside: Aside) -
     Ok(applied)
 }
 
-fn snapshots(disk: &Arc<dyn Disk>, dir: &Path) -> Snapshots {
+pub(crate) fn snapshots(disk: &Arc<dyn Disk>, dir: &Path) -> Snapshots {
     let of = |name| Snapshot::of(Arc::clone(disk), dir, name);
     Snapshots { registry: of("registry"), alerts: of("alerts") }
 }

@@ -11,6 +11,7 @@ use journal::{Journal, Record};
 use rrd::{Round, Store};
 use tracing::{error, info};
 
+use crate::operate::hold::Hold;
 use crate::snapshot::Snapshot;
 
 /// Time from the start of one round to the start of the next.
@@ -45,6 +46,7 @@ pub(crate) struct Rounds {
     done: u64,
     /// The last round came to nothing.
     failed: bool,
+    hold: Hold,
 }
 
 impl Rounds {
@@ -56,7 +58,13 @@ impl Rounds {
         done: u64,
     ) -> Self {
         let (running, begun_at, failed) = (None, Duration::ZERO, false);
-        Self { store, journal, snapshots, running, begun_at, done, failed }
+        let hold = Hold::default();
+        Self { store, journal, snapshots, running, begun_at, done, failed, hold }
+    }
+
+    /// These rounds, put off while a backup copies.
+    pub(crate) fn held_by(self, hold: Hold) -> Self {
+        Self { hold, ..self }
     }
 
     /// Ends a round that has been written, and begins one when it is time. `applied` is the sequence
@@ -73,7 +81,7 @@ impl Rounds {
             true if self.failed => RETRY,
             true => Duration::ZERO,
         };
-        if now.saturating_sub(self.begun_at) >= wait {
+        if now.saturating_sub(self.begun_at) >= wait && self.may_begin() {
             self.begun_at = now;
             self.begin(applied, moment());
         }
@@ -82,10 +90,19 @@ impl Rounds {
     /// A last round, waited for.
     pub(crate) fn last(&mut self, applied: u64, moment: impl FnOnce() -> Moment) {
         self.join();
-        if applied > self.done {
+        if applied > self.done && self.may_begin() {
             self.begin(applied, moment());
             self.join();
         }
+    }
+
+    /// False while a backup copies and the journal has room. The journal keeps what is put off.
+    fn may_begin(&mut self) -> bool {
+        let is_urgent = self.journal.fill() >= NEARLY_FULL;
+        self.hold.begin(is_urgent).unwrap_or_else(|reason| {
+            error!(%reason, "rounds go on without regard to backups");
+            true
+        })
     }
 
     fn begin(&mut self, seq: u64, moment: Moment) {
@@ -97,14 +114,22 @@ impl Rounds {
             Ok(thread) => self.running = Some((seq, thread)),
             Err(reason) => {
                 self.failed = true;
+                self.end_hold();
                 error!(%reason, "no thread for a round; the journal keeps its frames");
             }
+        }
+    }
+
+    fn end_hold(&mut self) {
+        if let Err(reason) = self.hold.end() {
+            error!(%reason, "a backup that runs now may have to be made again");
         }
     }
 
     fn join(&mut self) {
         let Some((seq, thread)) = self.running.take() else { return };
         let outcome = thread.join();
+        self.end_hold();
         self.failed = !matches!(outcome, Ok(Ok(())));
         match outcome {
             Ok(Ok(())) => {

@@ -25,6 +25,7 @@ use web::{Sessions, Web};
 
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::operate::hold::Hold;
 use crate::recovery::{Folders, Recovered, recover};
 use crate::report::Welcome;
 use crate::rules_folder::{LOOK_EVERY, RulesFolder};
@@ -59,7 +60,9 @@ pub(crate) fn run(config: Config) -> Result<()> {
         .notify
         .channels(Some(&base_url), &mail_folder)
         .map_err(|reason| anyhow::anyhow!("the channels of alerts: {reason}"))?;
-    let recovered = recover(&config, &folders, &disk, &clock, channels.names())?;
+    let hold = Hold::open(&config.data)?;
+    let mut recovered = recover(&config, &folders, &disk, &clock, channels.names())?;
+    recovered.rounds = recovered.rounds.held_by(hold);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let server = Server { config, folders, clock, channels, address, base_url, mail_folder };
     runtime.block_on(server.serve(listener, recovered))
@@ -87,7 +90,7 @@ struct Server {
 
 impl Server {
     async fn serve(self, listener: std::net::TcpListener, recovered: Recovered) -> Result<()> {
-        let Recovered { state, journal, rounds, applied } = recovered;
+        let Recovered { state, journal, rounds, applied, .. } = recovered;
         let (stop, stopped) = watch::channel(false);
         let intake = self.intake(&state, &journal)?;
         let pulse = Arc::new(Pulse::default());

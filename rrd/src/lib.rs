@@ -39,7 +39,8 @@ pub use labels::{LabelError, Labels, NAME};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use policy::{ArchiveSpec, Policy, PolicyError};
 pub use store::{
-    BadTile, Check, Checked, GrantRequest, InstanceChange, InstanceInfo, NewSeries, Round,
-    RoundReport, Rows, SeriesInfo, SlotView, Slots, Store, Verdicts, inspect_slots,
+    BadTile, Check, Checked, GrantRequest, InstanceChange, InstanceInfo, NewSeries,
+    ONE_SLOT_DAMAGED, Round, RoundReport, Rows, SeriesInfo, SlotView, Slots, Store, Verdicts,
+    inspect_slots,
 };
 pub use time::{Span, Step, Timestamp};

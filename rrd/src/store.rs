@@ -26,7 +26,7 @@ pub use grant::{GrantRequest, NewSeries};
 pub use read::Rows;
 pub use round::{Round, RoundReport};
 pub use select::{InstanceInfo, SeriesInfo};
-pub use slots::{SlotView, Slots, inspect_slots};
+pub use slots::{ONE_SLOT_DAMAGED, SlotView, Slots, inspect_slots};
 
 use crate::handles::Handles;
 use crate::{Batch, Column, Damage, InstanceId, Timestamp};

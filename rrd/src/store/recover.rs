@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use super::Store;
 use super::instance::{Growth, Index, Instance, Used};
+use super::slots::ONE_SLOT_DAMAGED;
 use super::state::{Filed, NO_ROW, Series, State, Written};
 use crate::file::{
     AccumulatorsHead, BLOCK_HEAD_LEN, Block, Catalogue, Copy, DIRECTORY_AT, DirectoryEntry,
@@ -169,7 +170,7 @@ impl Reading<'_> {
                 Some(slot) if slot.seq <= upto => slots.push((slot, copy)),
                 Some(_) => {}
                 None if bytes.iter().all(|&byte| byte == 0) => {}
-                None => remark = Some("one of its two slots is damaged; the other one is used, compare its newest rows".to_owned()),
+                None => remark = Some(ONE_SLOT_DAMAGED.to_owned()),
             }
         }
         slots.sort_by_key(|(slot, _)| std::cmp::Reverse(slot.seq));

@@ -8,6 +8,10 @@ use crate::file::{
 };
 use crate::{Cell, File, InstanceId, Policy};
 
+/// What a start says of a file with one damaged slot; [`inspect_slots`] knows what it means.
+pub const ONE_SLOT_DAMAGED: &str =
+    "one of its two slots is damaged; the other one is used, compare its newest rows";
+
 /// What the head of a file says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Slots {
