@@ -44,7 +44,7 @@ pub(crate) struct Size {
     /// Rows that they keep, finest first; one with our agent has 10s:2h in front
     #[arg(long, value_name = "STEP:KEEP,...", default_value = rrd::Policy::DEFAULT)]
     pub(crate) policy: String,
-    /// How numbers are kept: f32, or f64 for large whole gauges
+    /// How numbers are kept: f32, or f64 as for large whole gauges and all of a sender that tells no kinds
     #[arg(long, value_name = "f32|f64", default_value = "f32", value_parser = cell)]
     pub(crate) cell: rrd::Cell,
     /// Size of the journal [default: 256MiB]

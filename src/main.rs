@@ -10,6 +10,7 @@ mod report;
 mod report_host;
 mod rounds;
 mod rules_folder;
+mod scrub;
 mod serve;
 mod snapshot;
 mod views;

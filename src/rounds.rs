@@ -203,4 +203,43 @@ mod tests {
         assert!(journal.fill() < NEARLY_FULL);
         assert!(!begins(&mut rounds, 500), "everything is written");
     }
+
+    #[test]
+    fn a_round_waits_for_a_backup_until_the_journal_is_nearly_full() {
+        let folder = tempfile::tempdir().unwrap();
+        let hold = Hold::open(folder.path()).unwrap();
+        let still = crate::operate::hold::Still::of(folder.path()).unwrap();
+        let shared: Arc<dyn Disk> = Arc::new(MemDisk::new());
+        let config = journal::Config { segment_bytes: 64 << 10, ..journal::Config::default() };
+        let clock = Arc::new(ManualClock::default());
+        let (journal, _) =
+            Journal::open(Arc::clone(&shared), Path::new("/journal"), config, clock).unwrap();
+        let (store, _) = Store::open(Arc::clone(&shared), Path::new("/archives"), 0).unwrap();
+        let of = |name| Snapshot::of(Arc::clone(&shared), Path::new("/state"), name);
+        let snapshots = Snapshots { registry: of("registry"), alerts: of("alerts") };
+        let mut rounds = Rounds::new(Arc::new(store), journal.clone(), snapshots, 0).held_by(hold);
+        let before = still.counter().unwrap();
+        let mut begins = |secs, applied| {
+            let moment = || Moment { registry: Vec::new(), alerts: Vec::new() };
+            rounds.advance(Duration::from_secs(secs), applied, moment);
+            let begun = rounds.running.is_some();
+            rounds.join();
+            begun
+        };
+        let append = || {
+            let seq = journal.append_reserved(journal::TICK, &[]).unwrap();
+            journal.wait_durable(seq).unwrap();
+            seq
+        };
+        assert!(!begins(1000, append()));
+        assert_eq!(still.counter().unwrap(), before);
+        let mut applied = append();
+        while journal.fill() < NEARLY_FULL {
+            applied = append();
+        }
+        assert!(begins(1001, applied), "the journal cannot wait");
+        assert_eq!(still.counter().unwrap(), before + 2, "and the backup is told");
+        drop(still);
+        assert!(begins(2000, append()));
+    }
 }

@@ -223,16 +223,16 @@ impl Found {
                 judged.push(path);
             }
         }
+        let instances = store.instances();
+        self.series += instances.iter().map(|info| info.series_count as u64).sum::<u64>();
+        let (tiles, bad) = check_tiles(store, instances.iter().map(|info| info.id).collect())?;
+        self.tiles += tiles;
         for damage in store.damage() {
             // What a damaged slot means has been said.
             if damage.what != ONE_SLOT_DAMAGED && !judged.contains(&damage.path) {
                 self.findings.push(Finding::damage(&damage.path, damage.what));
             }
         }
-        let instances = store.instances();
-        self.series += instances.iter().map(|info| info.series_count as u64).sum::<u64>();
-        let (tiles, bad) = check_tiles(store, instances.iter().map(|info| info.id).collect())?;
-        self.tiles += tiles;
         for tile in &bad {
             let path = dir.join(format!("{}.rrd", tile.instance));
             self.findings.push(Finding::tile(&path, tile));
@@ -286,9 +286,16 @@ fn check_tiles(store: &Store, instances: Vec<InstanceId>) -> Result<(u64, Vec<Ba
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some(instance) = next else { return Ok((tiles, bad)) };
             let Some(mut check) = store.check(instance)? else { continue };
-            while let Some(checked) = check.step().with_context(|| format!("archive {instance}"))? {
-                tiles += checked.tiles;
-                bad.extend(checked.bad);
+            loop {
+                match check.step() {
+                    Ok(None) => break,
+                    Ok(Some(checked)) => {
+                        tiles += checked.tiles;
+                        bad.extend(checked.bad);
+                    }
+                    // Said once for each archive, with the damage of the store.
+                    Err(reason) => store.report_unreadable(instance, &reason),
+                }
             }
         }
     };

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use rrd::disk::lock_dir;
-use rrd::{Disk as _, File as _, OsDisk};
+use rrd::{Disk as _, OsDisk};
 
 use super::manifest::{Entry, Manifest};
 use super::words::{bytes, count};

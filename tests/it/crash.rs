@@ -19,19 +19,19 @@ const POLICY: &str = "1s:1h,1m:1d";
 const STEP_MS: i64 = 1000;
 
 /// What was acknowledged: (series, END) to value.
-type Acknowledged = BTreeMap<(usize, i64), f64>;
+pub(crate) type Acknowledged = BTreeMap<(usize, i64), f64>;
 
-fn start(dir: &Path) -> Server {
+pub(crate) fn start(dir: &Path) -> Server {
     Server::start(dir, &["--policy", POLICY])
 }
 
 /// The reading of a series at a moment; whole, so that f32 keeps it.
-fn value(series: usize, at_ms: i64) -> f64 {
+pub(crate) fn value(series: usize, at_ms: i64) -> f64 {
     let mixed = (at_ms / STEP_MS).wrapping_mul(31) + i64::try_from(series).unwrap() * 17;
     f64::from(i32::try_from(mixed.rem_euclid(100_000)).unwrap())
 }
 
-fn request(at_ms: i64) -> Vec<Series> {
+pub(crate) fn request(at_ms: i64) -> Vec<Series> {
     (0..SERIES)
         .map(|n| {
             let number = n.to_string();
@@ -47,7 +47,7 @@ fn request(at_ms: i64) -> Vec<Series> {
 }
 
 /// Pushes one reading a series and step until the server stops answering.
-async fn push_until_gone(url: &str, at_ms: &mut i64, acknowledged: &mut Acknowledged) {
+pub(crate) async fn push_until_gone(url: &str, at_ms: &mut i64, acknowledged: &mut Acknowledged) {
     while let Some(answer) = http::remote_write(url, &request(*at_ms)).await {
         assert!(answer.status.is_success(), "{} {}", answer.status, answer.text());
         acknowledged.extend((0..SERIES).map(|n| ((n, *at_ms), value(n, *at_ms))));
@@ -56,7 +56,7 @@ async fn push_until_gone(url: &str, at_ms: &mut i64, acknowledged: &mut Acknowle
 }
 
 /// All that the server answers for the metric over the pushed span.
-async fn stored(url: &str, from_ms: i64, to_ms: i64) -> Acknowledged {
+pub(crate) async fn stored(url: &str, from_ms: i64, to_ms: i64) -> Acknowledged {
     let pairs = [
         ("query", "steady".to_owned()),
         ("start", (from_ms / 1000).to_string()),

@@ -83,6 +83,16 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Adds a place that cannot be read at all to the damage that the operator is told of.
+    pub fn report_unreadable(&self, instance: InstanceId, reason: &io::Error) {
+        if let Some(instance) = self.instance(instance) {
+            let what = format!("cannot be read: {reason}; its rows are unknown, check the disk");
+            self.report(instance.damage(what));
+        }
+    }
+}
+
 /// Why a tile is not read.
 pub(super) const MISMATCH: &str = "their checksum does not match";
 
@@ -100,45 +110,41 @@ pub(super) fn unreadable(
 }
 
 impl Check {
-    /// Bytes of the blocks that are checked.
-    pub fn len(&self) -> u64 {
-        self.layout.iter().map(|block| block.len).sum()
-    }
-
-    /// True when there is nothing to check.
-    pub fn is_empty(&self) -> bool {
-        self.layout.is_empty()
-    }
-
     /// Checks the tiles of one place in one block; `None` when all have been. Readers are not kept
-    /// waiting; a round of this instance waits for one place at most.
+    /// waiting; a round of this instance waits for one place at most. After an error the next step goes
+    /// on behind the place that could not be read.
     pub fn step(&mut self) -> io::Result<Option<Checked>> {
         for _ in 0..MOST_EMPTY {
-            let Some((block, ring)) = self.ring() else { return Ok(None) };
-            let place = self.place;
-            let instance = Arc::clone(&self.instance);
-            let shared = read(&instance.tiles);
-            let tiles = self.tiles(block, ring, place);
-            if tiles.is_empty() {
-                drop(shared);
-                self.advance();
-                continue;
+            if self.ring().is_none() {
+                return Ok(None);
             }
-            let look = Look { file: &self.file, block, ring, place };
-            let mut checked = look.check(&tiles)?;
-            if !checked.1.is_empty() {
-                // Once more, past the cache: a bit that flipped in memory is not rot.
-                look.forget();
-                let again = look.check(&checked.1)?;
-                checked = (checked.0 + again.0, again.1);
-            }
-            drop(shared);
-            let bad = checked.1.iter().map(|tile| self.bad(tile)).collect();
-            let (bytes, tiles) = (checked.0, tiles.len() as u64);
+            let checked = self.look();
             self.advance();
-            return Ok(Some(Checked { bytes, tiles, bad }));
+            if let Some(checked) = checked? {
+                return Ok(Some(checked));
+            }
         }
         Ok(Some(Checked::default()))
+    }
+
+    /// Checks this place; `None` where it holds no row.
+    fn look(&self) -> io::Result<Option<Checked>> {
+        let Some((block, ring)) = self.ring() else { return Ok(None) };
+        let _shared = read(&self.instance.tiles);
+        let tiles = self.tiles(block, ring, self.place);
+        if tiles.is_empty() {
+            return Ok(None);
+        }
+        let look = Look { file: &self.file, block, ring, place: self.place };
+        let (mut bytes, mut bad) = look.check(&tiles)?;
+        if !bad.is_empty() {
+            // Once more, past the cache: a bit that flipped in memory is not rot.
+            look.forget();
+            let (more, again) = look.check(&bad)?;
+            (bytes, bad) = (bytes + more, again);
+        }
+        let bad = bad.iter().map(|tile| self.bad(tile)).collect();
+        Ok(Some(Checked { bytes, tiles: tiles.len() as u64, bad }))
     }
 
     fn ring(&self) -> Option<(&Block, &Ring)> {

@@ -372,7 +372,7 @@ impl<'r> World<'r> {
 
 impl Server {
     fn of(recovered: Recovered, clock: &Arc<dyn Clock>) -> Self {
-        let Recovered { state, journal, rounds, applied } = recovered;
+        let Recovered { state, journal, rounds, applied, .. } = recovered;
         let policy: Policy = POLICY.parse().unwrap();
         let intake = Intake::new(Parts {
             store: Arc::clone(&state.store),

@@ -1,0 +1,274 @@
+//! What an operator does with a data folder: how large, is it whole, a copy of it, and back.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::crash::{self, Acknowledged, now_secs, push_until_gone, stored};
+use crate::http;
+use crate::server::{eventually, folder, roundel};
+
+/// Exit code and standard output; what it complained of is shown when a test fails.
+fn run(command: &mut Command) -> (i32, String) {
+    let output = command.output().unwrap();
+    print!("{}", String::from_utf8_lossy(&output.stderr));
+    (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+}
+
+fn fsck(data: &Path, more: &[&str]) -> (i32, String) {
+    run(roundel().arg("fsck").arg("--data").arg(data).args(more))
+}
+
+fn backup(dir: &Path, to: &Path) -> Command {
+    let mut command = roundel();
+    command.arg("backup").arg("--data").arg(dir.join("data")).arg("--to").arg(to);
+    command
+}
+
+fn restore(from: &Path, dir: &Path) -> Command {
+    let mut command = roundel();
+    command.arg("restore").arg("--from").arg(from).arg("--data").arg(dir.join("data"));
+    command
+}
+
+/// The complaint of a command that must not succeed.
+#[track_caller]
+fn refusal(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn start_ms() -> i64 {
+    (i64::try_from(now_secs()).unwrap() * 1000 - 3_000_000) / 1000 * 1000
+}
+
+/// A folder of a stopped server with some minutes of series in it, and what it acknowledged.
+async fn filled(steps: i64) -> (TempDir, i64) {
+    let dir = folder();
+    let from_ms = start_ms();
+    let server = crash::start(dir.path());
+    for step in 0..steps {
+        let request = crash::request(from_ms + step * 1000);
+        let answer = http::remote_write(&server.url, &request).await.unwrap();
+        assert!(answer.status.is_success(), "{}", answer.text());
+    }
+    assert!(server.stop().success());
+    (dir, from_ms)
+}
+
+fn archives(data: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(data.join("archives")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+fn flip(path: &Path, at: u64) {
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_disk_that_was_said_is_the_disk_that_is_taken() {
+    let (dir, _) = filled(3).await;
+    let data = dir.path().join("data");
+    // A sender of remote write tells no kinds: its numbers are kept whole.
+    let arguments =
+        ["--series=20", "--policy=1s:1h,1m:1d", "--cell=f64", "--journal=16MiB", "--json"];
+    let (code, text) = run(roundel().arg("size").args(arguments));
+    let said: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(code, 0);
+    let [archive] = &archives(&data)[..] else { panic!("one instance, one file") };
+    assert_eq!(fs::metadata(archive).unwrap().len(), said["instance_bytes"].as_u64().unwrap());
+    let files = fs::read_dir(data.join("journal")).unwrap();
+    let files = files.map(|entry| entry.unwrap().metadata().unwrap());
+    let (len, used) = files.fold((0, 0), |sum, m| (sum.0 + m.len(), sum.1 + m.blocks() * 512));
+    assert_eq!(len, said["journal_bytes"].as_u64().unwrap());
+    assert!(used >= len, "the journal's {len} bytes are not all allocated: {used}");
+    let (_, text) = run(roundel().arg("size").args(&arguments[..4]));
+    for part in ["reaches back", "1 hour", "blocks of 4 + 16 columns", "never grows"] {
+        assert!(text.contains(part), "{part:?} is missing:\n{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_is_clean_until_a_bit_changes_and_after_it_is_mended() {
+    let (dir, _) = filled(120).await;
+    let data = dir.path().join("data");
+    let (code, text) = fsck(&data, &[]);
+    assert_eq!((code, text.starts_with("clean: 1 archives, 20 series")), (0, true), "{text}");
+    let [archive] = &archives(&data)[..] else { panic!("one instance, one file") };
+    let end = fs::metadata(archive).unwrap().len();
+    // Somewhere in the cells: any bit of a tile that holds rows is noticed.
+    let mut bad = 0;
+    for at in (20_480..end).step_by(4096 + 64) {
+        flip(archive, at);
+        let (code, text) = fsck(&data, &[]);
+        if code == 2 && text.contains("checksum does not match") {
+            assert!(text.contains("steady") && text.contains(" UTC)"), "{text}");
+            bad += 1;
+            let alone = run(roundel().arg("fsck").arg(archive));
+            assert_eq!(alone.0, 2, "{}", alone.1);
+            break;
+        }
+        flip(archive, at);
+    }
+    assert_eq!(bad, 1, "no flipped bit was in a cell");
+    let (code, text) = fsck(&data, &["--repair"]);
+    assert_eq!((code, text.contains("repaired  DAMAGE")), (1, true), "{text}");
+    let (code, text) = fsck(&data, &[]);
+    assert_eq!(code, 0, "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leftovers_are_named_and_removed_and_what_is_damaged_beyond_help_stays() {
+    let (dir, _) = filled(5).await;
+    let data = dir.path().join("data");
+    let leftover = data.join("archives").join(format!("{:032x}.new", 7));
+    fs::write(&leftover, b"x").unwrap();
+    let (code, text) = fsck(&data, &["--json"]);
+    let json: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &json["remarks"], &json["damage"]), (1, &1.into(), &0.into()), "{text}");
+    assert!(leftover.exists());
+    assert_eq!(fsck(&data, &["--repair"]).0, 1);
+    assert!(!leftover.exists());
+    assert_eq!(fsck(&data, &[]).0, 0);
+    for (file, at, says) in [
+        (archives(&data)[0].clone(), 5, "not an archive of this program"),
+        (data.join("state/registry.a"), 40, "registry"),
+        (data.join("journal/checkpoint"), 20, "checkpoint record"),
+    ] {
+        flip(&file, at);
+        let (code, text) = fsck(&data, &["--repair"]);
+        assert!(code > 0 && text.contains(says), "{code} {text}");
+        flip(&file, at);
+    }
+    assert_eq!(fsck(&data, &[]).0, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_in_use_is_not_verified_and_one_that_was_killed_is_clean() {
+    let dir = folder();
+    let server = crash::start(dir.path());
+    let data = dir.path().join("data");
+    let said = refusal(roundel().arg("fsck").arg("--data").arg(&data));
+    assert!(said.contains("stopped server") && said.contains(&server.pid().to_string()), "{said}");
+    let url = server.url.clone();
+    let killer = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        server.kill();
+    });
+    push_until_gone(&url, &mut start_ms(), &mut Acknowledged::new()).await;
+    killer.await.unwrap();
+    let before = fs::read(data.join("journal/segment-001")).unwrap();
+    let (code, text) = fsck(&data, &[]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("20 series"), "replay was looked at too: {text}");
+    assert!(before == fs::read(data.join("journal/segment-001")).unwrap(), "nothing is written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_under_steady_push_has_everything_acknowledged_before_it_began() {
+    let (dir, to, other) = (folder(), folder(), folder());
+    let server = crash::start(dir.path());
+    let (url, from_ms) = (server.url.clone(), start_ms());
+    let acknowledged = Arc::new(Mutex::new(Acknowledged::new()));
+    let kept = Arc::clone(&acknowledged);
+    let pushing = tokio::spawn(async move {
+        for at_ms in (from_ms..).step_by(1000) {
+            let Some(answer) = http::remote_write(&url, &crash::request(at_ms)).await else {
+                return;
+            };
+            assert!(answer.status.is_success(), "{} {}", answer.status, answer.text());
+            let mut kept = kept.lock().unwrap();
+            kept.extend((0..20).map(|n| ((n, at_ms), crash::value(n, at_ms))));
+        }
+    });
+    let before = eventually("some rows", Duration::from_secs(20), async || {
+        let kept = acknowledged.lock().unwrap();
+        (kept.len() > 2000).then(|| kept.clone())
+    })
+    .await;
+    let (data, copy) = (dir.path().to_owned(), to.path().join("copy"));
+    let target = copy.clone();
+    let (code, text) = tokio::task::spawn_blocking(move || {
+        // Killed in its midst some times, then let go on.
+        for lines in 1..6 {
+            let mut child = backup(&data, &target).stdout(Stdio::null()).spawn().unwrap();
+            let partial = target.join("backup.partial");
+            while child.try_wait().unwrap().is_none() {
+                let written = fs::read_to_string(&partial).unwrap_or_default();
+                if written.lines().filter(|line| line.contains("file ")).count() >= lines {
+                    child.kill().unwrap();
+                }
+                std::thread::yield_now();
+            }
+        }
+        run(&mut backup(&data, &target))
+    })
+    .await
+    .unwrap();
+    assert_eq!(code, 0, "{text}");
+    server.kill();
+    pushing.await.unwrap();
+    assert!(acknowledged.lock().unwrap().len() > before.len(), "pushed while it was copied");
+    let to_ms = before.keys().map(|(_, at_ms)| *at_ms).max().unwrap();
+    let (code, text) = fsck(&copy, &[]);
+    assert_eq!(code, 0, "{text}");
+    let (code, text) = run(&mut restore(&copy, other.path()));
+    assert_eq!(code, 0, "{text}");
+    let (code, text) = fsck(&other.path().join("data"), &[]);
+    assert_eq!(code, 0, "{text}");
+    let server = crash::start(other.path());
+    let found = stored(&server.url, from_ms, to_ms).await;
+    let lost: Vec<_> = before.iter().filter(|(key, v)| found.get(key) != Some(v)).collect();
+    assert!(lost.is_empty(), "{} of {} lost: {lost:?}", lost.len(), before.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_copies_what_changed_and_a_changed_bit_in_it_is_named_and_refused() {
+    let (dir, from_ms) = filled(30).await;
+    let (to, other) = (folder(), folder());
+    let copy = to.path().join("copy");
+    age(&dir.path().join("data"));
+    let (code, first) = run(&mut backup(dir.path(), &copy));
+    assert_eq!(code, 0, "{first}");
+    let (code, again) = run(&mut backup(dir.path(), &copy));
+    assert_eq!((code, again.contains(" 0 B copied")), (0, true), "{again}");
+    let [archive] = &archives(&copy)[..] else { panic!("one instance, one file") };
+    for name in [archive.clone(), copy.join("state/registry.a"), copy.join("journal/segment-000")] {
+        flip(&name, 3000.min(fs::metadata(&name).unwrap().len() - 1));
+        let said = refusal(&mut restore(&copy, other.path()));
+        assert!(said.contains(name.to_str().unwrap()), "{said}");
+        assert!(!other.path().join("data").exists(), "nothing is restored of it");
+        assert_eq!(fsck(&copy, &[]).0, 2);
+        flip(&name, 3000.min(fs::metadata(&name).unwrap().len() - 1));
+    }
+    let refused = refusal(&mut restore(&copy, dir.path()));
+    assert!(refused.contains("not empty"), "{refused}");
+    assert_eq!(run(&mut restore(&copy, other.path())).0, 0);
+    let (here, there) = (crash::start(dir.path()), crash::start(other.path()));
+    let rows = stored(&here.url, from_ms, from_ms + 29_000).await;
+    assert_eq!(rows.len(), 20 * 30);
+    assert_eq!(stored(&there.url, from_ms, from_ms + 29_000).await, rows);
+}
+
+/// Makes files look as if they had not been written to for an hour.
+#[expect(clippy::disallowed_methods, reason = "what the file system would say of old files")]
+fn age(dir: &Path) {
+    let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            age(&entry.path());
+        } else {
+            File::options().write(true).open(entry.path()).unwrap().set_modified(hour_ago).unwrap();
+        }
+    }
+}
