@@ -218,7 +218,7 @@ mod tests {
             assert_eq!(schedule(total, done).due(secs(at)), due, "{total} {done} {at}");
         }
         let mut whole = schedule(day * 8, 0);
-        let ended = (50..).find(|at| {
+        let ended = (50..50 + day).find(|at| {
             whole.done += whole.due(secs(*at));
             whole.done >= whole.total
         });

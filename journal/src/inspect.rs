@@ -7,7 +7,7 @@ use rrd::Disk;
 use crate::error::JournalError;
 use crate::record;
 use crate::segment::{BLOCK, HEADER_BYTES, Header, usize_of};
-use crate::setup::read_header;
+use crate::setup::{TEMPORARY, read_header};
 
 /// One of two copies that is not as it was written; the other is used, and the journal writes this
 /// one anew in its time.
@@ -44,7 +44,7 @@ pub fn inspect(disk: &dyn Disk, dir: &Path) -> Result<(usize, Vec<DamagedCopy>),
         if name == record::FILE_NAME {
             let half = record::FILE_BYTES / 2;
             copies(record::FILE_BYTES, half, "the checkpoint record", record::is_sound)?;
-        } else if name.starts_with("segment-") && !name.ends_with(".new") {
+        } else if name.starts_with("segment-") && !name.ends_with(TEMPORARY) {
             segment_count += 1;
             let header = |copy: &[u8]| Header::decode_copy(copy).is_some();
             copies(HEADER_BYTES, BLOCK, "the segment's header", header)?;
@@ -62,7 +62,7 @@ pub fn copy_order(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>, JournalEr
     let mut newest = (0, 0);
     for path in disk.list(dir).map_err(JournalError::io(dir))? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.ends_with(".new") {
+        if name.ends_with(TEMPORARY) {
             continue;
         }
         if !name.starts_with("segment-") {

@@ -225,7 +225,8 @@ fn remove_unfinished(disk: &dyn Disk, dir: &Path) -> Result<(), JournalError> {
     Ok(())
 }
 
-const TEMPORARY: &str = ".new";
+/// How the name of a file ends that is being made.
+pub(crate) const TEMPORARY: &str = ".new";
 
 /// Makes one file in full: blocks are written, not only reserved, because the first write to a
 /// reserved block is a change of metadata that every commit of the first lap would pay for.

@@ -161,7 +161,8 @@ impl Copy {
         entries.sort();
         for path in entries {
             let name = self.name(&path)?;
-            if ["lock", HOLD_NAME].contains(&name.as_str()) || name.ends_with(".new") {
+            let is_unfinished = path.extension().is_some_and(|extension| extension == "new");
+            if ["lock", HOLD_NAME].contains(&name.as_str()) || is_unfinished {
                 continue;
             }
             let Some(metadata) = found(fs::metadata(&path))? else { continue };

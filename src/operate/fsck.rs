@@ -36,6 +36,9 @@ pub(crate) fn run(arguments: &Fsck) -> Result<ExitCode> {
         bail!("{}: no such folder; name it with --data", data.display());
     }
     let _lock = lock_dir(&data).context("only the folder of a stopped server can be verified")?;
+    if arguments.repair && Manifest::read(&data)?.is_some() {
+        bail!("{}: a backup; restore it and repair what was restored", data.display());
+    }
     let found = check_folder(&data)?;
     if !arguments.repair {
         return Ok(tell(&found, &[], arguments.json));

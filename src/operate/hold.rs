@@ -142,6 +142,6 @@ mod tests {
         assert!(hold.begin(false).unwrap());
         drop(hold);
         let hold = Hold::open(dir.path()).unwrap();
-        assert!(hold.counter % 2 == 0 && hold.counter > before + 4);
+        assert!(hold.counter.is_multiple_of(2) && hold.counter > before + 4);
     }
 }

@@ -29,10 +29,16 @@ pub(crate) fn count(number: u64) -> String {
     text
 }
 
-/// How far back something reaches, in the largest unit that leaves no crooked number: `2 days`.
+/// How far back something reaches, in the largest unit that leaves no crooked number: `2 days`. Days
+/// enough for years say those too.
 pub(crate) fn reach(millis: u64) -> String {
+    const YEAR: u64 = 365 * 86_400_000;
+    if millis > YEAR && millis.is_multiple_of(86_400_000) && !millis.is_multiple_of(YEAR) {
+        let days = count(millis / 86_400_000);
+        return format!("{days} days ({:.1} years)", float(millis) / float(YEAR));
+    }
     let units = [
-        (365 * 86_400_000, "year"),
+        (YEAR, "year"),
         (86_400_000, "day"),
         (3_600_000, "hour"),
         (60_000, "minute"),
@@ -70,6 +76,7 @@ mod tests {
         assert_eq!([0, 1023, 1536, 5 << 30].map(bytes), ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]);
         let reaches = [1500, 172_800_000, 5 * 365 * 86_400_000, 3_600_000].map(reach);
         assert_eq!(reaches, ["1,500 ms", "2 days", "5 years", "1 hour"]);
+        assert_eq!(reach(1826 * 86_400_000), "1,826 days (5.0 years)");
         assert_eq!(moment(Timestamp::from_secs(86_399)), "1970-01-01 23:59:59");
     }
 }

@@ -14,11 +14,11 @@ use crate::crash::{self, Acknowledged, now_secs, push_until_gone, stored};
 use crate::http;
 use crate::server::{eventually, folder, roundel};
 
-/// Exit code and standard output; what it complained of is shown when a test fails.
+/// Exit code, and all that it printed.
 fn run(command: &mut Command) -> (i32, String) {
     let output = command.output().unwrap();
-    print!("{}", String::from_utf8_lossy(&output.stderr));
-    (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    let printed = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(printed).unwrap())
 }
 
 fn fsck(data: &Path, more: &[&str]) -> (i32, String) {
@@ -263,7 +263,7 @@ async fn a_backup_copies_what_changed_and_a_changed_bit_in_it_is_named_and_refus
 /// Makes files look as if they had not been written to for an hour.
 #[expect(clippy::disallowed_methods, reason = "what the file system would say of old files")]
 fn age(dir: &Path) {
-    let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    let hour_ago = SystemTime::now() - Duration::from_hours(1);
     for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
         if entry.file_type().unwrap().is_dir() {
             age(&entry.path());

@@ -195,7 +195,7 @@ impl Check {
             if low <= high {
                 let column = Column { index, generation: series.generation };
                 let open_checksum = (Ring::first_row(tile + 1) - 1 > filed).then_some(*checksum);
-                tiles.push(Tile { column, position, tile, low, high, open_checksum });
+                tiles.push(Tile { column, position, number: tile, low, high, open_checksum });
             }
         }
         tiles
@@ -220,7 +220,8 @@ impl Check {
 struct Tile {
     column: Column,
     position: u32,
-    tile: i64,
+    /// Counted from 1970.
+    number: i64,
     low: i64,
     high: i64,
     /// The checksum so far, if the newest row is in this tile; else it is in the file.
@@ -282,7 +283,7 @@ impl Look<'_> {
 impl Tile {
     fn checksum(&self, shape: Shape, planes: &[Vec<u8>; PLANES]) -> u32 {
         let first =
-            usize::try_from(self.low - Ring::first_row(self.tile)).expect("a row of the tile");
+            usize::try_from(self.low - Ring::first_row(self.number)).expect("a row of the tile");
         let count = self.row_count();
         let start = self.position as usize * TILE_ROWS as usize + first;
         let mut lens = shape.lens().into_iter();
@@ -293,7 +294,7 @@ impl Tile {
         let mut rows = [0; LONGEST_ROW * TILE_ROWS as usize];
         let rows = &mut rows[..count * shape.row_len()];
         shape.gather(slices, rows);
-        add_rows(begin_checksum(self.tile, self.column), rows)
+        add_rows(begin_checksum(self.number, self.column), rows)
     }
 
     fn row_count(&self) -> usize {
