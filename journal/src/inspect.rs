@@ -115,7 +115,8 @@ mod tests {
             let order = names(&disk);
             assert_eq!(order.len(), 5, "{order:?}");
             assert_eq!(order[4], "checkpoint");
-            let index = |n: usize| order[n][8..].parse::<usize>().unwrap();
+            let index =
+                |n: usize| order[n].strip_prefix("segment-").unwrap().parse::<usize>().unwrap();
             // Back round the ring, to the one that is written now.
             for n in 0..3 {
                 assert_eq!((index(n + 1) + 1) % 4, index(n), "{order:?}");
