@@ -1,8 +1,10 @@
 //! `roundel fsck`: everything in a data folder verified, by the code of a start on a disk that forgets.
 //!
 //! What a start would replay is replayed in memory first, so that the traces of an unfinished round
-//! are not taken for damage.
+//! are not taken for damage. So is what was set aside for archives that the record excepts: they stand
+//! at a frame of their own.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,10 +21,12 @@ use super::manifest::Manifest;
 use super::overlay::Overlay;
 use super::words::count;
 use crate::args::{Fsck, Serve};
+use crate::aside::{self, Aside};
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::recovery::{Folders, recover, snapshots};
-use crate::{aside, report};
+use crate::recovery::{Folders, Recovered, excepted, recover, snapshots};
+use crate::report;
+use crate::rounds::Excepted;
 
 const DEFAULT_FOLDER: &str = "./roundel-data";
 
@@ -60,6 +64,8 @@ struct Found {
     slots: Vec<InstanceId>,
     leftovers: Vec<PathBuf>,
     record: journal::Record,
+    /// Archives of which something waits in the journal or aside, so that they must be there.
+    needed: BTreeSet<InstanceId>,
     archives: u64,
     series: u64,
     tiles: u64,
@@ -77,7 +83,7 @@ fn check_files(files: &[PathBuf]) -> Result<Found> {
         let path = dir.join(path.file_name().unwrap_or_default());
         let disk: Arc<dyn Disk> = Arc::new(Overlay::only(std::slice::from_ref(&path)));
         let (store, _) = Store::open(Arc::clone(&disk), dir, u64::MAX)?;
-        found.archives(disk.as_ref(), dir, &store, u64::MAX)?;
+        found.archives(disk.as_ref(), dir, &store, &Stand::of(u64::MAX))?;
     }
     Ok(found)
 }
@@ -89,40 +95,49 @@ fn check_folder(data: &Path) -> Result<Found> {
     found.manifest(data)?;
     found.leftovers(&folders)?;
     found.journal(disk.as_ref(), &folders.at("journal"));
-    let upto = found.record.seq;
-    found.snapshots(&disk, &folders.at("state"), upto)?;
-    found.aside(&folders.at("aside"))?;
+    let stand = Stand::at(&found.record);
+    found.snapshots(&disk, &folders.at("state"), stand.upto)?;
+    found.aside(&folders.at("aside"), stand.upto)?;
+    found.needed.extend(stand.excepted.keys());
     let archives = folders.at("archives");
     match started(data, &disk) {
-        Ok(recovered) => {
-            for damage in &recovered.lost {
-                let what = format!("{damage}; they were acknowledged, a backup may have them");
-                found.findings.push(Finding::damage(&damage.path, what));
-            }
-            let store = &recovered.state.store;
-            found.archives(disk.as_ref(), &archives, store, upto)?;
-            for info in store.instances() {
-                if recovered.state.registry.instance(info.id).is_none() {
-                    let what = "the registry knows no such instance: its rows are kept and shown nowhere; restore the folder as a whole, or move the file away";
-                    let path = archives.join(format!("{}.rrd", info.id));
-                    found.findings.push(Finding::remark(&path, what));
-                }
-            }
-        }
+        Ok(recovered) => found.recovered(&recovered, disk.as_ref(), &archives, &stand)?,
         Err(error) => {
-            found
-                .findings
-                .push(Finding::damage(data, format!("the server would not start: {error:#}")));
+            let what = format!("the server would not start: {error:#}");
+            found.findings.push(Finding::damage(data, what));
             let disk: Arc<dyn Disk> = Arc::new(Overlay::default());
-            let (store, _) = Store::open(Arc::clone(&disk), &archives, upto)?;
-            found.archives(disk.as_ref(), &archives, &store, upto)?;
+            let excepted = &stand.excepted;
+            let opened = Store::open_excepting(Arc::clone(&disk), &archives, stand.upto, excepted);
+            found.archives(disk.as_ref(), &archives, &opened?.0, &stand)?;
         }
     }
+    found.missing(&archives);
     Ok(found)
 }
 
+/// Up to which frame archives count.
+struct Stand {
+    upto: u64,
+    /// Those of which the last rounds came to nothing.
+    excepted: Excepted,
+}
+
+impl Stand {
+    fn of(upto: u64) -> Self {
+        Self { upto, excepted: Excepted::new() }
+    }
+
+    fn at(record: &journal::Record) -> Self {
+        Self { upto: record.seq, excepted: excepted(record) }
+    }
+
+    fn archive(&self, instance: InstanceId) -> u64 {
+        self.excepted.get(&instance).map_or(self.upto, |&own| own.min(self.upto))
+    }
+}
+
 /// The parts as a start would bring them back.
-fn started(data: &Path, disk: &Arc<dyn Disk>) -> Result<crate::recovery::Recovered> {
+fn started(data: &Path, disk: &Arc<dyn Disk>) -> Result<Recovered> {
     let config = Config::check(&Serve::of(data))?;
     let folders = Folders { data: data.to_owned() };
     let clock: Arc<dyn rrd::Clock> = Arc::new(SystemClock::start());
@@ -198,22 +213,96 @@ impl Found {
         Ok(())
     }
 
-    fn aside(&mut self, dir: &Path) -> Result<()> {
+    /// Frames that wait for their archive. A start applies them; here they are read to their ends.
+    fn aside(&mut self, dir: &Path, upto: u64) -> Result<()> {
         if !dir.is_dir() {
             return Ok(());
         }
+        let aside = Aside::new(Arc::new(OsDisk), dir.to_owned());
         for path in OsDisk.list(dir)? {
-            let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
-            self.findings.push(match aside::count(&bytes) {
-                Some(frames) => Finding::remark(&path, format!("{frames} acknowledged frames wait here for an archive that could not be used; keep the file until that archive is restored")),
-                None => Finding::damage(&path, "frames that were set aside are damaged; a backup may have them"),
+            let Some((instance, after, _)) = aside::named(path.clone()) else {
+                let what = "not a file of frames set aside: nothing reads it; move it away";
+                self.findings.push(Finding::remark(&path, what));
+                continue;
+            };
+            self.needed.insert(instance);
+            if after == upto {
+                let what = "left by a round or a start that was cut short: the journal has these frames, and nothing needs to be done";
+                self.findings.push(Finding::remark(&path, what));
+                continue;
+            }
+            let frames = aside.read(&path).and_then(|mut frames| {
+                frames.try_fold(0, |frames: u64, frame| Ok(frames + u64::from(frame?.seq <= upto)))
+            });
+            self.findings.push(match frames {
+                Ok(frames) => {
+                    let what = format!(
+                        "{frames} acknowledged frames wait here for an archive that could not be written or opened; keep the file, a start applies them when the archive can be used"
+                    );
+                    Finding::remark(&path, what)
+                }
+                Err(reason) => {
+                    let what = format!(
+                        "frames that were set aside are damaged, those from there on are lost: {reason:#}; a backup may have them"
+                    );
+                    Finding::damage(&path, what)
+                }
             });
         }
         Ok(())
     }
 
+    /// What a start has brought back.
+    fn recovered(
+        &mut self,
+        recovered: &Recovered,
+        disk: &dyn Disk,
+        archives: &Path,
+        stand: &Stand,
+    ) -> Result<()> {
+        for damage in &recovered.lost {
+            let what = format!("{damage}; they were acknowledged, a backup may have them");
+            self.findings.push(Finding::damage(&damage.path, what));
+        }
+        self.needed.extend(&recovered.orphaned);
+        let store = &recovered.state.store;
+        self.archives(disk, archives, store, stand)?;
+        for info in store.instances() {
+            let path = archive(archives, info.id);
+            if recovered.state.registry.instance(info.id).is_none() {
+                let what = "the registry knows no such instance: its rows are kept and shown nowhere; restore the folder as a whole, or move the file away";
+                self.findings.push(Finding::remark(&path, what));
+            }
+            if let Some(own) = stand.excepted.get(&info.id) {
+                let what = format!(
+                    "the last rounds could not write it: it stands at frame {own}, the others at {}; a start brings the rest from the frames set aside, check the disk",
+                    stand.upto
+                );
+                self.findings.push(Finding::remark(&path, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// An instance may have no archive, if nobody sent a series of it. Of some it is known that they
+    /// had one.
+    fn missing(&mut self, archives: &Path) {
+        for path in self.needed.iter().map(|id| archive(archives, *id)) {
+            if !path.exists() {
+                let what = "missing, though acknowledged frames of it are in the journal or set aside: its rows are lost; a backup may have them";
+                self.findings.push(Finding::damage(&path, what));
+            }
+        }
+    }
+
     /// Slots, state and tiles of every archive of a store that stands where a start would.
-    fn archives(&mut self, disk: &dyn Disk, dir: &Path, store: &Store, upto: u64) -> Result<()> {
+    fn archives(
+        &mut self,
+        disk: &dyn Disk,
+        dir: &Path,
+        store: &Store,
+        stand: &Stand,
+    ) -> Result<()> {
         let mut judged = Vec::new();
         for path in disk.list(dir)? {
             if path.extension().is_none_or(|extension| extension != "rrd") {
@@ -221,7 +310,7 @@ impl Found {
             }
             self.archives += 1;
             if let Ok(slots) = inspect_slots(disk.open(&path)?.as_ref())?
-                && self.slots(&path, &slots, upto)
+                && self.slots(&path, &slots, stand.archive(slots.instance))
             {
                 judged.push(path);
             }
@@ -237,7 +326,7 @@ impl Found {
             }
         }
         for tile in &bad {
-            let path = dir.join(format!("{}.rrd", tile.instance));
+            let path = archive(dir, tile.instance);
             self.findings.push(Finding::tile(&path, tile));
         }
         self.bad.extend(bad);
@@ -280,6 +369,10 @@ impl Found {
     }
 }
 
+fn archive(dir: &Path, instance: InstanceId) -> PathBuf {
+    dir.join(format!("{instance}.rrd"))
+}
+
 /// Every tile of these instances, on two threads: two cores read as fast as most disks.
 fn check_tiles(store: &Store, instances: Vec<InstanceId>) -> Result<(u64, Vec<BadTile>)> {
     let queue = Mutex::new(instances.into_iter());
@@ -288,7 +381,14 @@ fn check_tiles(store: &Store, instances: Vec<InstanceId>) -> Result<(u64, Vec<Ba
         loop {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some(instance) = next else { return Ok((tiles, bad)) };
-            let Some(mut check) = store.check(instance)? else { continue };
+            let mut check = match store.check(instance) {
+                Ok(Some(check)) => check,
+                Ok(None) => continue,
+                Err(reason) => {
+                    store.report_unreadable(instance, &reason);
+                    continue;
+                }
+            };
             loop {
                 match check.step() {
                     Ok(None) => break,
@@ -323,12 +423,19 @@ fn repair(data: &Path, found: &Found) -> Result<()> {
     if found.bad.is_empty() && found.slots.is_empty() {
         return Ok(());
     }
-    let disk: Arc<dyn Disk> = Arc::new(OsDisk);
-    let journal::Record { seq, epoch, .. } = found.record;
-    let (store, _) = Store::open(disk, &folders.at("archives"), seq)?;
-    store.forget_tiles(&found.bad, seq, epoch)?;
-    for &instance in &found.slots {
-        store.rewrite_slots(instance, seq, epoch)?;
+    let (stand, epoch) = (Stand::at(&found.record), found.record.epoch);
+    let bad = found.bad.iter().map(|tile| tile.instance);
+    let seqs = bad.chain(found.slots.iter().copied()).map(|instance| stand.archive(instance));
+    // Each archive is mended where it stands: one that the record excepts lacks what was set aside,
+    // and a slot at the record's own frame would pass it over, or not count.
+    for seq in seqs.collect::<BTreeSet<_>>() {
+        let (store, _) = Store::open(Arc::new(OsDisk), &folders.at("archives"), seq)?;
+        let is_here = |instance: InstanceId| stand.archive(instance) == seq;
+        let bad = found.bad.iter().filter(|tile| is_here(tile.instance));
+        store.forget_tiles(&bad.cloned().collect::<Vec<_>>(), seq, epoch)?;
+        for &instance in found.slots.iter().filter(|instance| is_here(**instance)) {
+            store.rewrite_slots(instance, seq, epoch)?;
+        }
     }
     Ok(())
 }

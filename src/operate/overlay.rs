@@ -50,11 +50,12 @@ impl Overlay {
 impl Disk for Overlay {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let mut names = lock(&self.names);
-        if names.removed.contains(path) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
+        let (is_removed, is_written) =
+            (names.removed.contains(path), names.written.contains_key(path));
         let below = match fs::File::open(path) {
-            Err(_) if names.written.contains_key(path) => None,
+            _ if is_removed && is_written => None,
+            _ if is_removed => return Err(io::ErrorKind::NotFound.into()),
+            Err(_) if is_written => None,
             other => Some(other?),
         };
         let below_len = below.as_ref().map_or(Ok(0), |file| file.metadata().map(|m| m.len()))?;
@@ -109,7 +110,7 @@ impl Disk for Overlay {
         files.extend(made.cloned());
         files.sort();
         files.dedup();
-        files.retain(|path| !names.removed.contains(path));
+        files.retain(|path| !names.removed.contains(path) || names.written.contains_key(path));
         files.retain(|path| self.only.is_empty() || self.only.contains(path));
         Ok(files)
     }
@@ -215,6 +216,9 @@ mod tests {
         assert!(file.read_at(&mut [0], 12_010).is_err());
         overlay.remove(&path).unwrap();
         assert!(overlay.open(&path).is_err() && overlay.list(dir.path()).unwrap().is_empty());
+        overlay.create(&path).unwrap().write_at(b"anew", 0).unwrap();
+        let anew = overlay.open(&path).unwrap();
+        assert_eq!((anew.len().unwrap(), overlay.list(dir.path()).unwrap().len()), (4, 1));
         assert_eq!(fs::read(&path).unwrap(), vec![7; 10_000]);
     }
 }

@@ -7,12 +7,16 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use rrd::{Disk as _, OsDisk, SlotView, inspect_slots};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::crash::{self, Acknowledged, now_secs, push_until_gone, stored};
-use crate::http;
-use crate::server::{eventually, folder, roundel};
+use crate::server::{Server, eventually, folder, roundel};
+use crate::steady::{POLICY, SERIES, Sender};
+
+fn start(dir: &Path) -> Server {
+    Server::start(dir, &["--policy", POLICY])
+}
 
 /// Exit code, and all that it printed.
 fn run(command: &mut Command) -> (i32, String) {
@@ -45,22 +49,15 @@ fn refusal(command: &mut Command) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
-fn start_ms() -> i64 {
-    (i64::try_from(now_secs()).unwrap() * 1000 - 3_000_000) / 1000 * 1000
-}
-
-/// A folder of a stopped server with some minutes of series in it, and what it acknowledged.
-async fn filled(steps: i64) -> (TempDir, i64) {
-    let dir = folder();
-    let from_ms = start_ms();
-    let server = crash::start(dir.path());
-    for step in 0..steps {
-        let request = crash::request(from_ms + step * 1000);
-        let answer = http::remote_write(&server.url, &request).await.unwrap();
-        assert!(answer.status.is_success(), "{}", answer.text());
+/// A folder of a stopped server with some minutes of series in it, and who sent them.
+async fn filled(steps: usize) -> (TempDir, Sender) {
+    let (dir, mut sender) = (folder(), Sender::new(0));
+    let server = start(dir.path());
+    for _ in 0..steps {
+        assert!(sender.push(&server.url).await);
     }
     assert!(server.stop().success());
-    (dir, from_ms)
+    (dir, sender)
 }
 
 fn archives(data: &Path) -> Vec<PathBuf> {
@@ -156,7 +153,7 @@ async fn leftovers_are_named_and_removed_and_what_is_damaged_beyond_help_stays()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_in_use_is_not_verified_and_one_that_was_killed_is_clean() {
     let dir = folder();
-    let server = crash::start(dir.path());
+    let server = start(dir.path());
     let data = dir.path().join("data");
     let said = refusal(roundel().arg("fsck").arg("--data").arg(&data));
     assert!(said.contains("stopped server") && said.contains(&server.pid().to_string()), "{said}");
@@ -165,7 +162,7 @@ async fn a_folder_in_use_is_not_verified_and_one_that_was_killed_is_clean() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         server.kill();
     });
-    push_until_gone(&url, &mut start_ms(), &mut Acknowledged::new()).await;
+    Sender::new(0).push_until_gone(&url).await;
     killer.await.unwrap();
     let before = fs::read(data.join("journal/segment-001")).unwrap();
     let (code, text) = fsck(&data, &[]);
@@ -177,23 +174,18 @@ async fn a_folder_in_use_is_not_verified_and_one_that_was_killed_is_clean() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_under_steady_push_has_everything_acknowledged_before_it_began() {
     let (dir, to, other) = (folder(), folder(), folder());
-    let server = crash::start(dir.path());
-    let (url, from_ms) = (server.url.clone(), start_ms());
-    let acknowledged = Arc::new(Mutex::new(Acknowledged::new()));
-    let kept = Arc::clone(&acknowledged);
+    let server = start(dir.path());
+    let (url, mut sender) = (server.url.clone(), Sender::new(0));
+    let told = Arc::new(Mutex::new(sender.clone()));
+    let telling = Arc::clone(&told);
     let pushing = tokio::spawn(async move {
-        for at_ms in (from_ms..).step_by(1000) {
-            let Some(answer) = http::remote_write(&url, &crash::request(at_ms)).await else {
-                return;
-            };
-            assert!(answer.status.is_success(), "{} {}", answer.status, answer.text());
-            let mut kept = kept.lock().unwrap();
-            kept.extend((0..20).map(|n| ((n, at_ms), crash::value(n, at_ms))));
+        while sender.has_more() && sender.push(&url).await {
+            *telling.lock().unwrap() = sender.clone();
         }
     });
     let before = eventually("some rows", Duration::from_secs(20), async || {
-        let kept = acknowledged.lock().unwrap();
-        (kept.len() > 2000).then(|| kept.clone())
+        let told = told.lock().unwrap();
+        (told.acknowledged() > 100 * SERIES).then(|| told.clone())
     })
     .await;
     let (data, copy) = (dir.path().to_owned(), to.path().join("copy"));
@@ -218,23 +210,20 @@ async fn a_backup_under_steady_push_has_everything_acknowledged_before_it_began(
     assert_eq!(code, 0, "{text}");
     server.kill();
     pushing.await.unwrap();
-    assert!(acknowledged.lock().unwrap().len() > before.len(), "pushed while it was copied");
-    let to_ms = before.keys().map(|(_, at_ms)| *at_ms).max().unwrap();
+    let after = told.lock().unwrap().acknowledged();
+    assert!(after > before.acknowledged(), "pushed while it was copied");
     let (code, text) = fsck(&copy, &[]);
     assert_eq!(code, 0, "{text}");
     let (code, text) = run(&mut restore(&copy, other.path()));
     assert_eq!(code, 0, "{text}");
     let (code, text) = fsck(&other.path().join("data"), &[]);
     assert_eq!(code, 0, "{text}");
-    let server = crash::start(other.path());
-    let found = stored(&server.url, from_ms, to_ms).await;
-    let lost: Vec<_> = before.iter().filter(|(key, v)| found.get(key) != Some(v)).collect();
-    assert!(lost.is_empty(), "{} of {} lost: {lost:?}", lost.len(), before.len());
+    before.check(&start(other.path()).url).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_copies_what_changed_and_a_changed_bit_in_it_is_named_and_refused() {
-    let (dir, from_ms) = filled(30).await;
+    let (dir, sender) = filled(30).await;
     let (to, other) = (folder(), folder());
     let copy = to.path().join("copy");
     age(&dir.path().join("data"));
@@ -254,10 +243,93 @@ async fn a_backup_copies_what_changed_and_a_changed_bit_in_it_is_named_and_refus
     let refused = refusal(&mut restore(&copy, dir.path()));
     assert!(refused.contains("not empty"), "{refused}");
     assert_eq!(run(&mut restore(&copy, other.path())).0, 0);
-    let (here, there) = (crash::start(dir.path()), crash::start(other.path()));
-    let rows = stored(&here.url, from_ms, from_ms + 29_000).await;
-    assert_eq!(rows.len(), 20 * 30);
-    assert_eq!(stored(&there.url, from_ms, from_ms + 29_000).await, rows);
+    for dir in [&dir, &other] {
+        let server = start(dir.path());
+        assert_eq!(sender.stored(&server.url).await, sender.expected());
+    }
+}
+
+/// Two senders, and an archive of one that was cut while the server ran: what stood at the stop before,
+/// the archive, and who sent. The frames since are set aside.
+async fn apart() -> (TempDir, PathBuf, Vec<u8>, Vec<Sender>) {
+    let (dir, mut senders) = (folder(), vec![Sender::new(0), Sender::new(1)]);
+    let data = dir.path().join("data");
+    let server = start(dir.path());
+    for sender in &mut senders {
+        assert!(sender.push(&server.url).await && sender.push(&server.url).await);
+    }
+    assert!(server.stop().success());
+    let archive = archives(&data).remove(0);
+    let whole = fs::read(&archive).unwrap();
+    let server = start(dir.path());
+    for sender in &mut senders {
+        for _ in 0..20 {
+            assert!(sender.push(&server.url).await);
+        }
+    }
+    File::options().write(true).open(&archive).unwrap().set_len(4096).unwrap();
+    assert!(server.stop().success());
+    (dir, archive, whole, senders)
+}
+
+/// Where the slot begins that does not count.
+fn older_slot(archive: &Path) -> u64 {
+    let slots = inspect_slots(OsDisk.open(archive).unwrap().as_ref()).unwrap().unwrap();
+    let seq = |slot: SlotView| match slot {
+        SlotView::Whole { seq, .. } => seq,
+        other => panic!("{other:?}"),
+    };
+    if seq(slots.slots[0]) < seq(slots.slots[1]) { 1024 } else { 1536 }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_set_apart_is_verified_mended_and_copied_where_it_stands() {
+    let (dir, archive, whole, senders) = apart().await;
+    let data = dir.path().join("data");
+    let frames: Vec<_> = fs::read_dir(data.join("aside")).unwrap().map(Result::unwrap).collect();
+    let [frames] = &frames[..] else { panic!("one archive, one round: {frames:?}") };
+    let (code, text) = fsck(&data, &["--repair"]);
+    assert_eq!(
+        (code, text.contains("shorter than it was made"), text.contains("wait here")),
+        (2, true, true),
+        "{text}"
+    );
+    fs::remove_file(&archive).unwrap();
+    let (code, text) = fsck(&data, &[]);
+    let missing = format!("{}: missing, though", archive.display());
+    assert!(code == 2 && text.contains(&missing), "{text}");
+
+    fs::write(&archive, whole).unwrap();
+    let (code, text) = fsck(&data, &[]);
+    let says = [
+        "20 acknowledged frames wait here",
+        "the last rounds could not write it",
+        "2 remarks, no damage",
+    ];
+    assert_eq!((code, says.map(|says| text.contains(says))), (1, [true; 3]), "{text}");
+    flip(&frames.path(), 100);
+    let (code, text) = fsck(&data, &[]);
+    assert!(code == 2 && text.contains("set aside are damaged"), "{text}");
+    flip(&frames.path(), 100);
+    flip(&archive, older_slot(&archive) + 9);
+    let (code, text) = fsck(&data, &["--repair"]);
+    assert_eq!((code, text.contains("1 repaired, 2 remarks, no damage")), (1, true), "{text}");
+
+    let (to, other) = (folder(), folder());
+    let copy = to.path().join("copy");
+    let (code, text) = run(&mut backup(dir.path(), &copy));
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(run(&mut restore(&copy, other.path())).0, 0);
+    for dir in [&dir, &other] {
+        let data = dir.path().join("data");
+        let (code, text) = fsck(&data, &[]);
+        assert_eq!((code, text.contains(says[2])), (1, true), "{text}");
+        let server = start(dir.path());
+        for sender in &senders {
+            assert_eq!(sender.stored(&server.url).await, sender.expected());
+        }
+        assert!(server.stop().success());
+    }
 }
 
 /// Makes files look as if they had not been written to for an hour.

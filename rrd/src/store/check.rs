@@ -76,7 +76,7 @@ impl Store {
     /// Adds a tile to the damage that the operator is told of, in the words of a reader.
     pub fn report_tile(&self, tile: &BadTile) {
         if let Some(instance) = self.instance(tile.instance) {
-            let reason = io::Error::other(MISMATCH);
+            let reason = mismatch();
             let first = Ring::first_row(Ring::tile_of(tile.rows.0));
             self.report(unreadable(&instance, tile.column.index, tile.archive, first, &reason));
         }
@@ -84,17 +84,21 @@ impl Store {
 }
 
 impl Store {
-    /// Adds a place that cannot be read at all to the damage that the operator is told of.
+    /// Adds a place that cannot be read at all to the damage that the operator is told of; as after a
+    /// read, an archive that has been cut or is gone is set apart.
     pub fn report_unreadable(&self, instance: InstanceId, reason: &io::Error) {
         if let Some(instance) = self.instance(instance) {
             let what = format!("cannot be read: {reason}; its rows are unknown, check the disk");
             self.report(instance.damage(what));
+            self.check_length(&instance);
         }
     }
 }
 
-/// Why a tile is not read.
-pub(super) const MISMATCH: &str = "their checksum does not match";
+/// Why a tile is not read. Of this kind, so that the file is not taken for cut.
+pub(super) fn mismatch() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "their checksum does not match")
+}
 
 /// The damage of one tile.
 pub(super) fn unreadable(
@@ -172,17 +176,17 @@ impl Check {
         let mut tiles = Vec::new();
         for (position, index) in (0..).zip(block.columns()) {
             let at = index as usize;
-            let Some(series) = state.columns.get(at).and_then(Option::as_ref) else { continue };
+            let Some(series) = state.series_at(at) else { continue };
             let filed = state.filed.rows.get(at).copied().unwrap_or(NO_ROW);
-            if series.open.is_unborn() || filed == NO_ROW {
+            if series.head.is_unborn() || filed == NO_ROW {
                 continue;
             }
             let Some(checksum) = state.filed.checksums.get(at * archive_count + self.archive)
             else {
                 continue;
             };
-            let begin = ring.newest(series.open.birth.floor(finest).row(finest));
-            let newest = ring.newest(series.open.newest_row);
+            let begin = ring.newest(series.birth.floor(finest).row(finest));
+            let newest = ring.newest(series.head.opened(finest).row(finest));
             let oldest = newest.saturating_sub_unsigned(ring.row_count).max(begin) + 1;
             let filed = ring.newest(filed);
             let Some(tile) = ring
@@ -193,7 +197,7 @@ impl Check {
             };
             let (low, high) = Ring::rows_of(tile, begin, filed);
             if low <= high {
-                let column = Column { index, generation: series.generation };
+                let column = series.column();
                 let open_checksum = (Ring::first_row(tile + 1) - 1 > filed).then_some(*checksum);
                 tiles.push(Tile { column, position, number: tile, low, high, open_checksum });
             }
@@ -203,11 +207,11 @@ impl Check {
 
     fn bad(&self, tile: &Tile) -> BadTile {
         let state = lock(&self.instance.state);
-        let key = state.series(tile.column).map(|series| Arc::clone(&series.key));
+        let key = state.series(tile.column).map(|series| Arc::clone(series.key));
         BadTile {
             instance: self.instance.id,
             column: tile.column,
-            labels: key.and_then(|key| Labels::from_key(&key).ok()).unwrap_or_default(),
+            labels: key.and_then(|key| Labels::from_key(key.bytes()).ok()).unwrap_or_default(),
             archive: self.archive,
             step: self.instance.archives[self.archive].step,
             rows: (tile.low, tile.high),
@@ -329,7 +333,7 @@ impl Store {
             } else {
                 let at = bad.column.index as usize * block.rings.len() + bad.archive;
                 let mut state = lock(&instance.state);
-                if let Some(kept) = state.filed.checksums.get_mut(at) {
+                if let Some(kept) = Arc::make_mut(&mut state.filed.checksums).get_mut(at) {
                     *kept = checksum;
                     state.is_dirty = true;
                 }

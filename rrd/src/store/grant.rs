@@ -72,7 +72,10 @@ impl Store {
             return known;
         }
         let mut instances = write(&self.instances);
-        let new = || Arc::new(Instance::new(request.instance, &self.dir, request.policy.clone()));
+        let new = || {
+            let (policy, keys) = (request.policy.clone(), Arc::clone(&self.keys));
+            Arc::new(Instance::new(request.instance, &self.dir, policy, keys))
+        };
         Arc::clone(instances.entry(request.instance).or_insert_with(new))
     }
 
@@ -106,10 +109,10 @@ impl Store {
         let frame = GrantFrame { instance: instance.id, policy, labels, series };
         append(&frame).map_err(GrantError::Append)?;
         let layout = instance.layout();
-        let mut index = write(&instance.index);
-        for granted in &frame.series {
-            index.insert(&layout, &granted.labels.to_key().into(), granted.column);
-        }
+        let keyed =
+            |granted: &GrantedSeries| (self.keys.intern(&granted.labels.to_key()), granted.column);
+        let keyed: Vec<_> = frame.series.iter().map(keyed).collect();
+        write(&instance.index).insert(&layout, keyed);
         Ok(plan.answers)
     }
 
@@ -218,12 +221,12 @@ impl Plan {
         let mut plan = Self { answers: Vec::new(), series: Vec::new(), blocks: Vec::new() };
         for new in request.series {
             let key = new.labels.to_key();
-            let known = index.columns.get(&key[..]).or_else(|| granted.get(&key));
-            if let Some(&column) = known {
+            let known = index.get(&key).or_else(|| granted.get(&key).copied());
+            if let Some(column) = known {
                 plan.answers.push(Ok(column));
                 continue;
             }
-            let count = index.columns.len() + plan.series.len();
+            let count = index.len() + plan.series.len();
             let name = new.labels.metric().unwrap_or_default();
             let cell = Cell::choose(new.kind, name, new.first_reading, instance.policy.all_f64());
             let answer = places.place(count, cell, &key);

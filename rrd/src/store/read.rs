@@ -1,8 +1,9 @@
 //! Reading rows: those in the file and those waiting, as one.
 
 use std::io;
+use std::sync::atomic::Ordering;
 
-use super::check::{MISMATCH, unreadable};
+use super::check::{mismatch, unreadable};
 use super::instance::{Instance, block_of};
 use super::state::{NO_ROW, State};
 use super::{Store, lock, read};
@@ -82,14 +83,20 @@ impl Store {
             Err(reason) => {
                 let what =
                     format!("cannot be read: {reason}; its rows are unknown, check the disk");
-                return self.report(instance.damage(what));
+                self.report(instance.damage(what));
+                return self.check_length(instance);
             }
         };
         let last = view.filed.min(view.last);
         for tile in Ring::tile_of(view.first)..=Ring::tile_of(last) {
-            if let Err(reason) = view.read_tile(&source, tile, rows) {
+            if let Err(reason) = view.read_tile(&source, tile, rows)
+                && !self.is_replaying.load(Ordering::Acquire)
+            {
                 let (column, first) = (view.column.index, Ring::first_row(tile));
                 self.report(unreadable(instance, column, view.archive, first, &reason));
+                if reason.kind() != io::ErrorKind::InvalidData {
+                    return self.check_length(instance);
+                }
             }
         }
     }
@@ -154,14 +161,14 @@ impl<'a> View<'a> {
         archive: usize,
         span: Option<Span>,
     ) -> Option<Self> {
-        let open = &state.series(column)?.open;
-        if open.is_unborn() {
+        let series = state.series(column)?;
+        if series.head.is_unborn() {
             return None;
         }
         let ring = block.rings.get(archive)?;
         let (finest, step) = (instance.policy.step(), instance.archives[archive].step);
-        let begin = ring.newest(open.birth.floor(finest).row(finest));
-        let newest = ring.newest(open.newest_row);
+        let begin = ring.newest(series.birth.floor(finest).row(finest));
+        let newest = ring.newest(series.head.opened(finest).row(finest));
         let oldest = newest.saturating_sub_unsigned(ring.row_count).max(begin) + 1;
         // Rows that end after `start` and not after `end`.
         let wanted = span.map(|span| {
@@ -234,7 +241,7 @@ impl<'a> View<'a> {
         self.shape.gather([(); PLANES].map(|()| planes.next().unwrap_or_default()), cells);
         let checksum = add_rows(begin_checksum(tile, self.column), cells);
         if checksum != self.expected(source, tile, tile_end)? {
-            return Err(io::Error::other(MISMATCH));
+            return Err(mismatch());
         }
         for (row, cells) in (low..).zip(cells.chunks_exact(row_len)) {
             if (self.first..=self.last).contains(&row) {

@@ -26,7 +26,7 @@ pub struct Slots {
 /// One slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotView {
-    /// Zeroes: never written.
+    /// The second slot of a file that no round has written: zeroes.
     Blank,
     /// Whole.
     Whole {
@@ -55,12 +55,16 @@ pub fn inspect_slots(file: &dyn File) -> io::Result<Result<Slots, String>> {
         Err(what) => return Ok(Err(what)),
     };
     let mut slots = [SlotView::Blank; 2];
+    let mut is_new = false;
     for (copy, view) in slots.iter_mut().enumerate() {
         let at = usize::try_from(slot_at(copy)).expect("within the head");
         let bytes = &head[at..at + SLOT_LEN];
         *view = match Slot::decode(bytes) {
-            Some(slot) => SlotView::Whole { seq: slot.seq, epoch: slot.epoch },
-            None if bytes.iter().all(|&byte| byte == 0) => SlotView::Blank,
+            Some(slot) => {
+                is_new = slot.seq == 0;
+                SlotView::Whole { seq: slot.seq, epoch: slot.epoch }
+            }
+            None if copy == 1 && is_new && bytes.iter().all(|&byte| byte == 0) => SlotView::Blank,
             None => SlotView::Damaged { seq: accumulators_seq(file, &head, &header.policy, copy)? },
         };
     }

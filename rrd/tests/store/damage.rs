@@ -12,7 +12,7 @@ use crate::world::{DIR, WEB, World, gauge, open, secs, span};
 const POLICY: &str = "10s:5m,1m:20m;hb=1m";
 
 /// A file after some rounds, and the store's readings of it: always the step's number.
-fn content() -> (Vec<u8>, u64) {
+pub(crate) fn content() -> (Vec<u8>, u64) {
     let mut world = World::new(POLICY);
     world.grant(&[gauge("a"), gauge("b")]).unwrap();
     for step in 1..=40_i64 {
@@ -28,20 +28,20 @@ fn content() -> (Vec<u8>, u64) {
     (bytes, world.checkpoint)
 }
 
-fn disk_with(name: &str, bytes: &[u8]) -> MemDisk {
+pub(crate) fn disk_with(name: &str, bytes: &[u8]) -> MemDisk {
     let disk = MemDisk::new();
     let file = disk.create(&Path::new(DIR).join(name)).unwrap();
     file.write_at(bytes, 0).unwrap();
     disk
 }
 
-fn file_name() -> String {
+pub(crate) fn file_name() -> String {
     format!("{WEB}.rrd")
 }
 
 /// Every known row that is read is the number that was written; true if one is unknown.
 #[track_caller]
-fn check_rows(store: &Store, case: &str) -> bool {
+pub(crate) fn check_rows(store: &Store, case: &str) -> bool {
     let mut is_unknown = false;
     for series in store.select(&[]) {
         let SeriesRef { instance, .. } = series.series;
@@ -71,6 +71,28 @@ fn a_whole_file_reads_without_damage() {
     assert_eq!(damage, []);
     assert!(!check_rows(&store, "whole"));
     assert_eq!(store.damage(), []);
+}
+
+#[test]
+fn a_damaged_slot_is_not_said_to_have_another_where_there_is_none() {
+    let (bytes, upto) = content();
+    for (damaged, upto, has_other) in [
+        (&[1024_usize][..], upto, true),
+        (&[1536][..], upto, true),
+        (&[1024, 1536][..], upto, false),
+        (&[1024][..], 1, false),
+        (&[1536][..], 1, false),
+    ] {
+        let mut bytes = bytes.clone();
+        for at in damaged {
+            bytes[*at] ^= 1;
+        }
+        let (store, damage) = open(&disk_with(&file_name(), &bytes), upto);
+        let [damage] = &damage[..] else { panic!("{damaged:?}, {upto}: {damage:?}") };
+        assert_eq!(damage.what.contains("the other one is used"), has_other, "{damage}");
+        assert_eq!(damage.what.contains("no slot of it is valid"), !has_other, "{damage}");
+        assert_eq!(store.instances().len(), usize::from(has_other));
+    }
 }
 
 #[test]

@@ -5,8 +5,11 @@
 
 mod check;
 mod crash;
+mod cut;
 mod damage;
 mod grants;
+mod random;
 mod restart;
 mod rings;
+mod rot;
 mod world;
