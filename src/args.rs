@@ -1,5 +1,6 @@
 //! The command line: what an operator can say to `roundel`.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -31,6 +32,13 @@ pub(crate) enum Command {
     Backup(Backup),
     /// Make a data folder from a backup
     Restore(Restore),
+    /// Make, update and read round-robin files with rrdtool's commands
+    #[command(disable_help_flag = true)]
+    Rrd {
+        /// A command of rrdtool's and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
 }
 
 #[derive(Debug, Clone, Args)]

@@ -9,6 +9,7 @@ mod recovery;
 mod report;
 mod report_host;
 mod rounds;
+mod rrd_command;
 mod rules_folder;
 mod scrub;
 mod serve;
@@ -24,12 +25,16 @@ use clap::Parser as _;
 use crate::args::{Arguments, Command};
 
 fn main() -> ExitCode {
+    if let Some(words) = rrd_command::words() {
+        return rrd_command::run(&words);
+    }
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Some(Command::Size(size)) => return operate::ended(operate::size::run(&size)),
         Some(Command::Fsck(fsck)) => return operate::ended(operate::fsck::run(&fsck)),
         Some(Command::Backup(backup)) => return operate::ended(operate::backup::run(&backup)),
         Some(Command::Restore(restore)) => return operate::ended(operate::restore::run(&restore)),
+        Some(Command::Rrd { words }) => return rrd_command::run(&words),
         other => run(other, &arguments.serve),
     };
     match outcome {

@@ -25,7 +25,7 @@ const PERIOD: Duration = Duration::from_mins(1);
 const NEARLY_FULL: f64 = 0.75;
 /// Time after which a nearly full journal has a failed round tried again: a disk that fails shall
 /// not be kept busy with it.
-const RETRY: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_secs(3);
 
 /// More excepted files than this have no place in the record, and are no matter of single files.
 const MOST_EXCEPTED: usize = 700;
@@ -264,7 +264,7 @@ mod tests {
             begun
         };
         disk.fail_sync("/state/alerts.a");
-        let begun = [100, 101, 104, 105, 106].map(|secs| begins(&mut rounds, secs));
+        let begun = [100, 101, 102, 103, 104].map(|secs| begins(&mut rounds, secs));
         assert_eq!(begun, [true, false, false, true, false]);
         disk.heal();
         assert!(begins(&mut rounds, 110));

@@ -25,6 +25,7 @@ mod series;
 pub mod size;
 mod store;
 pub mod time;
+pub mod tool;
 mod waiting;
 
 pub use cell::Cell;

@@ -16,6 +16,7 @@ mod read;
 mod recover;
 mod round;
 mod select;
+mod single;
 mod slots;
 mod state;
 
@@ -30,6 +31,7 @@ pub use grant::{GrantRequest, NewSeries};
 pub use read::Rows;
 pub use round::{Round, RoundReport};
 pub use select::{InstanceInfo, SeriesInfo};
+pub(crate) use single::{Access, SINGLE_HEAD_LEN, SingleError, SingleFile, SinglePlan, Value};
 pub use slots::{ONE_SLOT_DAMAGED, SlotView, Slots, inspect_slots};
 
 use crate::handles::Handles;

@@ -13,6 +13,7 @@ mod http;
 mod operate;
 mod peers;
 mod power;
+mod rrdtool;
 mod senders;
 mod server;
 mod steady;

@@ -2,12 +2,12 @@
 //! of its file have it. Memory keeps less for each series: see [`super::Head`].
 
 use super::consolidate::{OpenRow, Sums};
-use super::head::{HUSHED, Head, OpenMut};
+use super::head::{HUSHED, Head, OpenMut, whole_reading};
 use super::is_sane;
 use super::phase::{Grid, steps_left};
 use super::touched::Touched;
-use crate::Timestamp;
 use crate::policy::ArchiveSpec;
+use crate::{Kind, Timestamp};
 
 /// Where a series stands: its last reading, its open step and its open rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +30,13 @@ pub(crate) struct Open {
     /// The journal's second in which the series was last heard; 0 where nobody told.
     heard_s: u32,
     flags: u8,
+}
+
+/// The reading before the next one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum LastReading {
+    Real(f64),
+    Whole(i128),
 }
 
 /// A marker ended the series.
@@ -72,7 +79,6 @@ impl Open {
     }
 
     /// A series that begins at `start`, as rrdtool's `--start`: what its first step had before is unknown.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the command line names a start"))]
     pub(crate) fn begin(start: Timestamp, archives: &[ArchiveSpec]) -> Self {
         let mut open = Self::unborn(archives.len() - 1);
         open.begin_at(start, archives);
@@ -98,9 +104,22 @@ impl Open {
     }
 
     /// Rate x milliseconds so far in the open step, and how much of it is unknown.
-    #[cfg(test)]
-    pub(super) const fn open_step(&self) -> (f64, u64) {
+    pub(crate) const fn open_step(&self) -> (f64, u64) {
         (self.sum, self.unknown_ms)
+    }
+
+    /// What was last read, as this kind keeps it; `None` for unknown.
+    pub(crate) fn last_reading(&self, kind: Kind) -> Option<LastReading> {
+        if matches!(kind, Kind::Counter | Kind::Derive) {
+            return whole_reading(self.reading, self.flags).map(LastReading::Whole);
+        }
+        let value = f64::from_bits(self.reading);
+        (!value.is_nan()).then_some(LastReading::Real(value))
+    }
+
+    /// The row being filled in an archive coarser than the finest.
+    pub(crate) fn open_row(&self, archive: usize) -> Option<&OpenRow> {
+        self.rows.get(archive.checked_sub(1)?)
     }
 
     /// True where these archives can have led here; asserted of what was read from a file.

@@ -181,7 +181,7 @@ impl State {
 }
 
 /// Where the worker puts what samples bring about.
-struct Keep<'a> {
+pub(super) struct Keep<'a> {
     waiting: &'a mut Waiting,
     column: (u32, u32),
     kept: Kept,
@@ -311,7 +311,7 @@ impl Instance {
     }
 
     /// Changes the series of these columns.
-    fn for_each(
+    pub(super) fn for_each(
         &self,
         state: &mut State,
         indices: &[usize],

@@ -157,7 +157,7 @@ struct Opened {
 }
 
 /// Why a file cannot be used, in words that end in a remedy.
-struct Problem(String);
+pub(super) struct Problem(pub(super) String);
 
 impl From<io::Error> for Problem {
     fn from(reason: io::Error) -> Self {
@@ -171,16 +171,16 @@ impl From<io::Error> for Problem {
 }
 
 /// A file being read for the first time.
-struct Reading<'a> {
-    id: InstanceId,
-    path: &'a Path,
-    dir: &'a Path,
-    file: &'a dyn File,
-    keys: &'a Arc<Keys>,
+pub(super) struct Reading<'a> {
+    pub(super) id: InstanceId,
+    pub(super) path: &'a Path,
+    pub(super) dir: &'a Path,
+    pub(super) file: &'a dyn File,
+    pub(super) keys: &'a Arc<Keys>,
 }
 
 impl Reading<'_> {
-    fn instance(&self, upto: u64) -> Result<(Instance, Option<String>), Problem> {
+    pub(super) fn instance(&self, upto: u64) -> Result<(Instance, Option<String>), Problem> {
         let mut head = vec![0; usize::try_from(FIRST_BLOCK_AT).expect("20 KiB")];
         self.file.read_at(&mut head, 0)?;
         let header = Header::decode(&head).map_err(Problem)?;
@@ -189,8 +189,9 @@ impl Reading<'_> {
                 format!("the archive of instance {}; give it its name back", header.instance);
             return Err(Problem(what));
         }
-        let instance = Instance::new(self.id, self.dir, header.policy, Arc::clone(self.keys));
-        debug_assert_eq!(instance.path, PathBuf::from(self.path), "the name is the id");
+        let path = self.path.to_owned();
+        let keys = Arc::clone(self.keys);
+        let instance = Instance { path, ..Instance::new(self.id, self.dir, header.policy, keys) };
         let layout = self.blocks(&instance, &head)?;
         let (state, remark) = self.newest_state(&instance, &layout, &head, upto)?;
         if layout.len() > state.filed.catalogues.len() {

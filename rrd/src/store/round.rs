@@ -27,6 +27,8 @@ pub struct Round {
     epoch: u64,
     handles: Arc<Handles>,
     begun: Vec<Begun>,
+    /// No journal says when the round counts: the slots are written when all else is synced.
+    slots_last: bool,
 }
 
 /// What a round did.
@@ -89,7 +91,7 @@ impl Store {
         let all = self.all();
         let mut begun = Vec::with_capacity(all.len());
         begun.extend(all.iter().filter_map(|instance| Begun::of(instance, seq)));
-        Round { seq, epoch, handles: Arc::clone(&self.handles), begun }
+        Round { seq, epoch, handles: Arc::clone(&self.handles), begun, slots_last: false }
     }
 
     /// Lets go of what the round at `seq` wrote: a restart will find it in the files.
@@ -141,7 +143,7 @@ impl Round {
         for begun in self.begun {
             let instance = Arc::clone(&begun.instance);
             let Some(work) = Work::of(begun, self.seq, self.epoch) else { continue };
-            match work.write(&self.handles, self.seq, self.epoch) {
+            match work.write(&self.handles, self.seq, self.epoch, self.slots_last) {
                 Ok(bytes) => {
                     report.files += 1;
                     report.bytes += bytes;
@@ -154,6 +156,11 @@ impl Round {
             }
         }
         report
+    }
+
+    /// The same round, which counts as soon as its slots are in the files.
+    pub(super) fn with_slots_last(self) -> Self {
+        Self { slots_last: true, ..self }
     }
 
     /// The sequence number it was begun at.
@@ -231,7 +238,13 @@ impl Work {
         Some(Self { instance, layout, slot, labels, blocks, columns, frozen, filed })
     }
 
-    fn write(mut self, handles: &Handles, seq: u64, epoch: u64) -> io::Result<u64> {
+    fn write(
+        mut self,
+        handles: &Handles,
+        seq: u64,
+        epoch: u64,
+        slot_last: bool,
+    ) -> io::Result<u64> {
         let file = handles.file(self.instance.id, &self.instance.path)?;
         if file.len()? < self.layout.last().map_or(0, Block::end) {
             // Written to, it would grow again, with holes where its rows were.
@@ -249,6 +262,9 @@ impl Work {
         if let Some(labels) = &self.labels {
             let bytes = write_labels(seq, epoch, labels).ok_or(io::ErrorKind::InvalidData)?;
             patches.push(labels_at(self.filed.labels.copy), &bytes)?;
+        }
+        if slot_last {
+            patches.barrier()?;
         }
         patches.push(slot_at(self.filed.slot), &self.slot.encode())?;
         patches.write_all()?;
