@@ -4,12 +4,14 @@ mod args;
 mod aside;
 mod clock;
 mod config;
+mod operate;
 mod recovery;
 mod report;
 mod report_host;
 mod rounds;
 mod rrd_command;
 mod rules_folder;
+mod scrub;
 mod serve;
 mod snapshot;
 mod views;
@@ -27,12 +29,13 @@ fn main() -> ExitCode {
         return rrd_command::run(&words);
     }
     let arguments = Arguments::parse();
-    report::start_logging();
     let outcome = match arguments.command {
-        None => serve(&arguments.serve),
-        Some(Command::Serve(serve_arguments)) => serve(&serve_arguments),
-        Some(Command::Agent(agent_arguments)) => report_host::run(agent_arguments),
+        Some(Command::Size(size)) => return operate::ended(operate::size::run(&size)),
+        Some(Command::Fsck(fsck)) => return operate::ended(operate::fsck::run(&fsck)),
+        Some(Command::Backup(backup)) => return operate::ended(operate::backup::run(&backup)),
+        Some(Command::Restore(restore)) => return operate::ended(operate::restore::run(&restore)),
         Some(Command::Rrd { words }) => return rrd_command::run(&words),
+        other => run(other, &arguments.serve),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -40,6 +43,16 @@ fn main() -> ExitCode {
             report::complain(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The commands that run until they are stopped, with a log.
+fn run(command: Option<Command>, arguments: &args::Serve) -> Result<()> {
+    report::start_logging();
+    match command {
+        Some(Command::Serve(arguments)) => serve(&arguments),
+        Some(Command::Agent(arguments)) => report_host::run(arguments),
+        _ => serve(arguments),
     }
 }
 

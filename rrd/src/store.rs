@@ -5,6 +5,7 @@
 
 mod apply;
 mod available;
+mod check;
 mod column_rows;
 mod columns;
 mod dump;
@@ -16,6 +17,7 @@ mod recover;
 mod round;
 mod select;
 mod single;
+mod slots;
 mod state;
 
 use std::collections::BTreeMap;
@@ -24,11 +26,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use apply::{InstanceChange, Verdicts};
+pub use check::{BadTile, Check, Checked};
 pub use grant::{GrantRequest, NewSeries};
 pub use read::Rows;
 pub use round::{Round, RoundReport};
 pub use select::{InstanceInfo, SeriesInfo};
 pub(crate) use single::{Access, SINGLE_HEAD_LEN, SingleError, SingleFile, SinglePlan, Value};
+pub use slots::{ONE_SLOT_DAMAGED, SlotView, Slots, inspect_slots};
 
 use crate::handles::Handles;
 use crate::{Batch, Column, Damage, InstanceId, Timestamp};

@@ -9,9 +9,9 @@ use std::time::Duration;
 use fixtures::remote_write::Series;
 use http::StatusCode;
 
-use crate::steady::now_secs;
 use crate::peers::{not_run, program};
 use crate::server::{Server, eventually, folder};
+use crate::steady::now_secs;
 use crate::{http as client, server};
 
 const POLICY: [&str; 2] = ["--policy", "1s:1h,1m:1d"];
