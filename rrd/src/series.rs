@@ -23,8 +23,8 @@ mod timeline;
 use crate::policy::ArchiveSpec;
 use crate::{Kind, Timestamp};
 
-pub(crate) use consolidate::{Run, row_is_known};
-pub(crate) use open::Open;
+pub(crate) use consolidate::{OpenRow, Run, row_is_known};
+pub(crate) use open::{LastReading, Open, Resumed};
 use reading::Reading;
 
 /// What a series' readings mean, and which of them count. `NaN` limits are no limits.

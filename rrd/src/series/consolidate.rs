@@ -42,7 +42,7 @@ pub(crate) fn row_is_known(known: u32, steps_per_row: u32, xff: f64) -> bool {
 
 impl OpenRow {
     /// A row that waits for `left` steps.
-    pub(super) const fn empty(left: u32) -> Self {
+    pub(crate) const fn empty(left: u32) -> Self {
         Self { sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY, known: 0, left }
     }
 

@@ -4,7 +4,7 @@
 use super::consolidate::{ClosedSteps, OpenRow, Run};
 use super::touched::Touched;
 use crate::policy::ArchiveSpec;
-use crate::{Step, Timestamp};
+use crate::{Kind, Step, Timestamp};
 
 /// Where a series stands: its last reading, its open step and its open rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +31,29 @@ pub(crate) struct Open {
 
 const _: () = assert!(size_of::<Open>() == 88, "every series holds one");
 const _: () = assert!(size_of::<OpenRow>() == 32, "every series holds one an archive");
+
+/// Where a series of another program stands, to go on from there.
+pub(crate) struct Resumed {
+    pub(crate) birth: Timestamp,
+    pub(crate) last: Timestamp,
+    pub(crate) newest_row: i64,
+    pub(crate) reading: LastReading,
+    /// Rate x milliseconds in the open step.
+    pub(crate) sum: f64,
+    /// Unknown milliseconds of the open step.
+    pub(crate) unknown_ms: u64,
+    /// One for each archive but the finest.
+    pub(crate) rows: Vec<OpenRow>,
+}
+
+/// The last reading as another program keeps it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum LastReading {
+    Forgotten,
+    Real(f64),
+    /// Counters and the like.
+    Whole(i128),
+}
 
 /// A marker ended the series.
 const ENDED: u8 = 1;
@@ -77,6 +100,47 @@ impl Open {
         let mut open = Self::unborn(archives.len() - 1);
         open.begin_at(start, archives);
         open
+    }
+
+    /// A series that goes on where another program left it.
+    pub(crate) fn resumed(from: Resumed) -> Self {
+        let mut open = Self {
+            birth: from.birth,
+            last: from.last,
+            newest_row: from.newest_row,
+            sum: from.sum,
+            unknown_ms: from.unknown_ms,
+            rows: from.rows.into(),
+            ..Self::unborn(0)
+        };
+        match from.reading {
+            LastReading::Forgotten => {}
+            LastReading::Real(value) => open.remember_real(value),
+            LastReading::Whole(value) => open.remember_whole(Some(value)),
+        }
+        open
+    }
+
+    /// Where the series stands, for another program to go on from there.
+    pub(crate) fn resumable(&self, kind: Kind) -> Resumed {
+        let reading = match kind {
+            Kind::Counter | Kind::Derive => {
+                self.previous_whole().map_or(LastReading::Forgotten, LastReading::Whole)
+            }
+            _ => match self.previous_real() {
+                value if value.is_nan() => LastReading::Forgotten,
+                value => LastReading::Real(value),
+            },
+        };
+        Resumed {
+            birth: self.birth,
+            last: self.last,
+            newest_row: self.newest_row,
+            reading,
+            sum: self.sum,
+            unknown_ms: self.unknown_ms,
+            rows: self.rows.to_vec(),
+        }
     }
 
     /// True until the first reading.
