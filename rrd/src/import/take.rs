@@ -1,16 +1,15 @@
 //! Taking over: series of files of rrdtool become one whole archive file of ours.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use super::column::{Column, Filler};
 use super::open_end::{OpenEnd, open_rate};
 use super::rings::Ring;
 use super::{Dump, ImportError, SourceKind};
 use crate::file::write_labels;
-use crate::series::Definition;
-use crate::store::{BuiltFile, BuiltSeries, build};
-use crate::{Cell, Disk, InstanceId, Kind, Labels, MAX_COLUMNS, Policy};
+use crate::series::{Definition, Run};
+use crate::store::{BuiltSeries, Whole, build};
+use crate::{Batch, Cell, Disk, InstanceId, Kind, Labels, MAX_COLUMNS, Policy};
 
 /// An archive file about to be made.
 pub struct NewArchive<'a> {
@@ -48,7 +47,7 @@ pub struct Taken {
 /// Makes the archive file in `dir`, whole and synced, or not at all. An existing one is replaced:
 /// the caller has looked.
 pub fn write_archive(
-    disk: &Arc<dyn Disk>,
+    disk: &dyn Disk,
     dir: &Path,
     archive: &NewArchive<'_>,
 ) -> Result<Taken, ImportError> {
@@ -69,8 +68,13 @@ pub fn write_archive(
         taken.remarks.extend(remarks.into_iter().map(|remark| (number, remark)));
         series.push(built);
     }
-    let (id, policy, labels) = (archive.id, archive.policy, archive.labels);
-    taken.bytes = build(disk, dir, BuiltFile { id, policy, labels, series })?;
+    let &NewArchive { id: instance, policy, labels, .. } = archive;
+    // Number 0 is at or below any checkpoint, and every frame of the instance comes after it.
+    let whole = Whole { instance, policy, labels, batch: Batch::default(), seq: 0, epoch: 0 };
+    taken.bytes = build(disk, dir, &whole, series)?;
+    let path = dir.join(format!("{instance}.rrd"));
+    disk.rename(&path.with_extension("new"), &path)?;
+    disk.sync_dir(dir)?;
     Ok(taken)
 }
 
@@ -101,10 +105,9 @@ impl TakenSeries<'_> {
             return Err(ImportError::Unfit(what.to_owned()));
         }
         let name = self.labels.metric().unwrap_or_default();
-        let newest = newest_known(&column);
         let series = BuiltSeries {
             key: self.labels.to_key().into(),
-            cell: Cell::choose(kind, name, newest, policy.all_f64()),
+            cell: cell(kind, name, &column, policy),
             generation: 1,
             definition: definition(source, kind),
             open,
@@ -119,9 +122,13 @@ fn definition(source: &super::Source, kind: Kind) -> Definition {
     Definition { kind, heartbeat_ms: source.heartbeat_s * 1000, min, max }
 }
 
-fn newest_known(column: &Column) -> Option<f64> {
-    let known = column.rows[0].iter().rev().find(|run| run.known > 0);
-    known.map(|run| run.average)
+/// The cell that the newest value asks for; f64 where a value is beyond the smaller one.
+fn cell(kind: Kind, name: &str, column: &Column, policy: &Policy) -> Cell {
+    let newest = column.rows[0].iter().rev().find(|run| run.known > 0).map(|run| run.average);
+    let cell = Cell::choose(kind, name, newest, policy.all_f64());
+    let holds =
+        |run: &Run| [run.average, run.min, run.max, run.last].iter().all(|v| cell.holds(*v));
+    if column.rows.iter().flatten().all(holds) { cell } else { Cell::F64 }
 }
 
 /// Widths of the file that no archive keeps, and functions that stand in for the mean.
