@@ -86,16 +86,28 @@ impl Filler<'_> {
         let coarser =
             coarser.filter(|ring| ring.width_ms > step_ms && ring.width_ms % step_ms == 0);
         let per_row = u32::try_from(step_ms / self.step_ms(0)).expect("Policy::parse checks it");
-        exact
+        let found = exact
+            .clone()
             .filter_map(|ring| Some(Content::of(ring.row(row)?, per_row)))
             .chain(finer.filter_map(|ring| self.consolidated(ring, archive, row)))
             .chain(coarser.filter_map(|ring| {
-                let ends_ms = Timestamp::from_millis(row * step_ms).as_millis();
-                let wide = -(-ends_ms).div_euclid(ring.width_ms);
+                let wide = -(-row * step_ms).div_euclid(ring.width_ms);
                 Some(Content::of(ring.row(wide)?, per_row))
             }))
-            .next()
-            .or_else(|| self.in_open_step(archive, row, per_row))
+            .next();
+        // Least and greatest steps may be there where the mean of that width is not.
+        match (found, exact.filter_map(|ring| ring.row_without_average(row)).next()) {
+            (Some(found), Some(beside)) if found.known > 0 => {
+                let Content { average, min, max, last, known } = found;
+                let row = Content::of(beside.row(average, [min, max, last]), known);
+                Some(row)
+            }
+            (_, Some(beside)) => {
+                let average = beside.average;
+                Some(Content::of(beside.row(average, [average; 3]), per_row))
+            }
+            (found, None) => found.or_else(|| self.in_open_step(archive, row, per_row)),
+        }
     }
 
     /// Finer rows put together as closed steps are; all of them must be there.

@@ -25,6 +25,26 @@ pub(super) struct RingRow {
     pub(super) last: f64,
 }
 
+/// What there is of a row without its mean.
+pub(super) struct Extremes {
+    /// What stands in for the mean; `NaN` where the row is unknown.
+    pub(super) average: f64,
+    pub(super) min: Option<f64>,
+    pub(super) max: Option<f64>,
+    pub(super) last: Option<f64>,
+}
+
+impl Extremes {
+    /// The row, with `average` for its mean and for what is not there.
+    pub(super) fn row(&self, average: f64, [min, max, last]: [f64; 3]) -> RingRow {
+        if self.average.is_nan() {
+            return RingRow { average: self.average, min: f64::NAN, max: f64::NAN, last: f64::NAN };
+        }
+        let (min, max) = (self.min.unwrap_or(min), self.max.unwrap_or(max));
+        RingRow { average, min, max, last: self.last.unwrap_or(last) }
+    }
+}
+
 /// The values of one function.
 #[derive(Clone, Copy)]
 struct Plane<'a> {
@@ -95,9 +115,26 @@ impl<'a> Ring<'a> {
         Some(RingRow { average, min, max, last: last.unwrap_or(average) })
     }
 
+    /// Row number `row` where the other functions reach back further than the mean does: one of them
+    /// stands in for it.
+    pub(super) fn row_without_average(&self, row: i64) -> Option<Extremes> {
+        let back = self.newest - row;
+        if self.average.value(back).is_some() {
+            return None;
+        }
+        let held = |plane: Option<Plane<'_>>| plane.and_then(|plane| plane.value(back));
+        let [last, max, min] = [self.last, self.max, self.min].map(held);
+        // The newest step may be unknown in a known row, the least and the greatest are not.
+        let stands_in = max.or(min).filter(|value| value.is_nan());
+        let average = stands_in.or(last.filter(|v| !v.is_nan())).or(max).or(min).or(last)?;
+        Some(Extremes { average, min, max, last })
+    }
+
     /// Where the oldest row begins, in milliseconds since 1970.
     pub(super) fn begins_ms(&self) -> i64 {
-        (self.newest - self.average.rows) * self.width_ms
+        let planes = [Some(self.average), self.min, self.max, self.last];
+        let rows = planes.iter().flatten().map(|plane| plane.rows).max().unwrap_or(0);
+        (self.newest - rows) * self.width_ms
     }
 
     /// True where rows are means: not where greatest, least or newest steps stand in for them.
