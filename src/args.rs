@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::rrd_export::Export;
+use crate::rrd_import::Import;
+
 /// Metrology and supervision for fleets whose members come and go.
 ///
 /// Without a command, `roundel` does what `roundel serve` does.
@@ -23,6 +26,18 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Report this host to a collector
     Agent(Agent),
+    /// Bring files of rrdtool in, or series out
+    #[command(subcommand)]
+    Rrd(Exchange),
+}
+
+/// What passes between rrdtool and the data folder of a stopped server.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Exchange {
+    /// Take over files of rrdtool, whole folders of them
+    Import(Import),
+    /// Write series as XML for rrdtool, CSV or JSON
+    Export(Export),
 }
 
 #[derive(Debug, Clone, Args)]

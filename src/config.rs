@@ -20,7 +20,7 @@ use crate::args::Serve;
 const LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4270);
 /// The journal's size when nobody says: an hour of a million samples a minute.
-const JOURNAL_BYTES: u64 = 256 << 20;
+pub(crate) const JOURNAL_BYTES: u64 = 256 << 20;
 /// Room that the journal may take: below it a round could not keep up, above it a restart is long.
 const JOURNAL_RANGE: std::ops::RangeInclusive<u64> = (16 << 20)..=(64 << 30);
 /// A longer file is not a configuration.

@@ -4,10 +4,14 @@ mod args;
 mod aside;
 mod clock;
 mod config;
+mod offline;
+mod progress;
 mod recovery;
 mod report;
 mod report_host;
 mod rounds;
+mod rrd_export;
+mod rrd_import;
 mod rules_folder;
 mod serve;
 mod snapshot;
@@ -19,7 +23,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser as _;
 
-use crate::args::{Arguments, Command};
+use crate::args::{Arguments, Command, Exchange};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -28,6 +32,8 @@ fn main() -> ExitCode {
         None => serve(&arguments.serve),
         Some(Command::Serve(serve_arguments)) => serve(&serve_arguments),
         Some(Command::Agent(agent_arguments)) => report_host::run(agent_arguments),
+        Some(Command::Rrd(Exchange::Import(import))) => rrd_import::import(&import),
+        Some(Command::Rrd(Exchange::Export(export))) => rrd_export::export(&export),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -35,7 +35,7 @@ impl Folders {
         self.data.join(name)
     }
 
-    fn create(&self, disk: &dyn Disk) -> Result<()> {
+    pub(crate) fn create(&self, disk: &dyn Disk) -> Result<()> {
         for name in ["archives", "journal", "state"] {
             let folder = self.at(name);
             disk.create_dir(&folder).with_context(|| folder.display().to_string())?;
@@ -45,7 +45,7 @@ impl Folders {
 
     /// Refuses a data folder whose journal is gone, or not mounted: with a new one nothing in the
     /// other folders would count, and the next rounds would write over it.
-    fn check(&self, disk: &dyn Disk) -> Result<()> {
+    pub(crate) fn check(&self, disk: &dyn Disk) -> Result<()> {
         let journal = self.at("journal");
         let is_used = |path: &PathBuf| path.extension().is_none_or(|extension| extension != "new");
         let mut others = disk.list(&self.at("archives"))?;
@@ -109,7 +109,7 @@ pub(crate) fn recover(
 }
 
 /// Segments for a journal of so many bytes, or a little less.
-fn shape(journal_bytes: u64) -> journal::Config {
+pub(crate) fn shape(journal_bytes: u64) -> journal::Config {
     let count = journal_bytes.div_ceil(LONGEST_SEGMENT).max(SEGMENTS);
     journal::Config {
         segment_bytes: journal_bytes / count / BLOCK * BLOCK,
@@ -142,12 +142,12 @@ fn replay(state: &State, frames: journal::Frames, upto: u64, mut aside: Aside) -
     Ok(applied)
 }
 
-fn snapshots(disk: &Arc<dyn Disk>, dir: &Path) -> Snapshots {
+pub(crate) fn snapshots(disk: &Arc<dyn Disk>, dir: &Path) -> Snapshots {
     let of = |name| Snapshot::of(Arc::clone(disk), dir, name);
     Snapshots { registry: of("registry"), alerts: of("alerts") }
 }
 
-fn registry(snapshots: &Snapshots, upto: u64) -> Result<Registry> {
+pub(crate) fn registry(snapshots: &Snapshots, upto: u64) -> Result<Registry> {
     match found(&snapshots.registry, upto, "registry")? {
         Some(bytes) => Registry::restore(&bytes).context("the registry's snapshot"),
         None => Ok(Registry::default()),

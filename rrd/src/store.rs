@@ -7,6 +7,7 @@ mod apply;
 mod build;
 mod column_rows;
 mod dump;
+mod export;
 mod grant;
 mod instance;
 mod read;

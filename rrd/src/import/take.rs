@@ -40,12 +40,14 @@ pub struct Taken {
     pub bytes: u64,
     /// Known rows of all series and archives.
     pub rows: u64,
-    /// What could not be taken over, by series.
+    /// Series that could not be taken over at all; the others are.
+    pub refused: Vec<(usize, ImportError)>,
+    /// What of the others could not be taken over, by series.
     pub remarks: Vec<(usize, String)>,
 }
 
-/// Makes the archive file in `dir`, whole and synced, or not at all. An existing one is replaced:
-/// the caller has looked.
+/// Makes the archive file in `dir`, whole and synced, or not at all; not, when no series can be taken
+/// over. An existing one is replaced: the caller has looked.
 pub fn write_archive(
     disk: &dyn Disk,
     dir: &Path,
@@ -62,11 +64,20 @@ pub fn write_archive(
     let mut taken = Taken::default();
     let mut series = Vec::with_capacity(archive.series.len());
     for (number, one) in archive.series.iter().enumerate() {
-        let (built, remarks) = one.build(archive.policy)?;
+        let (built, remarks) = match one.build(archive.policy) {
+            Ok(built) => built,
+            Err(reason) => {
+                taken.refused.push((number, reason));
+                continue;
+            }
+        };
         let rows = built.rows.iter().flatten().filter(|run| run.known > 0);
         taken.rows += rows.map(|run| run.count).sum::<u64>();
         taken.remarks.extend(remarks.into_iter().map(|remark| (number, remark)));
         series.push(built);
+    }
+    if series.is_empty() {
+        return Ok(taken);
     }
     let &NewArchive { id: instance, policy, labels, .. } = archive;
     // Number 0 is at or below any checkpoint, and every frame of the instance comes after it.

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{Dump, Function, Rra, Source, SourceKind};
+use super::{Dump, Rra, Source, SourceKind};
 use crate::Kind;
 
 /// Writes `dump` as `rrdtool dump` would. Its archives hold functions that are kept alone.
@@ -70,7 +70,3 @@ impl std::fmt::Display for Number {
         }
     }
 }
-
-/// The functions that an archive of ours becomes there, in order.
-pub(crate) const WRITTEN: [Function; 4] =
-    [Function::Average, Function::Min, Function::Max, Function::Last];

@@ -130,7 +130,7 @@ impl Rows {
         }
     }
 
-    fn hide(&mut self, steps_per_row: u32, xff: f64) {
+    pub(super) fn hide(&mut self, steps_per_row: u32, xff: f64) {
         for (index, &known) in self.known.iter().enumerate() {
             if !row_is_known(known, steps_per_row, xff) {
                 self.average[index] = f64::NAN;
