@@ -88,6 +88,7 @@ struct Plan<'a> {
 }
 
 /// One series and where it comes from.
+#[derive(Clone)]
 struct Planned<'a> {
     path: &'a Path,
     source: usize,
@@ -273,11 +274,17 @@ impl Session {
 
     /// Names what is there; what is not cannot be added to an archive that a server writes.
     fn existing(&mut self, offline: &Offline, id: InstanceId, name: &str, plan: &Plan<'_>) {
-        for one in &plan.series {
-            if offline.store.resolve(id, &one.place.labels.to_key()).is_some() {
-                note(one.path, &format!("{} of {name} is there already", one.place.labels));
-                self.counts.existing += 1;
-            } else {
+        let is_there =
+            |one: &&Planned<'_>| offline.store.resolve(id, &one.place.labels.to_key()).is_some();
+        let (there, missing): (Vec<&Planned<'_>>, Vec<_>) = plan.series.iter().partition(is_there);
+        for one in &there {
+            note(one.path, &format!("{} of {name} is there already", one.place.labels));
+        }
+        self.counts.existing += there.len();
+        let missing = Plan { series: missing.into_iter().cloned().collect() };
+        let dumps = self.dumps(&missing);
+        for one in &missing.series {
+            if dumps.get(one.path).is_some_and(|dump| is_kept(one, dump)) {
                 let reason = format!(
                     "instance {name} has an archive, and {} is not in it; import all files of an instance at once",
                     one.place.labels

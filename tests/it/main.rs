@@ -9,6 +9,7 @@ mod command_line;
 mod crash;
 mod hostile;
 mod http;
+mod import;
 mod peers;
 mod senders;
 mod server;

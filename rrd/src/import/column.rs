@@ -96,7 +96,7 @@ impl Filler<'_> {
             }))
             .next();
         // Least and greatest steps may be there where the mean of that width is not.
-        match (found, exact.filter_map(|ring| ring.row_without_average(row)).next()) {
+        match (found, { exact }.find_map(|ring| ring.row_without_average(row))) {
             (Some(found), Some(beside)) if found.known > 0 => {
                 let Content { average, min, max, last, known } = found;
                 let row = Content::of(beside.row(average, [min, max, last]), known);

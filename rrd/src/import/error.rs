@@ -56,7 +56,7 @@ pub enum ImportError {
 }
 
 impl ImportError {
-    pub(super) fn field(what: &'static str, text: impl ToString) -> Self {
-        Self::Field { what, text: text.to_string() }
+    pub(super) fn field(what: &'static str, text: impl std::fmt::Display) -> Self {
+        Self::Field { what, text: format!("{text}") }
     }
 }

@@ -172,7 +172,7 @@ impl<'a> Markup<'a> {
         self.text.clear();
         let mut bounded = (&mut *self.input).take(LONGEST as u64 + 1);
         bounded.read_until(end, &mut self.text)?;
-        self.line += self.text.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.line += self.text.split(|byte| *byte == b'\n').skip(1).map(|_| 1).sum::<u64>();
         let is_found = self.text.last() == Some(&end);
         if is_found {
             self.text.pop();

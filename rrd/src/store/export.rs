@@ -20,7 +20,7 @@ impl Store {
         let (source, end) = {
             let state = lock(&instance.state);
             let found = state.series(series.column).filter(|found| !found.open.is_unborn())?;
-            let end = found.open.resumable(found.definition.kind);
+            let end = resumable(found, &instance.policy);
             (source(found, &end, &instance.policy), end)
         };
         let step_ms = instance.policy.step().as_millis();
@@ -80,6 +80,17 @@ impl Store {
         let rows = self.stored_rows(instance, series.column, 0, None);
         rows.average.last().copied().unwrap_or(f64::NAN)
     }
+}
+
+/// Where the series stands. A step that silence closed is over there too: rrdtool knows no reading
+/// before the end of its newest row.
+fn resumable(series: &Series, policy: &Policy) -> Resumed {
+    let end = series.open.resumable(series.definition.kind);
+    let opened = series.open.opened(policy.step());
+    if end.last >= opened {
+        return end;
+    }
+    Resumed { last: opened, reading: LastReading::Forgotten, ..end }
 }
 
 fn source(series: &Series, end: &Resumed, policy: &Policy) -> Source {
