@@ -11,6 +11,7 @@ mod report;
 mod report_host;
 mod rounds;
 mod rrd_export;
+mod rrd_files;
 mod rrd_import;
 mod rules_folder;
 mod serve;

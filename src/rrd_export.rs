@@ -75,15 +75,12 @@ pub(crate) fn export(arguments: &Export) -> Result<()> {
     let mut progress = Progress::of("series", found.len());
     let (mut names, mut left_out) = (HashSet::new(), 0);
     for info in &found {
-        match offline.store.dump_series(info.series) {
-            Some(dump) => {
-                let name = free_name(&mut names, &file_name(&info.labels));
-                arguments.write(&name, info, &dump)?;
-            }
-            None => {
-                left_out += 1;
-                say(&format!("{}: has no reading yet, or no step of whole seconds", info.labels));
-            }
+        if let Some(dump) = offline.store.dump_series(info.series) {
+            let name = free_name(&mut names, &file_name(&info.labels));
+            arguments.write(&name, info, &dump)?;
+        } else {
+            left_out += 1;
+            say(&format!("{}: has no reading yet, or no step of whole seconds", info.labels));
         }
         progress.advance(1, clock.monotonic());
     }

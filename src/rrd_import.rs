@@ -18,6 +18,7 @@ use crate::clock::SystemClock;
 use crate::offline::Offline;
 use crate::progress::Progress;
 use crate::report::print;
+use crate::rrd_files::{self, Found};
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Import {
@@ -47,7 +48,7 @@ pub(crate) fn import(arguments: &Import) -> Result<()> {
     let policy = arguments.policy.as_deref().map(Policy::parse).transpose().context("--policy")?;
     let mut session = Session { layout, policy, failures: Vec::new(), counts: Counts::default() };
     let clock = SystemClock::start();
-    let files = session.files(&arguments.paths);
+    let files = rrd_files::found(&arguments.paths, &mut session.failures);
     let plans = session.plans(&files);
     if arguments.dry_run {
         session.show(&plans);
@@ -73,12 +74,6 @@ impl Import {
             (None, None) => Ok(Layout::Plain),
         }
     }
-}
-
-/// A file to be imported, and what of its path lies below the folder that was given.
-struct Found {
-    path: PathBuf,
-    below: PathBuf,
 }
 
 /// The series of one instance.
@@ -117,42 +112,9 @@ impl Session {
         self.failures.push((path.to_owned(), reason.to_string()));
     }
 
-    /// All files of rrdtool below the paths, in order of name.
-    fn files(&mut self, paths: &[PathBuf]) -> Vec<Found> {
-        let mut files = Vec::new();
-        for path in paths {
-            if path.is_dir() {
-                self.walk(path, path, &mut files);
-            } else {
-                let below = path.file_name().map(PathBuf::from).unwrap_or_default();
-                files.push(Found { path: path.clone(), below });
-            }
-        }
-        files
-    }
-
-    fn walk(&mut self, root: &Path, dir: &Path, files: &mut Vec<Found>) {
-        let list = || -> std::io::Result<Vec<_>> {
-            let entries = std::fs::read_dir(dir)?.map(|entry| {
-                let entry = entry?;
-                Ok((entry.path(), entry.file_type()?))
-            });
-            entries.collect()
-        };
-        let mut entries = match list() {
-            Ok(entries) => entries,
-            Err(reason) => return self.fail(dir, &reason),
-        };
-        entries.sort_by(|a, b| a.0.cmp(&b.0));
-        for (path, kind) in entries {
-            let is_ours = path.extension().is_some_and(|end| end == "rrd" || end == "xml");
-            // A link to a folder may lead back here; one to a file is as good as the file.
-            if kind.is_dir() {
-                self.walk(root, &path, files);
-            } else if is_ours && path.is_file() {
-                let below = path.strip_prefix(root).unwrap_or(&path).to_owned();
-                files.push(Found { path, below });
-            }
+    fn fail_all(&mut self, dumps: &BTreeMap<&Path, Dump>, reason: &impl ToString) {
+        for path in dumps.keys() {
+            self.fail(path, reason);
         }
     }
 
@@ -218,11 +180,13 @@ impl Session {
             Some(policy) => policy.clone(),
             None => match derive_policy(&read) {
                 Ok((policy, remarks)) => {
-                    remarks.iter().for_each(|remark| note(Path::new(name), remark));
+                    for remark in &remarks {
+                        note(Path::new(name), remark);
+                    }
                     policy
                 }
                 Err(reason) => {
-                    dumps.keys().for_each(|path| self.fail(path, &reason));
+                    self.fail_all(&dumps, &reason);
                     return Ok(());
                 }
             },
@@ -249,13 +213,13 @@ impl Session {
         let archive = NewArchive { id, labels: &labels, policy: &policy, series: series.collect() };
         let archives = offline.folders.at("archives");
         match write_archive(offline.disk.as_ref(), &archives, &archive) {
-            Ok(taken) => self.took(taken, &planned),
-            Err(reason) => dumps.keys().for_each(|path| self.fail(path, &reason)),
+            Ok(taken) => self.took(&taken, &planned),
+            Err(reason) => self.fail_all(&dumps, &reason),
         }
         Ok(())
     }
 
-    fn took(&mut self, taken: Taken, planned: &[(&Planned<'_>, &Dump)]) {
+    fn took(&mut self, taken: &Taken, planned: &[(&Planned<'_>, &Dump)]) {
         for (number, remark) in &taken.remarks {
             let Planned { path, place, .. } = planned[*number].0;
             note(path, &format!("{}: {remark}", place.labels));

@@ -209,7 +209,8 @@ async fn a_folder_of_cacti_is_imported_to_the_last_digit_and_goes_on() {
         file.updates(start_s, &mut lines);
     }
     rrdtool(&rrdtool_at, &files, &lines);
-    drop(Server::start(dir.path(), &[]).stop()); // Makes the small journal of tests.
+    // Makes the small journal of tests.
+    assert!(Server::start(dir.path(), &[]).stop().success());
 
     let import = ["rrd", "import", "--data", "data", "--preset", "cacti", "rrd"];
     let output = run(&import, dir.path());
@@ -271,7 +272,7 @@ fn what_is_exported_is_restored_and_fetched_alike() {
     file.updates(start_s, &mut lines);
     lines.push(format!("dump {} {}", file.name, file.name.replace(".rrd", ".xml")));
     rrdtool(&rrdtool_at, &files, &lines);
-    drop(Server::start(dir.path(), &[]).stop());
+    assert!(Server::start(dir.path(), &[]).stop().success());
     let xml = format!("rrd/{}", file.name.replace(".rrd", ".xml"));
     let output = run(&["rrd", "import", "--data", "data", "--preset", "cacti", &xml], dir.path());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -322,7 +323,7 @@ fn what_cannot_be_imported_is_named_and_the_rest_goes_on() {
     assert!(!dir.path().join("data").exists(), "a dry run makes nothing");
     let text = String::from_utf8(dry.stdout).unwrap();
     assert!(text.contains("COUNTER good_beta") && text.contains("1m:5m,3m:12m"), "{text}");
-    drop(Server::start(dir.path(), &[]).stop());
+    assert!(Server::start(dir.path(), &[]).stop().success());
     let arguments = ["rrd", "import", "--data", "data", "rrd"];
     let output = run(&arguments, dir.path());
     assert_eq!(output.status.code(), Some(1));
