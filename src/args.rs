@@ -1,5 +1,6 @@
 //! The command line: what an operator can say to `roundel`.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -26,18 +27,21 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Report this host to a collector
     Agent(Agent),
-    /// Bring files of rrdtool in, or series out
+    /// Make, update and read round-robin files with rrdtool's commands; bring them in, or series out
     #[command(subcommand)]
-    Rrd(Exchange),
+    Rrd(Rrd),
 }
 
-/// What passes between rrdtool and the data folder of a stopped server.
+/// What is done with files of one kind or the other.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Exchange {
+pub(crate) enum Rrd {
     /// Take over files of rrdtool, whole folders of them
     Import(Import),
     /// Write series as XML for rrdtool, CSV or JSON
     Export(Export),
+    /// A command of rrdtool's and its arguments
+    #[command(external_subcommand)]
+    Tool(Vec<OsString>),
 }
 
 #[derive(Debug, Clone, Args)]

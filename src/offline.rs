@@ -1,19 +1,21 @@
 //! The data folder of a stopped server: locked, and its parts as they stood when it stopped.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use alerter::Engine;
 use anyhow::{Context as _, Result};
-use collector::Registry;
-use journal::Journal;
+use collector::{Accounting, Registry};
+use journal::{Frame, Journal};
 use rrd::disk::{DirLock, OsDisk, lock_dir};
-use rrd::{Clock, Disk, InstanceChange, Store};
+use rrd::{Clock, Disk, Store};
 use tracing::error;
 
+use crate::aside::Aside;
 use crate::clock::SystemClock;
 use crate::config::JOURNAL_BYTES;
-use crate::recovery::{Folders, registry, shape, snapshots};
-use crate::worker::SILENCE_GRID;
+use crate::recovery::{Folders, apply_aside, excepted, registry, shape, snapshots};
+use crate::worker::{SILENCE_GRID, State};
 
 /// What a command works on. What it appends to the journal the next start of the server applies; no
 /// round is written here.
@@ -21,8 +23,8 @@ pub(crate) struct Offline {
     pub(crate) folders: Folders,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) journal: Journal,
-    pub(crate) store: Store,
-    pub(crate) registry: Registry,
+    pub(crate) store: Arc<Store>,
+    pub(crate) registry: Arc<Registry>,
     _lock: DirLock,
 }
 
@@ -39,43 +41,37 @@ impl Offline {
         let (journal, recovery) =
             Journal::open(Arc::clone(&disk), &dir, shape(JOURNAL_BYTES), clock)?;
         let upto = recovery.checkpoint.seq;
-        let (store, damaged) = Store::open(Arc::clone(&disk), &folders.at("archives"), upto)?;
+        let excepted = excepted(&recovery.checkpoint);
+        let archives = folders.at("archives");
+        let (store, damaged) =
+            Store::open_excepting(Arc::clone(&disk), &archives, upto, &excepted)?;
         for damage in damaged {
             error!(%damage, "an archive is damaged; its instance is left out");
         }
-        let registry = registry(&snapshots(&disk, &folders.at("state")), upto)?;
-        let offline = Self { folders, disk, journal, store, registry, _lock: lock };
+        let state = State {
+            store: Arc::new(store),
+            registry: Arc::new(registry(&snapshots(&disk, &folders.at("state")), upto)?),
+            // Alerts are none of our business.
+            engine: Arc::new(Mutex::new(Engine::new(Vec::new()))),
+            accounting: Arc::new(Accounting::default()),
+        };
+        state.store.begin_replay();
+        let aside = Aside::new(Arc::clone(&disk), folders.at("aside"));
+        apply_aside(&state, &aside, upto).context("frames set aside")?;
         for frame in recovery.frames {
-            let frame = frame?;
-            offline.apply(&frame).with_context(|| format!("frame {} of the journal", frame.seq))?;
+            replay(&state, &frame?);
         }
-        Ok(offline)
+        state.store.end_replay();
+        let State { store, registry, .. } = state;
+        Ok(Self { folders, disk, journal, store, registry, _lock: lock })
     }
+}
 
-    /// Applies a frame as the server would, but for alerts, which are none of our business.
-    fn apply(&self, frame: &journal::Frame) -> Result<()> {
-        let journal::Frame { seq, stamp, kind, body } = frame;
-        self.store.advance(stamp.floor(SILENCE_GRID));
-        match *kind {
-            rrd::FRAME_SAMPLES => {
-                self.store.apply(*seq, *stamp, &rrd::SampleFrame::decode(body)?);
-            }
-            rrd::FRAME_GRANT => {
-                self.store.apply_grant(*seq, &rrd::GrantFrame::decode(body)?)?;
-            }
-            collector::FRAME_REGISTRY => {
-                for instance in self.registry.apply(*seq, body)? {
-                    let (id, labels, is_gone) =
-                        (instance.id, &instance.labels, !instance.is_active());
-                    self.store.apply_instance(
-                        *seq,
-                        *stamp,
-                        InstanceChange { id, labels, is_gone },
-                    )?;
-                }
-            }
-            _ => {}
-        }
-        Ok(())
+/// Applies a frame as the server would, but for alerts.
+fn replay(state: &State, frame: &Frame) {
+    state.store.advance(frame.stamp.floor(SILENCE_GRID));
+    let is_of_alerts = [alerter::FRAME_RULES, alerter::FRAME_TRANSITIONS, alerter::FRAME_DELIVERY];
+    if !is_of_alerts.contains(&frame.kind) {
+        state.apply(frame);
     }
 }

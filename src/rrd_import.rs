@@ -167,6 +167,12 @@ impl Session {
     ) -> Result<()> {
         let job = self.layout.job();
         let known = offline.registry.named(job, name).map(|instance| instance.id);
+        if known.is_some_and(|id| offline.store.is_unavailable(id)) {
+            for one in &plan.series {
+                self.fail(one.path, &format!("the archive of {name} is damaged; restore it first"));
+            }
+            return Ok(());
+        }
         if let Some(id) = known.filter(|id| offline.store.info(*id).is_some()) {
             self.existing(offline, id, name, plan);
             return Ok(());

@@ -56,6 +56,11 @@ impl Handles {
         Ok(file)
     }
 
+    /// Uses this file for the instance, which somebody else has opened.
+    pub(crate) fn hold(&self, instance: InstanceId, file: Arc<dyn File>) {
+        lock(&self.files).put(instance, file);
+    }
+
     /// The first `len` bytes of the instance's file: a map where the system has one, else the file.
     pub(crate) fn source(&self, instance: InstanceId, path: &Path, len: u64) -> io::Result<Source> {
         let known = lock(&self.maps).get(instance).filter(|map| map.len() >= len);
@@ -64,9 +69,21 @@ impl Handles {
         }
         let file = self.file(instance, path)?;
         let Some(os_file) = file.os_file() else { return Ok(Source::File(file)) };
-        let map = Arc::new(Map::of(os_file, len)?);
+        let map = match Map::of(os_file, len) {
+            Ok(map) => Arc::new(map),
+            Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                return Ok(Source::File(file));
+            }
+            Err(error) => return Err(error),
+        };
         lock(&self.maps).put(instance, Arc::clone(&map));
         Ok(Source::Map(map))
+    }
+
+    /// Closes what is open of the instance, after a failure: whoever asks next opens it anew.
+    pub(crate) fn forget(&self, instance: InstanceId) {
+        lock(&self.files).remove(instance);
+        lock(&self.maps).remove(instance);
     }
 }
 
@@ -96,6 +113,12 @@ impl<T: Clone> Recent<T> {
         Some(thing.clone())
     }
 
+    fn remove(&mut self, instance: InstanceId) {
+        if let Some((used_at, _)) = self.things.remove(&instance) {
+            self.by_tick.remove(&used_at);
+        }
+    }
+
     fn put(&mut self, instance: InstanceId, thing: T) {
         self.tick += 1;
         if let Some((used_at, _)) = self.things.insert(instance, (self.tick, thing)) {
@@ -123,6 +146,8 @@ mod tests {
         assert_eq!(recent.get(InstanceId(2)), None);
         recent.put(InstanceId(3), 'd');
         assert_eq!((recent.get(InstanceId(1)), recent.get(InstanceId(3))), (Some('a'), Some('d')));
+        recent.remove(InstanceId(3));
+        assert_eq!((recent.get(InstanceId(3)), recent.get(InstanceId(1))), (None, Some('a')));
         assert_eq!(recent.by_tick.len(), recent.things.len());
     }
 }

@@ -24,6 +24,7 @@ mod policy;
 mod series;
 mod store;
 pub mod time;
+pub mod tool;
 mod waiting;
 
 pub use cell::Cell;

@@ -35,6 +35,10 @@ use change::Turn;
 use grants::GrantedCounts;
 use session::Sessions;
 
+/// Said to the sender of an instance that the store has set apart; what failed stays in the log.
+const UNAVAILABLE: &str =
+    "the archive of this instance cannot be used now; send again later, and see the server's log";
+
 /// What the intake works with.
 pub struct Parts {
     /// Where columns are granted.

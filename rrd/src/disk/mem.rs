@@ -151,6 +151,8 @@ impl Disk for MemDisk {
             return Err(io::Error::other("injected: the folder does not sync"));
         }
         let changes = std::mem::take(&mut image.unsynced_names);
+        // A bare name lies in the folder that the system calls ".".
+        let dir = if dir == Path::new(".") { Path::new("") } else { dir };
         let (done, left) = changes.into_iter().partition(|change| change.dir == dir);
         image.unsynced_names = left;
         let done: Vec<NameChange> = done;
@@ -246,9 +248,12 @@ impl Image {
     /// The write in whose midst the power goes is as unsynced as any: parts of it may be on disk.
     fn change_file(&mut self, node: usize, change: Change) -> io::Result<()> {
         let was_on = !self.off;
+        let room = self.check_room(node, change.end());
         let outcome = self.change();
         if outcome.is_ok() {
-            self.check_room(node, change.end())?;
+            room?;
+        } else if room.is_err() {
+            return outcome;
         }
         if was_on {
             self.nodes[node].write(change);

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(crate) use lock::lock_file;
 pub use lock::{DirLock, LockError, lock_dir};
 pub use mem::MemDisk;
 pub use os::{OsDisk, OsFile};
@@ -29,7 +30,8 @@ pub trait Disk: Send + Sync {
     /// Creates a folder and its parents; succeeds when it exists.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
 
-    /// The files directly in a folder, sorted by name.
+    /// The files directly in a folder, sorted by name. Links count as files, whatever they lead to, and
+    /// so do folders with an extension: they stand where a file should, and opening them says so.
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
 
     /// Makes created, renamed and removed names in a folder last.

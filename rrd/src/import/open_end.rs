@@ -31,13 +31,13 @@ impl OpenEnd<'_> {
         })
     }
 
-    fn last_reading(&self) -> LastReading {
+    fn last_reading(&self) -> Option<LastReading> {
         let text = self.source.last_reading.trim();
         match self.source.kind {
             SourceKind::Known(Kind::Counter | Kind::Derive) => {
-                text.parse().map_or(LastReading::Forgotten, LastReading::Whole)
+                text.parse().ok().map(LastReading::Whole)
             }
-            _ => text.parse().map_or(LastReading::Forgotten, LastReading::Real),
+            _ => text.parse().ok().map(LastReading::Real),
         }
     }
 

@@ -1,7 +1,10 @@
-//! The open end of a series: everything needed to go on from its last reading. Held in memory for
-//! every series and written into the checkpoint slots of its file.
+//! The open end of a series: everything needed to go on from its last reading, as the checkpoint slots
+//! of its file have it. Memory keeps less for each series: see [`super::Head`].
 
-use super::consolidate::{ClosedSteps, OpenRow, Run};
+use super::consolidate::{OpenRow, Sums};
+use super::head::{HUSHED, Head, OpenMut, whole_reading};
+use super::is_sane;
+use super::phase::{Grid, steps_left};
 use super::touched::Touched;
 use crate::policy::ArchiveSpec;
 use crate::{Kind, Step, Timestamp};
@@ -29,15 +32,19 @@ pub(crate) struct Open {
     flags: u8,
 }
 
-const _: () = assert!(size_of::<Open>() == 88, "every series holds one");
-const _: () = assert!(size_of::<OpenRow>() == 32, "every series holds one an archive");
+/// The reading before the next one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum LastReading {
+    Real(f64),
+    Whole(i128),
+}
 
 /// Where a series of another program stands, to go on from there.
 pub(crate) struct Resumed {
     pub(crate) birth: Timestamp,
     pub(crate) last: Timestamp,
     pub(crate) newest_row: i64,
-    pub(crate) reading: LastReading,
+    pub(crate) reading: Option<LastReading>,
     /// Rate x milliseconds in the open step.
     pub(crate) sum: f64,
     /// Unknown milliseconds of the open step.
@@ -46,25 +53,19 @@ pub(crate) struct Resumed {
     pub(crate) rows: Vec<OpenRow>,
 }
 
-/// The last reading as another program keeps it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum LastReading {
-    Forgotten,
-    Real(f64),
-    /// Counters and the like.
-    Whole(i128),
-}
-
 /// A marker ended the series.
-const ENDED: u8 = 1;
+pub(super) const ENDED: u8 = 1;
 /// `reading` is a whole number, and may be subtracted from the next.
-const PRIMED: u8 = 2;
+pub(super) const PRIMED: u8 = 2;
 /// The whole number in `reading` is below zero.
-const NEGATIVE: u8 = 4;
+pub(super) const NEGATIVE: u8 = 4;
 const ALL_FLAGS: u8 = ENDED | PRIMED | NEGATIVE;
 
 /// Bits of a forgotten f64.
-const FORGOTTEN: u64 = f64::NAN.to_bits();
+pub(super) const FORGOTTEN: u64 = f64::NAN.to_bits();
+
+/// Characters that rrdtool keeps of a reading.
+const LONGEST_READING: usize = 29;
 
 /// Why stored bytes are not the open end of a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +76,19 @@ pub(crate) enum OpenError {
     /// A flag this version does not know.
     #[error("accumulator flags {0:#04x} are unknown to this version; upgrade")]
     Flags(u8),
+}
+
+impl std::fmt::Display for LastReading {
+    /// As a number that rrdtool takes back whole.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Whole(value) => value.fmt(f),
+            Self::Real(value) => match value.to_string() {
+                plain if plain.len() <= LONGEST_READING => f.write_str(&plain),
+                _ => write!(f, "{value:e}"),
+            },
+        }
+    }
 }
 
 impl Open {
@@ -95,7 +109,6 @@ impl Open {
     }
 
     /// A series that begins at `start`, as rrdtool's `--start`: what its first step had before is unknown.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the command line names a start"))]
     pub(crate) fn begin(start: Timestamp, archives: &[ArchiveSpec]) -> Self {
         let mut open = Self::unborn(archives.len() - 1);
         open.begin_at(start, archives);
@@ -104,39 +117,32 @@ impl Open {
 
     /// A series that goes on where another program left it.
     pub(crate) fn resumed(from: Resumed) -> Self {
-        let mut open = Self {
+        let mut head = Head::none();
+        match from.reading {
+            None => {}
+            Some(LastReading::Real(value)) => head.remember_real(value),
+            Some(LastReading::Whole(value)) => head.remember_whole(Some(value)),
+        }
+        Self {
             birth: from.birth,
             last: from.last,
             newest_row: from.newest_row,
+            reading: head.reading,
+            flags: head.flags,
             sum: from.sum,
             unknown_ms: from.unknown_ms,
             rows: from.rows.into(),
             ..Self::unborn(0)
-        };
-        match from.reading {
-            LastReading::Forgotten => {}
-            LastReading::Real(value) => open.remember_real(value),
-            LastReading::Whole(value) => open.remember_whole(Some(value)),
         }
-        open
     }
 
     /// Where the series stands, for another program to go on from there.
     pub(crate) fn resumable(&self, kind: Kind) -> Resumed {
-        let reading = match kind {
-            Kind::Counter | Kind::Derive => {
-                self.previous_whole().map_or(LastReading::Forgotten, LastReading::Whole)
-            }
-            _ => match self.previous_real() {
-                value if value.is_nan() => LastReading::Forgotten,
-                value => LastReading::Real(value),
-            },
-        };
         Resumed {
             birth: self.birth,
             last: self.last,
             newest_row: self.newest_row,
-            reading,
+            reading: self.last_reading(kind),
             sum: self.sum,
             unknown_ms: self.unknown_ms,
             rows: self.rows.to_vec(),
@@ -155,21 +161,34 @@ impl Open {
     }
 
     /// True after a marker, until the next reading: the series is not visible.
-    pub(crate) const fn is_ended(&self) -> bool {
+    #[cfg(test)]
+    pub(super) const fn is_ended(&self) -> bool {
         self.flags & ENDED != 0
     }
 
-    /// Notes the journal's time at which a reading was taken: [`super::silence`] counts from it,
-    /// so that a sender whose clock is slow is not taken for silent.
-    #[inline]
-    pub(crate) fn hear(&mut self, stamp: Timestamp) {
-        self.heard_s = u32::try_from(stamp.as_millis() / 1000).unwrap_or(0);
+    /// As [`Head::hear`].
+    #[cfg(test)]
+    pub(super) fn hear(&mut self, stamp: Timestamp) {
+        self.heard_s = Head::second_of(stamp);
     }
 
     /// Rate x milliseconds so far in the open step, and how much of it is unknown.
-    #[cfg(test)]
-    pub(super) const fn open_step(&self) -> (f64, u64) {
+    pub(crate) const fn open_step(&self) -> (f64, u64) {
         (self.sum, self.unknown_ms)
+    }
+
+    /// What was last read, as this kind keeps it; `None` for unknown.
+    pub(crate) fn last_reading(&self, kind: Kind) -> Option<LastReading> {
+        if matches!(kind, Kind::Counter | Kind::Derive) {
+            return whole_reading(self.reading, self.flags).map(LastReading::Whole);
+        }
+        let value = f64::from_bits(self.reading);
+        (!value.is_nan()).then_some(LastReading::Real(value))
+    }
+
+    /// The row being filled in an archive coarser than the finest.
+    pub(crate) fn open_row(&self, archive: usize) -> Option<&OpenRow> {
+        self.rows.get(archive.checked_sub(1)?)
     }
 
     /// True where these archives can have led here; asserted of what was read from a file.
@@ -180,22 +199,15 @@ impl Open {
 
     fn agrees_when_born(&self, archives: &[ArchiveSpec]) -> bool {
         let step = archives[0].step;
-        let opened = self.newest_row.checked_mul(step.as_millis().cast_signed());
-        let ends_soon_enough = opened.is_some_and(|opened| {
-            self.last.millis_since(Timestamp::from_millis(opened)) < step.as_millis().cast_signed()
-        });
+        // Silence closes the step of the last reading, and none after it.
+        let of_last = self.last.floor(step).row(step);
+        let ends_soon_enough =
+            is_sane(self.last) && (self.newest_row == of_last || self.newest_row == of_last + 1);
         let rows_agree = archives[1..].iter().zip(&self.rows).all(|(archive, row)| {
             let per_row = archive.steps_per_row(step);
             row.left == steps_left(self.newest_row, per_row) && row.known <= per_row - row.left
         });
         ends_soon_enough && self.unknown_ms < step.as_millis() && rows_agree
-    }
-
-    /// Begins at the last boundary before `at`: a first gauge covers at most one step.
-    #[cold]
-    pub(super) fn begin_before(&mut self, at: Timestamp, archives: &[ArchiveSpec]) {
-        let step = archives[0].step;
-        self.begin_at(Timestamp::row_end(at.row(step) - 1, step), archives);
     }
 
     fn begin_at(&mut self, start: Timestamp, archives: &[ArchiveSpec]) {
@@ -209,90 +221,66 @@ impl Open {
         }
     }
 
-    /// Where the open step begins: the end of the newest closed row.
-    #[inline]
-    pub(crate) fn opened(&self, step: Step) -> Timestamp {
-        Timestamp::row_end(self.newest_row, step)
-    }
-
-    pub(super) fn heard(&self) -> Timestamp {
-        match self.heard_s {
-            0 => self.last,
-            secs => Timestamp::from_secs(i64::from(secs)),
+    /// Lays it into the arrays of an instance.
+    pub(crate) fn store(&self, open: &mut OpenMut<'_>, grid: &Grid) {
+        let Head { generation, class, .. } = *open.head;
+        // Silence closes the step of the last reading, and none after it.
+        let is_hushed =
+            !self.is_unborn() && self.newest_row > self.last.floor(grid.step()).row(grid.step());
+        *open.head = Head {
+            last: self.last,
+            reading: self.reading,
+            sum: self.sum,
+            unknown_ms: self.unknown_ms,
+            touched: self.touched,
+            heard_s: self.heard_s,
+            generation,
+            class,
+            flags: self.flags | if is_hushed { HUSHED } else { 0 },
+        };
+        for (index, row) in self.rows.iter().enumerate() {
+            (open.rows[index], open.known[index]) = (row.sums(), row.known);
         }
     }
 
-    #[inline]
-    pub(super) const fn set_ended(&mut self, ended: bool) {
-        self.flags = self.flags & !ENDED | if ended { ENDED } else { 0 };
-    }
-
-    /// Counts time of the open step: at a rate, or unknown where that is `NaN`.
-    #[inline]
-    #[expect(clippy::cast_precision_loss, reason = "at most a step: exact below 285,000 years")]
-    pub(super) fn cover(&mut self, rate: f64, covered_ms: u64) {
-        if rate.is_nan() {
-            self.unknown_ms += covered_ms;
-        } else if covered_ms > 0 {
-            // An infinite rate times no time at all would be no number.
-            self.sum += rate * covered_ms as f64;
+    /// What [`Open::store`] has laid there, and what has become of it.
+    pub(crate) fn load(
+        birth: Timestamp,
+        head: &Head,
+        rows: (&[Sums], &[u32]),
+        grid: &Grid,
+    ) -> Self {
+        let is_unborn = head.is_unborn();
+        let newest_row = if is_unborn { 0 } else { head.opened(grid.step()).row(grid.step()) };
+        let widths = grid.per_row().iter();
+        let left =
+            widths.map(|&width| if is_unborn { u32::MAX } else { steps_left(newest_row, width) });
+        let rows = rows.0.iter().zip(rows.1).zip(left);
+        let rows = rows.map(|((&Sums { sum, min, max }, &known), left)| OpenRow {
+            sum,
+            min,
+            max,
+            known,
+            left,
+        });
+        Self {
+            birth,
+            last: head.last,
+            newest_row,
+            reading: head.reading,
+            sum: head.sum,
+            unknown_ms: head.unknown_ms,
+            touched: head.touched,
+            rows: rows.collect(),
+            heard_s: head.heard_s,
+            flags: head.flags & ALL_FLAGS,
         }
     }
 
-    /// The mean over the known time of a step all of which is covered; unknown if more than half is.
-    #[inline]
-    #[expect(clippy::cast_precision_loss, reason = "at most a step: exact below 285,000 years")]
-    pub(super) fn step_value(&self, step: Step) -> f64 {
-        let known_ms = step.as_millis().saturating_sub(self.unknown_ms);
-        if known_ms < self.unknown_ms { f64::NAN } else { self.sum / known_ms as f64 }
+    /// How many archives it has open rows of.
+    pub(super) fn coarser_count(&self) -> usize {
+        self.rows.len()
     }
-
-    /// Closes `count` equal steps, hands out the rows this fills and opens the next step.
-    #[inline]
-    pub(super) fn close(
-        &mut self,
-        archives: &[ArchiveSpec],
-        count: u64,
-        value: f64,
-        out: &mut impl FnMut(Run),
-    ) {
-        let steps = ClosedSteps { after: self.newest_row, count, value };
-        out(steps.finest_run());
-        steps.consolidate(archives, &mut self.rows, out);
-        self.newest_row += count.cast_signed();
-        self.touched.grow_older(count);
-        (self.sum, self.unknown_ms) = (0.0, 0);
-    }
-
-    #[inline]
-    pub(super) const fn previous_real(&self) -> f64 {
-        f64::from_bits(self.reading)
-    }
-
-    #[inline]
-    pub(super) const fn remember_real(&mut self, value: f64) {
-        self.reading = value.to_bits();
-    }
-
-    pub(super) fn previous_whole(&self) -> Option<i128> {
-        let magnitude = i128::from(self.reading);
-        let value = if self.flags & NEGATIVE == 0 { magnitude } else { -magnitude };
-        (self.flags & PRIMED != 0).then_some(value)
-    }
-
-    pub(super) fn remember_whole(&mut self, value: Option<i128>) {
-        let magnitude = value.and_then(|value| u64::try_from(value.unsigned_abs()).ok());
-        let sign = if value.is_some_and(i128::is_negative) { NEGATIVE } else { 0 };
-        self.flags &= !(PRIMED | NEGATIVE);
-        self.flags |= if magnitude.is_some() { PRIMED | sign } else { 0 };
-        self.reading = magnitude.unwrap_or(FORGOTTEN);
-    }
-}
-
-/// Steps from row `newest` of the finest archive to the end of the coarser row being filled.
-fn steps_left(newest: i64, per_row: u32) -> u32 {
-    let begun = newest.rem_euclid(i64::from(per_row));
-    per_row - u32::try_from(begun).expect("a remainder of a u32")
 }
 
 /// Bytes before the open rows: six words of 8, the touched bits, the second and the flags.

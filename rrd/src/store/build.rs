@@ -107,7 +107,8 @@ pub(super) fn fill(
     blocks: &[Block],
     series: impl Iterator<Item = (Column, Option<BuiltSeries>)>,
 ) -> io::Result<Built> {
-    let header = Header { instance: whole.instance, policy: whole.policy.clone() };
+    let (instance, policy) = (whole.instance, whole.policy.clone());
+    let header = Header { instance, policy, views: String::new() };
     file.write_at(&header.encode(), 0)?;
     write_blocks(file, 0, blocks)?;
     let mut filling = Filling {
@@ -171,7 +172,7 @@ impl Filling<'_> {
                 *checksum = column_rows.write(&rows, 0, &mut self.patches)?;
             }
             self.filed.grow(column.index as usize + 1, self.archive_count);
-            self.filed.rows[column.index as usize] = newest_row;
+            Arc::make_mut(&mut self.filed.rows)[column.index as usize] = newest_row;
         }
         Ok(Done { column, checksums, series: Some((key, definition, open)) })
     }
@@ -198,12 +199,12 @@ impl Filling<'_> {
         let entries = columns.iter().map(Done::entry);
         let catalogue = Catalogue::encode(seq, epoch, entries);
         self.patches.push(block.catalogue_at(0), &catalogue)?;
-        self.filed.catalogues.push(Written { seq, copy: 0 });
+        Arc::make_mut(&mut self.filed.catalogues).push(Written { seq, copy: 0 });
         self.filed.grow(block.columns().end as usize, self.archive_count);
+        let checksums = Arc::make_mut(&mut self.filed.checksums);
         for done in columns {
             let first = done.column.index as usize * self.archive_count;
-            self.filed.checksums[first..first + self.archive_count]
-                .copy_from_slice(&done.checksums);
+            checksums[first..first + self.archive_count].copy_from_slice(&done.checksums);
         }
         Ok(())
     }
@@ -217,7 +218,10 @@ impl Filling<'_> {
         self.filed.labels = Written { seq: labels_seq, copy: 0 };
         let block_count = u32::try_from(block_count).expect("at most 256 blocks");
         let slot = Slot { seq, epoch, batch, labels_seq, labels_copy: 0, block_count };
-        self.patches.push(slot_at(0), &slot.encode())
+        // In both places, so that neither looks damaged; what the second would need is not there, and
+        // the first round writes over it.
+        self.patches.push(slot_at(0), &slot.encode())?;
+        self.patches.push(slot_at(1), &slot.encode())
     }
 }
 
@@ -266,6 +270,7 @@ fn without_gaps(rows: Vec<Run>, begin: i64, ring: &Ring, newest: i64) -> Vec<Run
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::columns::Series;
     use crate::store::{Store, lock};
     use crate::{GrantRequest, Kind, MemDisk, NewSeries, Sample, SampleFrame, Timestamp};
 
@@ -313,24 +318,17 @@ mod tests {
 
     fn series_of(store: &Store) -> Vec<BuiltSeries> {
         let instance = store.instance(WEB).unwrap();
+        let built = |series: Series<'_>| BuiltSeries {
+            key: series.key.bytes().into(),
+            generation: series.head.generation,
+            definition: series.class.definition,
+            cell: series.class.kept.cell,
+            open: series.open(&instance.grid),
+            rows: Vec::new(),
+        };
         let columns: Vec<_> = {
             let state = lock(&instance.state);
-            let series = (0..).zip(&state.columns);
-            let series = series.filter_map(|(index, series)| Some((index, series.as_ref()?)));
-            series
-                .map(|(index, series)| {
-                    let column = Column { index, generation: series.generation };
-                    let built = BuiltSeries {
-                        key: Arc::clone(&series.key),
-                        generation: series.generation,
-                        definition: series.definition,
-                        cell: series.cell,
-                        open: series.open.clone(),
-                        rows: Vec::new(),
-                    };
-                    (column, built)
-                })
-                .collect()
+            state.all_series().map(|series| (series.column(), built(series))).collect()
         };
         let rows = |column, archive| store.stored_rows(&instance, column, archive, None);
         columns

@@ -2,10 +2,10 @@
 
 use std::fmt::{self, Write};
 
+use super::columns::Series;
 use super::instance::Instance;
-use super::state::Series;
 use super::{Store, lock};
-use crate::series::Open;
+use crate::series::{Grid, Open};
 use crate::{Column, Labels};
 
 impl Store {
@@ -27,12 +27,8 @@ impl Store {
             writeln!(out, "instance {} {} {}", instance.id, instance.policy, state.labels)?;
             let batch = state.batch;
             writeln!(out, "batch {} {:x} {}", batch.incarnation, batch.boot_id, batch.number)?;
-            let dumps = (0..).zip(&state.columns);
-            dumps
-                .filter_map(|(index, s)| {
-                    Some(describe(index, s.as_ref()?, instance.archives.len()))
-                })
-                .collect::<Vec<_>>()
+            let all = state.all_series();
+            all.map(|series| describe(series, &instance.grid)).collect::<Vec<_>>()
         };
         for (column, text) in series {
             out.write_str(&text)?;
@@ -66,13 +62,14 @@ impl Store {
     }
 }
 
-fn describe(index: u32, series: &Series, archive_count: usize) -> (Column, String) {
-    let column = Column { index, generation: series.generation };
-    let labels = Labels::from_key(&series.key).unwrap_or_default();
-    let definition = &series.definition;
-    let text = format!("series {index} {} {labels} {:?} ", column.generation, series.cell);
-    let mut open = vec![0; Open::encoded_len(archive_count - 1)];
-    series.open.encode(&mut open);
+fn describe(series: Series<'_>, grid: &Grid) -> (Column, String) {
+    let column = series.column();
+    let labels = Labels::from_key(series.key.bytes()).unwrap_or_default();
+    let definition = &series.class.definition;
+    let Column { index, generation } = column;
+    let text = format!("series {index} {generation} {labels} {:?} ", series.class.kept.cell);
+    let mut open = vec![0; Open::encoded_len(grid.coarser_count())];
+    series.open(grid).encode(&mut open);
     let mut hex = String::with_capacity(2 * open.len());
     for nibble in open.iter().flat_map(|byte| [byte >> 4, byte & 15]) {
         hex.extend(char::from_digit(u32::from(nibble), 16));

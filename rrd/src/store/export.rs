@@ -1,28 +1,25 @@
 //! A series as a file of rrdtool would hold it, to be written for other programs.
 
 use super::instance::Instance;
-use super::state::Series;
 use super::{Rows, Store, lock};
 use crate::import::{Dump, Function, Prepared, Rra, Source, SourceKind};
-use crate::series::{LastReading, OpenRow, Resumed};
-use crate::{Kind, Policy, SeriesRef};
+use crate::series::{Definition, Open, OpenRow, Resumed};
+use crate::{Kind, Policy, SeriesRef, Timestamp};
 
 /// What a data source is called; rrdtool has no room for the labels of a series.
 const SOURCE: &str = "value";
-/// Characters that rrdtool keeps of a reading.
-const LONGEST_READING: usize = 29;
 
 impl Store {
     /// The series with all its rows and its open end; `None` when it is not there, has not begun, or
     /// its step is no whole number of seconds.
     pub fn dump_series(&self, series: SeriesRef) -> Option<Dump> {
         let instance = self.instance(series.instance)?;
-        let (source, end) = {
+        let (definition, open) = {
             let state = lock(&instance.state);
-            let found = state.series(series.column).filter(|found| !found.open.is_unborn())?;
-            let end = resumable(found, &instance.policy);
-            (source(found, &end, &instance.policy), end)
+            let found = state.series(series.column).filter(|found| !found.head.is_unborn())?;
+            (found.class.definition, found.open(&instance.grid))
         };
+        let end = resumable(&open, &definition, &instance.policy);
         let step_ms = instance.policy.step().as_millis();
         if !step_ms.is_multiple_of(1000) {
             return None;
@@ -30,7 +27,7 @@ impl Store {
         let dump = Dump {
             step_s: step_ms / 1000,
             last_update: end.last,
-            sources: vec![source],
+            sources: vec![source(&definition, &end, &instance.policy)],
             archives: Vec::new(),
         };
         let archives = (0..instance.archives.len())
@@ -84,17 +81,16 @@ impl Store {
 
 /// Where the series stands. A step that silence closed is over there too: rrdtool knows no reading
 /// before the end of its newest row.
-fn resumable(series: &Series, policy: &Policy) -> Resumed {
-    let end = series.open.resumable(series.definition.kind);
-    let opened = series.open.opened(policy.step());
+fn resumable(open: &Open, definition: &Definition, policy: &Policy) -> Resumed {
+    let end = open.resumable(definition.kind);
+    let opened = Timestamp::row_end(end.newest_row, policy.step());
     if end.last >= opened {
         return end;
     }
-    Resumed { last: opened, reading: LastReading::Forgotten, ..end }
+    Resumed { last: opened, reading: None, ..end }
 }
 
-fn source(series: &Series, end: &Resumed, policy: &Policy) -> Source {
-    let definition = &series.definition;
+fn source(definition: &Definition, end: &Resumed, policy: &Policy) -> Source {
     let elapsed_ms = end.last.millis_since(end.last.floor(policy.step())).unsigned_abs();
     let is_known = end.unknown_ms < elapsed_ms;
     Source {
@@ -103,20 +99,9 @@ fn source(series: &Series, end: &Resumed, policy: &Policy) -> Source {
         heartbeat_s: definition.heartbeat_ms.div_ceil(1000).max(1),
         min: if definition.kind == Kind::Total { definition.min.max(0.0) } else { definition.min },
         max: definition.max,
-        last_reading: reading(end.reading),
+        last_reading: end.reading.map_or_else(|| "U".to_owned(), |last| last.to_string()),
         value: if is_known { end.sum / 1000.0 } else { f64::NAN },
         unknown_s: end.unknown_ms / 1000,
-    }
-}
-
-fn reading(reading: LastReading) -> String {
-    match reading {
-        LastReading::Forgotten => "U".to_owned(),
-        LastReading::Whole(value) => value.to_string(),
-        LastReading::Real(value) => {
-            let plain = value.to_string();
-            if plain.len() > LONGEST_READING { format!("{value:e}") } else { plain }
-        }
     }
 }
 

@@ -71,7 +71,10 @@ impl Store {
             return known;
         }
         let mut instances = write(&self.instances);
-        let new = || Arc::new(Instance::new(request.instance, &self.dir, request.policy.clone()));
+        let new = || {
+            let (policy, keys) = (request.policy.clone(), Arc::clone(&self.keys));
+            Arc::new(Instance::new(request.instance, &self.dir, policy, keys))
+        };
         Arc::clone(instances.entry(request.instance).or_insert_with(new))
     }
 
@@ -105,10 +108,10 @@ impl Store {
         let frame = GrantFrame { instance: instance.id, policy, labels, series };
         append(&frame).map_err(GrantError::Append)?;
         let layout = instance.layout();
-        let mut index = write(&instance.index);
-        for granted in &frame.series {
-            index.insert(&layout, &granted.labels.to_key().into(), granted.column);
-        }
+        let keyed =
+            |granted: &GrantedSeries| (self.keys.intern(&granted.labels.to_key()), granted.column);
+        let keyed: Vec<_> = frame.series.iter().map(keyed).collect();
+        write(&instance.index).insert(&layout, keyed);
         Ok(plan.answers)
     }
 
@@ -147,14 +150,10 @@ impl Store {
             _ => {}
         }
         let file = disk.create(&unfinished)?;
-        let header = Header { instance: instance.id, policy: instance.policy.clone() };
-        let filled = file
-            .allocate(0, end)
-            .and_then(|()| file.write_at(&header.encode(), 0))
-            .and_then(|()| file.write_at(&Slot::default().encode(), slot_at(0)))
-            .and_then(|()| write_blocks(file.as_ref(), 0, blocks))
-            .and_then(|()| file.sync_data());
-        if let Err(error) = filled {
+        let policy = instance.policy.clone();
+        let header = Header { instance: instance.id, policy, views: String::new() };
+        debug_assert_eq!(blocks.last().map(Block::end), Some(end), "the file ends with them");
+        if let Err(error) = fill(file.as_ref(), &header, blocks) {
             // Best effort: what is left over is removed at the next start.
             drop(disk.remove(&unfinished));
             return Err(error);
@@ -162,6 +161,15 @@ impl Store {
         disk.rename(&unfinished, &instance.path)?;
         disk.sync_dir(&self.dir)
     }
+}
+
+/// Reserves a new file and writes all but what a round does.
+pub(super) fn fill(file: &dyn File, header: &Header, blocks: &[Block]) -> io::Result<()> {
+    file.allocate(0, blocks.last().map_or(FIRST_BLOCK_AT, Block::end))?;
+    file.write_at(&header.encode(), 0)?;
+    file.write_at(&Slot::default().encode(), slot_at(0))?;
+    write_blocks(file, 0, blocks)?;
+    file.sync_data()
 }
 
 /// Heads first, the directory after them; one sync covers both, and an entry without its block is
@@ -221,12 +229,12 @@ impl Plan {
         let mut plan = Self { answers: Vec::new(), series: Vec::new(), blocks: Vec::new() };
         for new in request.series {
             let key = new.labels.to_key();
-            let known = index.columns.get(&key[..]).or_else(|| granted.get(&key));
-            if let Some(&column) = known {
+            let known = index.get(&key).or_else(|| granted.get(&key).copied());
+            if let Some(column) = known {
                 plan.answers.push(Ok(column));
                 continue;
             }
-            let count = index.columns.len() + plan.series.len();
+            let count = index.len() + plan.series.len();
             let name = new.labels.metric().unwrap_or_default();
             let cell = Cell::choose(new.kind, name, new.first_reading, instance.policy.all_f64());
             let answer = places.place(count, cell, &key);

@@ -1,12 +1,14 @@
 //! One instance of the store: its file's layout, its index, its state, and the locks between them.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 
+use super::columns::Series;
+use super::keys::{Key, Keys};
 use super::state::State;
 use super::{read, write};
 use crate::file::{Block, Catalogue, Entry};
+use crate::series::Grid;
 use crate::{ArchiveSpec, Cell, Column, Damage, InstanceId, Policy};
 
 /// An instance. Locks are taken in the order of the fields, and none while waiting for a disk but
@@ -16,6 +18,7 @@ pub(crate) struct Instance {
     pub(crate) path: PathBuf,
     pub(crate) policy: Policy,
     pub(crate) archives: Arc<[ArchiveSpec]>,
+    pub(crate) grid: Grid,
     /// One grant at a time: held over the disk and the journal, so that no two blocks or columns
     /// overlap. The worker and readers never take it.
     pub(crate) growing: Mutex<Growth>,
@@ -40,9 +43,10 @@ pub(crate) struct Growth {
 }
 
 /// Which columns are taken, by whom.
-#[derive(Debug, Default)]
 pub(crate) struct Index {
-    pub(crate) columns: HashMap<Arc<[u8]>, Column>,
+    keys: Arc<Keys>,
+    /// In order of the keys' addresses.
+    columns: Vec<(Arc<Key>, Column)>,
     /// One for each block.
     pub(crate) used: Vec<Used>,
 }
@@ -69,50 +73,99 @@ impl Used {
 }
 
 impl Index {
+    fn new(keys: Arc<Keys>) -> Self {
+        Self { keys, columns: Vec::new(), used: Vec::new() }
+    }
+
+    /// How many series have a column.
+    pub(crate) const fn len(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// The column of the series with these bytes for a key.
+    pub(crate) fn get(&self, bytes: &[u8]) -> Option<Column> {
+        self.column(&*self.keys.find(bytes)?)
+    }
+
+    /// The column of the series with this key.
+    pub(crate) fn column(&self, key: &Key) -> Option<Column> {
+        Some(self.columns[self.place(key).ok()?].1)
+    }
+
+    fn place(&self, key: &Key) -> Result<usize, usize> {
+        let address = std::ptr::from_ref(key);
+        self.columns.binary_search_by(|(known, _)| Arc::as_ptr(known).cmp(&address))
+    }
+
     pub(crate) fn used(&self, block: usize) -> Used {
         self.used.get(block).copied().unwrap_or_default()
     }
 
-    /// Notes that a column belongs to a key; false when it was known already.
-    pub(crate) fn insert(&mut self, layout: &[Block], key: &Arc<[u8]>, column: Column) -> bool {
-        let known = self.columns.insert(Arc::clone(key), column);
-        if known == Some(column) {
-            return false;
+    /// Notes that columns belong to keys; those known already are passed over.
+    pub(crate) fn insert(
+        &mut self,
+        layout: &[Block],
+        series: impl IntoIterator<Item = (Arc<Key>, Column)>,
+    ) {
+        let mut new = Vec::new();
+        for (key, column) in series {
+            match self.place(&key) {
+                Ok(place) if self.columns[place].1 == column => continue,
+                Ok(place) => self.columns[place].1 = column,
+                Err(_) => new.push((Arc::clone(&key), column)),
+            }
+            self.take_room(layout, &key, column);
         }
+        self.columns.reserve_exact(new.len());
+        self.columns.append(&mut new);
+        // Two sorted runs and few others: the sort knows how to join them.
+        self.columns.sort_by_key(|(key, _)| Arc::as_ptr(key));
+        self.columns.dedup_by(|later, kept| {
+            let is_same = Arc::ptr_eq(&later.0, &kept.0);
+            if is_same {
+                kept.1 = later.1;
+            }
+            is_same
+        });
+    }
+
+    fn take_room(&mut self, layout: &[Block], key: &Key, column: Column) {
         if let Some((number, block)) = block_of(layout, column.index) {
             if self.used.len() <= number {
                 self.used.resize(number + 1, Used::default());
             }
-            self.used[number].add(column.index - block.first_column, key);
+            self.used[number].add(column.index - block.first_column, key.bytes());
         }
-        true
     }
 
     /// Forgets the former series of a column.
-    pub(crate) fn remove(&mut self, layout: &[Block], key: &[u8], column: Column) {
-        if self.columns.get(key) == Some(&column) {
-            self.columns.remove(key);
+    pub(crate) fn remove(&mut self, layout: &[Block], key: &Key, column: Column) {
+        if let Ok(place) = self.place(key)
+            && self.columns[place].1 == column
+        {
+            self.columns.remove(place);
         }
         if let Some((number, _)) = block_of(layout, column.index)
             && let Some(used) = self.used.get_mut(number)
         {
-            used.text = used.text.saturating_sub(Catalogue::entry_len(key));
+            used.text = used.text.saturating_sub(Catalogue::entry_len(key.bytes()));
         }
     }
 }
 
 impl Instance {
-    pub(crate) fn new(id: InstanceId, dir: &Path, policy: Policy) -> Self {
+    pub(crate) fn new(id: InstanceId, dir: &Path, policy: Policy, keys: Arc<Keys>) -> Self {
         Self {
             id,
             path: dir.join(format!("{id}.rrd")),
             archives: policy.archives().into(),
-            policy,
+            grid: Grid::of(policy.archives()),
             growing: Mutex::default(),
             layout: RwLock::default(),
             tiles: RwLock::default(),
-            state: Mutex::default(),
-            index: RwLock::default(),
+            state: Mutex::new(State::new(policy.archives().len() - 1)),
+            index: RwLock::new(Index::new(keys)),
+            policy,
         }
     }
 
@@ -142,8 +195,8 @@ pub(crate) fn block_of(layout: &[Block], column: u32) -> Option<(usize, &Block)>
     block.columns().contains(&column).then_some((number, block))
 }
 
-impl<'a> From<&'a super::state::Series> for Entry<'a> {
-    fn from(series: &'a super::state::Series) -> Self {
-        Self::of(series.generation, &series.definition, &series.key)
+impl<'a> From<Series<'a>> for Entry<'a> {
+    fn from(series: Series<'a>) -> Self {
+        Self::of(series.head.generation, &series.class.definition, series.key.bytes())
     }
 }

@@ -1,6 +1,7 @@
 //! Reading rows: those in the file and those waiting, as one.
 
 use std::io;
+use std::sync::atomic::Ordering;
 
 use super::instance::{Instance, block_of};
 use super::state::{NO_ROW, State};
@@ -81,18 +82,24 @@ impl Store {
             Err(reason) => {
                 let what =
                     format!("cannot be read: {reason}; its rows are unknown, check the disk");
-                return self.report(instance.damage(what));
+                self.report(instance.damage(what));
+                return self.check_length(instance);
             }
         };
         let last = view.filed.min(view.last);
         for tile in Ring::tile_of(view.first)..=Ring::tile_of(last) {
-            if let Err(reason) = view.read_tile(&source, tile, rows) {
+            if let Err(reason) = view.read_tile(&source, tile, rows)
+                && !self.is_replaying.load(Ordering::Acquire)
+            {
                 self.report(instance.damage(format!(
                     "column {}, archive {}, rows {}..: {reason}; they are unknown, restore the file to have them back",
                     view.column.index,
                     view.archive,
                     Ring::first_row(tile),
                 )));
+                if reason.kind() != io::ErrorKind::InvalidData {
+                    return self.check_length(instance);
+                }
             }
         }
     }
@@ -178,14 +185,14 @@ impl<'a> View<'a> {
         archive: usize,
         span: Option<Span>,
     ) -> Option<Self> {
-        let open = &state.series(column)?.open;
-        if open.is_unborn() {
+        let series = state.series(column)?;
+        if series.head.is_unborn() {
             return None;
         }
         let ring = block.rings.get(archive)?;
         let (finest, step) = (instance.policy.step(), instance.archives[archive].step);
-        let begin = ring.newest(open.birth.floor(finest).row(finest));
-        let newest = ring.newest(open.newest_row);
+        let begin = ring.newest(series.birth.floor(finest).row(finest));
+        let newest = ring.newest(series.head.opened(finest).row(finest));
         let oldest = newest.saturating_sub_unsigned(ring.row_count).max(begin) + 1;
         // Rows that end after `start` and not after `end`.
         let wanted = span.map(|span| {
@@ -264,7 +271,10 @@ impl<'a> View<'a> {
         let cells = &cells[..count * row_len];
         let checksum = add_rows(begin_checksum(tile, self.column), cells);
         if checksum != self.expected(source, tile, tile_end)? {
-            return Err(io::Error::other("their checksum does not match"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "their checksum does not match",
+            ));
         }
         for (row, cells) in (low..).zip(cells.chunks_exact(row_len)) {
             if (self.first..=self.last).contains(&row) {

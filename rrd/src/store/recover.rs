@@ -1,20 +1,25 @@
 //! Opening: each file's newest state not above the checkpoint. Replay brings the rest.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::Store;
-use super::instance::{Growth, Index, Instance, Used};
-use super::state::{Filed, NO_ROW, Series, State, Written};
+use super::columns::{Class, Series};
+use super::instance::{Growth, Instance};
+use super::keys::Keys;
+use super::state::{NO_ROW, State, Written};
+use super::{Store, write};
 use crate::file::{
-    AccumulatorsHead, BLOCK_HEAD_LEN, Block, Catalogue, Copy, DIRECTORY_AT, DirectoryEntry,
+    AccumulatorsHead, BLOCK_HEAD_LEN, Block, Catalogue, Copy, DIRECTORY_AT, DirectoryEntry, Entry,
     FIRST_BLOCK_AT, Header, LABELS_LEN, MOST_BLOCKS, Reader, SLOT_LEN, Slot, accumulators_len,
     labels_at, read_labels, record_len, slot_at,
 };
 use crate::handles::Handles;
-use crate::series::Open;
-use crate::{Column, Damage, Disk, File, InstanceId, StoreError, Timestamp};
+use crate::series::{Head, Open};
+use crate::waiting::Kept;
+use crate::{Damage, Disk, File, InstanceId, StoreError, Timestamp};
 
 impl Store {
     /// Opens the folder of archives, as they were at the checkpoint `upto`: what later rounds have
@@ -25,6 +30,17 @@ impl Store {
         dir: &Path,
         upto: u64,
     ) -> Result<(Self, Vec<Damage>), StoreError> {
+        Self::open_excepting(disk, dir, upto, &BTreeMap::new())
+    }
+
+    /// [`Store::open`] where some files stand at a sequence number of their own, below `upto`: the
+    /// rounds since then failed for them, and what those have left in them does not count.
+    pub fn open_excepting(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        upto: u64,
+        excepted: &BTreeMap<InstanceId, u64>,
+    ) -> Result<(Self, Vec<Damage>), StoreError> {
         let folder = |reason| StoreError::Folder { path: dir.to_owned(), reason };
         disk.create_dir(dir).map_err(folder)?;
         // After kill -9 names may only be in the cache, and grants are acknowledged on their word.
@@ -34,52 +50,113 @@ impl Store {
             dir: dir.to_owned(),
             handles: Arc::new(Handles::new(disk)),
             instances: RwLock::default(),
-            unavailable: std::collections::BTreeSet::new(),
+            keys: Arc::default(),
+            unavailable: RwLock::default(),
             damage: Mutex::default(),
             advanced_to: Mutex::new(Timestamp::MIN),
+            is_replaying: AtomicBool::new(false),
         };
+        let mut archives = Vec::new();
         for path in paths {
             match path.extension().and_then(|extension| extension.to_str()) {
                 // A file whose making was cut short; nothing of it was acknowledged.
                 Some("new") => store.handles.disk().remove(&path).map_err(folder)?,
-                Some("rrd") => store.open_file(&path, upto),
+                Some("rrd") => archives.push(path),
                 _ => {}
             }
+        }
+        for opened in store.open_files(&archives, upto, excepted) {
+            store.take(opened);
         }
         let damage = store.damage();
         Ok((store, damage))
     }
 
-    fn open_file(&mut self, path: &Path, upto: u64) {
+    /// Reads all files, in their order; a fleet's are shared out among the processors.
+    fn open_files(
+        &self,
+        paths: &[PathBuf],
+        upto: u64,
+        excepted: &BTreeMap<InstanceId, u64>,
+    ) -> Vec<Opened> {
+        let most = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let share = paths.len().div_ceil(most).max(FILES_WORTH_A_THREAD);
+        let open_all = |paths: &[PathBuf]| -> Vec<Opened> {
+            paths.iter().map(|path| self.open_file(path, upto, excepted)).collect()
+        };
+        let Some((own, others)) = paths.split_at_checked(share) else { return open_all(paths) };
+        std::thread::scope(|scope| {
+            let shares = others.chunks(share).map(|paths| scope.spawn(move || open_all(paths)));
+            let threads: Vec<_> = shares.collect();
+            let mut opened = open_all(own);
+            for thread in threads {
+                match thread.join() {
+                    Ok(share) => opened.extend(share),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            opened
+        })
+    }
+
+    fn open_file(&self, path: &Path, upto: u64, excepted: &BTreeMap<InstanceId, u64>) -> Opened {
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let Ok(id) = name.parse::<InstanceId>() else {
             let what = "not the name of an archive; move it away".to_owned();
-            return self.report(Damage { instance: None, path: path.to_owned(), what });
+            let damage = Damage { instance: None, path: path.to_owned(), what };
+            return Opened { instance: None, damage: Some(damage) };
         };
         let damage = |what| Damage { instance: Some(id), path: path.to_owned(), what };
-        let opened = self.handles.file(id, path).map_err(Problem::from).and_then(|file| {
-            let reading = Reading { id, path, dir: &self.dir, file: file.as_ref() };
-            reading.instance(upto)
+        let read = self.handles.file(id, path).map_err(Problem::from).and_then(|file| {
+            let keys = &self.keys;
+            let reading = Reading { id, path, dir: &self.dir, file: file.as_ref(), keys };
+            reading.instance(excepted.get(&id).map_or(upto, |&own| own.min(upto)))
         });
-        match opened {
-            Ok((instance, remark)) => {
-                if let Some(what) = remark {
-                    self.report(damage(what));
+        match read {
+            Ok((mut instance, remark)) => {
+                if excepted.contains_key(&id) {
+                    // Until a round has written it, the record must go on naming it.
+                    let state = instance.state.get_mut();
+                    state.unwrap_or_else(std::sync::PoisonError::into_inner).is_dirty = true;
                 }
+                Opened { instance: Some(instance), damage: remark.map(damage) }
+            }
+            Err(Problem(what)) => Opened { instance: None, damage: Some(damage(what)) },
+        }
+    }
+
+    fn take(&mut self, Opened { instance, damage }: Opened) {
+        match (instance, &damage) {
+            (Some(instance), _) => {
                 let instances = self.instances.get_mut();
                 let instances = instances.unwrap_or_else(std::sync::PoisonError::into_inner);
-                instances.insert(id, Arc::new(instance));
+                instances.insert(instance.id, Arc::new(instance));
             }
-            Err(Problem(what)) => {
-                self.unavailable.insert(id);
-                self.report(damage(what));
+            (None, Some(damage)) => {
+                if let Some(id) = damage.instance {
+                    write(&self.unavailable).insert(id, damage.clone());
+                }
             }
+            (None, None) => {}
+        }
+        if let Some(damage) = damage {
+            self.report(damage);
         }
     }
 }
 
+/// Fewer are read sooner than a thread is started.
+const FILES_WORTH_A_THREAD: usize = 64;
+
+/// What became of a file.
+struct Opened {
+    /// `None` where it cannot be used.
+    instance: Option<Instance>,
+    damage: Option<Damage>,
+}
+
 /// Why a file cannot be used, in words that end in a remedy.
-struct Problem(String);
+pub(super) struct Problem(pub(super) String);
 
 impl From<io::Error> for Problem {
     fn from(reason: io::Error) -> Self {
@@ -93,15 +170,16 @@ impl From<io::Error> for Problem {
 }
 
 /// A file being read for the first time.
-struct Reading<'a> {
-    id: InstanceId,
-    path: &'a Path,
-    dir: &'a Path,
-    file: &'a dyn File,
+pub(super) struct Reading<'a> {
+    pub(super) id: InstanceId,
+    pub(super) path: &'a Path,
+    pub(super) dir: &'a Path,
+    pub(super) file: &'a dyn File,
+    pub(super) keys: &'a Arc<Keys>,
 }
 
 impl Reading<'_> {
-    fn instance(&self, upto: u64) -> Result<(Instance, Option<String>), Problem> {
+    pub(super) fn instance(&self, upto: u64) -> Result<(Instance, Option<String>), Problem> {
         let mut head = vec![0; usize::try_from(FIRST_BLOCK_AT).expect("20 KiB")];
         self.file.read_at(&mut head, 0)?;
         let header = Header::decode(&head).map_err(Problem)?;
@@ -110,25 +188,20 @@ impl Reading<'_> {
                 format!("the archive of instance {}; give it its name back", header.instance);
             return Err(Problem(what));
         }
-        let instance = Instance::new(self.id, self.dir, header.policy);
-        debug_assert_eq!(instance.path, PathBuf::from(self.path), "the name is the id");
+        let path = self.path.to_owned();
+        let keys = Arc::clone(self.keys);
+        let instance = Instance { path, ..Instance::new(self.id, self.dir, header.policy, keys) };
         let layout = self.blocks(&instance, &head)?;
-        let (state, used, remark) = self.newest_state(&instance, &layout, &head, upto)?;
+        let (state, remark) = self.newest_state(&instance, &layout, &head, upto)?;
         if layout.len() > state.filed.catalogues.len() {
             // Blocks that no round has synced: a grant may have been killed just before it did.
             self.file.sync_data()?;
         }
-        let mut index = Index { used, ..Index::default() };
-        for (number, series) in (0..).zip(&state.columns) {
-            if let Some(series) = series {
-                let column = Column { index: number, generation: series.generation };
-                index.columns.insert(Arc::clone(&series.key), column);
-            }
-        }
+        let known = |series: Series<'_>| (Arc::clone(series.key), series.column());
+        write(&instance.index).insert(&layout, state.all_series().map(known));
         let growing = Mutex::new(Growth { has_file: true, is_abandoned: false });
         let layout = RwLock::new(Arc::new(layout));
-        let (state, index) = (Mutex::new(state), RwLock::new(index));
-        Ok((Instance { growing, layout, state, index, ..instance }, remark))
+        Ok((Instance { growing, layout, state: Mutex::new(state), ..instance }, remark))
     }
 
     /// The blocks of the directory, up to the first that is not there: a grant that was cut short.
@@ -159,23 +232,26 @@ impl Reading<'_> {
         layout: &[Block],
         head: &[u8],
         upto: u64,
-    ) -> Result<(State, Vec<Used>, Option<String>), Problem> {
+    ) -> Result<(State, Option<String>), Problem> {
         let mut remark = None;
-        let mut slots = Vec::new();
+        let mut is_first = false;
+        let mut slots: Vec<(Slot, Copy)> = Vec::new();
         for copy in 0..2 {
             let at = usize::try_from(slot_at(copy)).expect("within the head");
             let bytes = &head[at..at + SLOT_LEN];
             match Slot::decode(bytes) {
                 Some(slot) if slot.seq <= upto => slots.push((slot, copy)),
                 Some(_) => {}
-                None if bytes.iter().all(|&byte| byte == 0) => {}
+                // The second slot of a new file.
+                None if copy == 1 && is_first && bytes.iter().all(|&byte| byte == 0) => {}
                 None => remark = Some("one of its two slots is damaged; the other one is used, compare its newest rows".to_owned()),
             }
+            is_first = slots.iter().any(|(slot, _)| slot.seq == 0);
         }
         slots.sort_by_key(|(slot, _)| std::cmp::Reverse(slot.seq));
         for (slot, copy) in slots {
             match self.state(instance, layout, head, slot, copy) {
-                Ok((state, used)) => return Ok((state, used, remark)),
+                Ok(state) => return Ok((state, remark)),
                 Err(Problem(what)) => {
                     remark =
                         Some(format!("{what}; an older state is used, its newest rows are lost"));
@@ -193,14 +269,14 @@ impl Reading<'_> {
         head: &[u8],
         slot: Slot,
         copy: Copy,
-    ) -> Result<(State, Vec<Used>), Problem> {
+    ) -> Result<State, Problem> {
         let missing = |number| Problem(format!("block {number} is damaged or cut off"));
         let mut state = State {
             is_granted: slot.block_count > 0,
             batch: slot.batch,
             applied_seq: slot.seq,
             labels_seq: slot.labels_seq,
-            ..State::default()
+            ..State::new(instance.grid.coarser_count())
         };
         state.filed.slot = copy;
         if slot.labels_seq > 0 {
@@ -210,20 +286,14 @@ impl Reading<'_> {
                 .ok_or_else(|| Problem("its labels are damaged".to_owned()))?;
             state.filed.labels = Written { seq: slot.labels_seq, copy: labels_copy };
         }
-        let mut used = Vec::new();
         let block_count = usize::try_from(slot.block_count).unwrap_or(usize::MAX);
         for number in 0..block_count {
             let block = layout.get(number).ok_or_else(|| missing(number))?;
-            let columns = self.columns(instance, block, slot, copy, &mut state.filed);
-            let columns = columns?.ok_or_else(|| missing(number))?;
-            used.push(Used::default());
-            for (position, series) in (0..).zip(&columns) {
-                used[number].add(position, &series.key);
-            }
-            state.columns.resize_with(block.first_column as usize, || None);
-            state.columns.extend(columns.into_iter().map(Some));
+            let read = self.columns(instance, block, (slot, copy), &mut state)?;
+            read.ok_or_else(|| missing(number))?;
         }
-        Ok((state, used))
+        state.look_for_newest(instance.policy.step());
+        Ok(state)
     }
 
     /// The series of one block; `None` when something of it is not as it was written.
@@ -231,10 +301,9 @@ impl Reading<'_> {
         &self,
         instance: &Instance,
         block: &Block,
-        slot: Slot,
-        copy: Copy,
-        filed: &mut Filed,
-    ) -> Result<Option<Vec<Series>>, Problem> {
+        (slot, copy): (Slot, Copy),
+        state: &mut State,
+    ) -> Result<Option<()>, Problem> {
         let archive_count = instance.archives.len();
         let len = accumulators_len(block.width, archive_count);
         let mut bytes = vec![0; usize::try_from(len).expect("64 columns of records")];
@@ -247,10 +316,10 @@ impl Reading<'_> {
         }
         let written =
             Written { seq: head.catalogue_seq, copy: usize::from(head.catalogue_copy & 1) };
-        filed.catalogues.push(written);
-        filed.grow(block.columns().end as usize, archive_count);
+        Arc::make_mut(&mut state.filed.catalogues).push(written);
+        state.filed.grow(block.columns().end as usize, archive_count);
         if head.column_count == 0 {
-            return Ok(Some(Vec::new()));
+            return Ok(Some(()));
         }
         let mut catalogue_head = [0; Catalogue::HEAD_LEN];
         let at = block.catalogue_at(written.copy);
@@ -270,27 +339,45 @@ impl Reading<'_> {
             return Ok(None);
         }
         let records = records.chunks_exact(record_len(archive_count));
-        let mut columns = Vec::with_capacity(entries.len());
-        for ((index, entry), record) in (block.first_column..).zip(entries).zip(records) {
+        let places = block.first_column as usize..;
+        state.grow(block.first_column as usize + entries.len());
+        for ((place, entry), record) in places.zip(&entries).zip(records) {
             let Some(record) = Record::decode(record, archive_count) else { return Ok(None) };
-            let open = record.open;
-            let Some(definition) = entry.definition() else { return Ok(None) };
-            if record.generation != entry.generation || !open.agrees_with(&instance.archives) {
+            let is_whole = record.generation == entry.generation
+                && record.generation > 0
+                && record.open.agrees_with(&instance.archives);
+            if !is_whole || self.put(instance, block, state, (place, entry, &record)).is_none() {
                 return Ok(None);
             }
-            let place = index as usize;
-            filed.rows[place] = if open.is_unborn() { NO_ROW } else { open.newest_row };
-            filed.checksums[place * archive_count..][..archive_count]
-                .copy_from_slice(&record.checksums);
-            columns.push(Series {
-                key: entry.key.into(),
-                generation: entry.generation,
-                cell: block.cell,
-                definition,
-                open,
-            });
         }
-        Ok(Some(columns))
+        Ok(Some(()))
+    }
+
+    /// Lays one series into the arrays; `None` where the entry says that none lives there.
+    fn put(
+        &self,
+        instance: &Instance,
+        block: &Block,
+        state: &mut State,
+        (place, entry, record): (usize, &Entry<'_>, &Record),
+    ) -> Option<()> {
+        let definition = entry.definition()?;
+        let open = &record.open;
+        let filed_row = if open.is_unborn() { NO_ROW } else { open.newest_row };
+        Arc::make_mut(&mut state.filed.rows)[place] = filed_row;
+        let archive_count = instance.archives.len();
+        Arc::make_mut(&mut state.filed.checksums)[place * archive_count..][..archive_count]
+            .copy_from_slice(&record.checksums);
+        let kept = Kept { cell: block.cell, last: instance.policy.keeps_last() };
+        let class = state.class(Class { definition, kept });
+        let columns = Arc::make_mut(&mut state.columns);
+        columns.begin(place, Head::unborn(record.generation, class));
+        if let Some(mut stored) = columns.open(place) {
+            open.store(&mut stored, &instance.grid);
+        }
+        Arc::make_mut(&mut state.names).set(place, self.keys.intern(entry.key), open.birth);
+        state.series_count += 1;
+        Some(())
     }
 }
 

@@ -1,13 +1,15 @@
 //! A round: everything since the last one, written to files at one sequence number.
 //!
-//! `begin_round` copies at a frame boundary; `Round::write` runs on any thread; `finish_round` lets go
-//! of what is written, once the journal's record says that the round counts. Until then memory keeps
-//! everything, and the next round writes to the same copies again: the others stay for a restart.
+//! `begin_round` takes hold of all arrays at a frame boundary and copies none: the worker copies those of
+//! an instance when it next changes them. `Round::write` runs on any thread, and lets go of arrays and
+//! rows file by file. `finish_round` is called once the journal's record says that the round counts;
+//! until then the next round writes to the same copies again: the others stay for a restart.
 
 use std::io;
 use std::sync::Arc;
 
 use super::column_rows::ColumnRows;
+use super::columns::{Class, Columns, Names, Series};
 use super::instance::{Instance, block_of};
 use super::state::{Filed, InRound, NO_ROW, State, Written};
 use super::{Store, lock, write};
@@ -17,14 +19,16 @@ use crate::file::{
 };
 use crate::handles::Handles;
 use crate::waiting::Waiting;
-use crate::{Column, InstanceId, Labels};
+use crate::{Batch, Column, InstanceId, Labels};
 
-/// What was copied at the beginning of a round, to be written.
+/// What stood at the beginning of a round, to be written.
 pub struct Round {
     seq: u64,
     epoch: u64,
     handles: Arc<Handles>,
-    works: Vec<Work>,
+    begun: Vec<Begun>,
+    /// No journal says when the round counts: the slots are written when all else is synced.
+    slots_last: bool,
 }
 
 /// What a round did.
@@ -38,7 +42,21 @@ pub struct RoundReport {
     pub failed: Vec<(InstanceId, String)>,
 }
 
-/// One instance of a round.
+/// One instance as it stood at the beginning of a round.
+struct Begun {
+    instance: Arc<Instance>,
+    layout: Arc<Vec<Block>>,
+    labels: Labels,
+    labels_seq: u64,
+    batch: Batch,
+    columns: Arc<Columns>,
+    names: Arc<Names>,
+    classes: Arc<Vec<Class>>,
+    frozen: Vec<Arc<Waiting>>,
+    filed: Filed,
+}
+
+/// One instance of a round, as bytes for its file.
 struct Work {
     instance: Arc<Instance>,
     layout: Arc<Vec<Block>>,
@@ -68,11 +86,12 @@ struct ColumnWork {
 }
 
 impl Store {
-    /// Copies what has changed, at the boundary after frame `seq`. The worker goes on afterwards.
+    /// Takes hold of what has changed, at the boundary after frame `seq`. The worker goes on afterwards.
     pub fn begin_round(&self, seq: u64, epoch: u64) -> Round {
-        let works =
-            self.all().iter().filter_map(|instance| Work::of(instance, seq, epoch)).collect();
-        Round { seq, epoch, handles: Arc::clone(&self.handles), works }
+        let all = self.all();
+        let mut begun = Vec::with_capacity(all.len());
+        begun.extend(all.iter().filter_map(|instance| Begun::of(instance, seq)));
+        Round { seq, epoch, handles: Arc::clone(&self.handles), begun, slots_last: false }
     }
 
     /// Lets go of what the round at `seq` wrote: a restart will find it in the files.
@@ -80,26 +99,40 @@ impl Store {
         for instance in self.all() {
             let mut state = lock(&instance.state);
             let is_written = |round: &mut InRound| round.seq == seq && round.filed.is_some();
-            if let Some(round) = state.round.take_if(is_written) {
-                state.settle(round, instance.archives.len());
+            if let Some(filed) = state.round.take_if(is_written).and_then(|round| round.filed) {
+                state.filed.slot = filed.slot;
+                state.filed.labels = filed.labels;
+                state.filed.catalogues = filed.catalogues;
+                drop(state);
+                self.resume(instance.id);
             }
         }
     }
 }
 
 impl State {
-    fn settle(&mut self, round: InRound, archive_count: usize) {
-        let Some(filed) = round.filed else { return };
-        self.filed = filed;
-        self.filed.grow(self.columns.len(), archive_count);
-        for (index, series) in self.columns.iter().enumerate() {
-            // A column that has changed hands since the round began holds nothing of its new series.
-            let written = round.generations.get(index).copied();
-            if series.as_ref().map(|series| series.generation) != written {
-                self.filed.rows[index] = NO_ROW;
-            }
+    /// Notes that the round at `seq` has been written to the file and synced. Its rows need not wait
+    /// for the round to count: whichever slot a restart uses, the file has them, and a later round goes
+    /// on after them.
+    fn settle(&mut self, seq: u64, mut filed: Filed, columns: &[ColumnWork]) {
+        let Some(round) = self.round.as_mut().filter(|round| round.seq == seq) else { return };
+        let frozen_count = std::mem::take(&mut round.frozen_count);
+        self.frozen.drain(..frozen_count);
+        let rows = std::mem::take(&mut filed.rows);
+        let checksums = std::mem::take(&mut filed.checksums);
+        round.filed = Some(filed);
+        // A column that has changed hands since the round began holds nothing of its new series.
+        let is_other =
+            |(index, work): (usize, &ColumnWork)| self.columns.generation(index) != work.generation;
+        let others: Vec<usize> =
+            columns.iter().enumerate().filter(|&each| is_other(each)).map(|(i, _)| i).collect();
+        let (count, known) = (self.columns.len(), rows.len());
+        let per_column = checksums.len().checked_div(known).unwrap_or(0);
+        (self.filed.rows, self.filed.checksums) = (rows, checksums);
+        self.filed.grow(count, per_column);
+        for index in others {
+            self.filed.forget(index);
         }
-        self.frozen.drain(..round.frozen_count);
     }
 }
 
@@ -107,17 +140,27 @@ impl Round {
     /// Writes and syncs every file of the round. One that fails is named; the others go on.
     pub fn write(self) -> RoundReport {
         let mut report = RoundReport::default();
-        for work in self.works {
-            let instance = Arc::clone(&work.instance);
-            match work.write(&self.handles, self.seq, self.epoch) {
+        for begun in self.begun {
+            let instance = Arc::clone(&begun.instance);
+            let Some(work) = Work::of(begun, self.seq, self.epoch) else { continue };
+            match work.write(&self.handles, self.seq, self.epoch, self.slots_last) {
                 Ok(bytes) => {
                     report.files += 1;
                     report.bytes += bytes;
                 }
-                Err(reason) => report.failed.push((instance.id, reason.to_string())),
+                Err(reason) => {
+                    // Opened anew the next time: this descriptor may never tell of its failure again.
+                    self.handles.forget(instance.id);
+                    report.failed.push((instance.id, reason.to_string()));
+                }
             }
         }
         report
+    }
+
+    /// The same round, which counts as soon as its slots are in the files.
+    pub(super) fn with_slots_last(self) -> Self {
+        Self { slots_last: true, ..self }
     }
 
     /// The sequence number it was begun at.
@@ -126,11 +169,12 @@ impl Round {
     }
 }
 
-impl Work {
+impl Begun {
     /// `None` for an instance to which nothing happened: a silent one costs nothing.
-    fn of(instance: &Arc<Instance>, seq: u64, epoch: u64) -> Option<Self> {
+    fn of(instance: &Arc<Instance>, seq: u64) -> Option<Self> {
         let layout = instance.layout();
-        let mut state = lock(&instance.state);
+        let mut guard = lock(&instance.state);
+        let state = &mut *guard;
         if !state.is_granted || (!state.is_dirty && state.round.is_none()) {
             return None;
         }
@@ -140,43 +184,73 @@ impl Work {
             let waiting = std::mem::take(&mut state.waiting);
             state.frozen.push(Arc::new(waiting));
         }
-        let mut filed = state.filed.clone();
+        state.round = Some(InRound { seq, frozen_count: state.frozen.len(), filed: None });
+        let begun = Self {
+            layout,
+            labels: state.labels.clone(),
+            labels_seq: state.labels_seq,
+            batch: state.batch,
+            columns: Arc::clone(&state.columns),
+            names: Arc::clone(&state.names),
+            classes: Arc::clone(&state.classes),
+            frozen: state.frozen.clone(),
+            filed: state.filed.clone(),
+            instance: Arc::clone(instance),
+        };
+        drop(guard);
+        Some(begun)
+    }
+
+    /// The series of a block: those granted so far.
+    fn block(&self, block: &Block) -> impl Iterator<Item = Series<'_>> {
+        let columns = block.columns();
+        (columns.start as usize..columns.end as usize)
+            .map_while(|index| self.names.series(&self.columns, &self.classes, index))
+    }
+}
+
+impl Work {
+    /// The bytes to write; `None` where no column has been granted.
+    fn of(begun: Begun, seq: u64, epoch: u64) -> Option<Self> {
+        let mut filed = begun.filed.clone();
         filed.slot = 1 - filed.slot;
-        let labels = (state.labels_seq > filed.labels.seq).then(|| state.labels.clone());
+        let labels = (begun.labels_seq > filed.labels.seq).then(|| begun.labels.clone());
         if labels.is_some() {
             filed.labels = Written { seq, copy: filed.labels.other() };
         }
-        let last = u32::try_from(state.columns.len()).ok()?.checked_sub(1)?;
-        let (last_block, _) = block_of(&layout, last)?;
-        let blocks = (0..).zip(&layout[..=last_block]);
-        let blocks = blocks.map(|(number, block)| {
-            BlockWork::of(&state, instance, number, block, &mut filed, seq, epoch)
-        });
+        let last = u32::try_from(begun.columns.len()).ok()?.checked_sub(1)?;
+        let (last_block, _) = block_of(&begun.layout, last)?;
+        let blocks = (0..).zip(&begun.layout[..=last_block]);
+        let blocks = blocks
+            .map(|(number, block)| BlockWork::of(&begun, number, block, &mut filed, seq, epoch));
         let blocks: Vec<_> = blocks.collect();
         let slot = Slot {
             seq,
             epoch,
-            batch: state.batch,
+            batch: begun.batch,
             labels_seq: filed.labels.seq,
             labels_copy: u8::try_from(filed.labels.copy).expect("0 or 1"),
             block_count: u32::try_from(blocks.len()).expect("at most 256 blocks"),
         };
-        let columns: Vec<_> =
-            state.columns.iter().map(|s| ColumnWork::of(s.as_ref(), instance)).collect();
-        state.round = Some(InRound {
-            seq,
-            frozen_count: state.frozen.len(),
-            filed: None,
-            generations: columns.iter().map(|column| column.generation).collect(),
-        });
-        let frozen = state.frozen.clone();
-        drop(state);
-        let instance = Arc::clone(instance);
+        let places = 0..begun.columns.len();
+        let columns = places.map(|index| ColumnWork::of(&begun, index)).collect();
+        let Begun { instance, layout, frozen, .. } = begun;
         Some(Self { instance, layout, slot, labels, blocks, columns, frozen, filed })
     }
 
-    fn write(mut self, handles: &Handles, seq: u64, epoch: u64) -> io::Result<u64> {
+    fn write(
+        mut self,
+        handles: &Handles,
+        seq: u64,
+        epoch: u64,
+        slot_last: bool,
+    ) -> io::Result<u64> {
         let file = handles.file(self.instance.id, &self.instance.path)?;
+        if file.len()? < self.layout.last().map_or(0, Block::end) {
+            // Written to, it would grow again, with holes where its rows were.
+            let what = "shorter than it was made; stop the server and restore it from a backup";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
+        }
         let mut patches = Patches::of(file.as_ref());
         let instance = Arc::clone(&self.instance);
         let alone = write(&instance.tiles);
@@ -189,27 +263,29 @@ impl Work {
             let bytes = write_labels(seq, epoch, labels).ok_or(io::ErrorKind::InvalidData)?;
             patches.push(labels_at(self.filed.labels.copy), &bytes)?;
         }
+        if slot_last {
+            patches.barrier()?;
+        }
         patches.push(slot_at(self.filed.slot), &self.slot.encode())?;
         patches.write_all()?;
         drop(alone); // Readers need not wait for the sync.
         let written = patches.finish()?;
-        let mut state = lock(&instance.state);
-        if let Some(round) = state.round.as_mut().filter(|round| round.seq == seq) {
-            round.filed = Some(self.filed);
-        }
+        lock(&instance.state).settle(seq, self.filed, &self.columns);
         Ok(written)
     }
 
     fn write_rows(&mut self, patches: &mut Patches<'_>) -> io::Result<()> {
         let archive_count = self.instance.archives.len();
         let mut runs = Vec::new();
+        let filed_rows = Arc::make_mut(&mut self.filed.rows);
+        let checksums = Arc::make_mut(&mut self.filed.checksums);
         for (index, work) in (0..).zip(&self.columns) {
             let Some((_, block)) = block_of(&self.layout, index) else { continue };
             let place = index as usize;
-            if work.generation == 0 || work.newest_row <= self.filed.rows[place] {
+            if work.generation == 0 || work.newest_row <= filed_rows[place] {
                 continue;
             }
-            let checksums = &mut self.filed.checksums[place * archive_count..][..archive_count];
+            let checksums = &mut checksums[place * archive_count..][..archive_count];
             for (archive, (ring, checksum)) in block.rings.iter().zip(checksums).enumerate() {
                 runs.clear();
                 let waiting = self.frozen.iter().rev();
@@ -221,7 +297,7 @@ impl Work {
                     column: Column { index, generation: work.generation },
                     position: index - block.first_column,
                     begin: ring.newest(work.birth_row),
-                    filed: match self.filed.rows[place] {
+                    filed: match filed_rows[place] {
                         NO_ROW => ring.newest(work.birth_row),
                         row => ring.newest(row),
                     },
@@ -229,7 +305,7 @@ impl Work {
                 };
                 *checksum = column.write(&runs, *checksum, patches)?;
             }
-            self.filed.rows[place] = work.newest_row;
+            filed_rows[place] = work.newest_row;
         }
         Ok(())
     }
@@ -237,8 +313,7 @@ impl Work {
 
 impl BlockWork {
     fn of(
-        state: &State,
-        instance: &Instance,
+        begun: &Begun,
         number: usize,
         block: &Block,
         filed: &mut Filed,
@@ -246,23 +321,22 @@ impl BlockWork {
         epoch: u64,
     ) -> Self {
         if filed.catalogues.len() <= number {
-            filed.catalogues.resize(number + 1, Written::default());
+            Arc::make_mut(&mut filed.catalogues).resize(number + 1, Written::default());
         }
-        let changed_at = state.catalogue_seqs.get(&number).copied().unwrap_or_default();
-        let written = &mut filed.catalogues[number];
-        let catalogue = (changed_at > written.seq).then(|| {
+        let changed_at = begun.names.catalogue_seqs.get(number).copied().unwrap_or_default();
+        let catalogue = (changed_at > filed.catalogues[number].seq).then(|| {
+            let written = &mut Arc::make_mut(&mut filed.catalogues)[number];
             *written = Written { seq, copy: written.other() };
-            Catalogue::encode(seq, epoch, state.block(block.columns()).map(Entry::from))
+            Catalogue::encode(seq, epoch, begun.block(block).map(Entry::from))
         });
-        let record_len = record_len(instance.archives.len());
-        let open_at = record_len - crate::series::Open::encoded_len(instance.archives.len() - 1);
+        let grid = &begun.instance.grid;
+        let record_len = record_len(begun.instance.archives.len());
+        let open_at = record_len - crate::series::Open::encoded_len(grid.coarser_count());
         let mut records = vec![0; block.width as usize * record_len];
         let mut column_count = 0;
-        for (record, series) in
-            records.chunks_exact_mut(record_len).zip(state.block(block.columns()))
-        {
-            record[..4].copy_from_slice(&series.generation.to_le_bytes());
-            series.open.encode(&mut record[open_at..]);
+        for (record, series) in records.chunks_exact_mut(record_len).zip(begun.block(block)) {
+            record[..4].copy_from_slice(&series.head.generation.to_le_bytes());
+            series.open(grid).encode(&mut record[open_at..]);
             column_count += 1;
         }
         Self { column_count, records, catalogue }
@@ -307,16 +381,16 @@ impl BlockWork {
 }
 
 impl ColumnWork {
-    fn of(series: Option<&super::state::Series>, instance: &Instance) -> Self {
-        let Some(series) = series else {
-            return Self { generation: 0, birth_row: NO_ROW, newest_row: NO_ROW };
-        };
-        let (generation, open) = (series.generation, &series.open);
-        if open.is_unborn() {
-            return Self { generation, birth_row: NO_ROW, newest_row: NO_ROW };
+    fn of(begun: &Begun, index: usize) -> Self {
+        let nothing = Self { generation: 0, birth_row: NO_ROW, newest_row: NO_ROW };
+        let series = begun.names.series(&begun.columns, &begun.classes, index);
+        let Some(series) = series else { return nothing };
+        let generation = series.head.generation;
+        if series.head.is_unborn() {
+            return Self { generation, ..nothing };
         }
-        let step = instance.policy.step();
-        let birth_row = open.birth.floor(step).row(step);
-        Self { generation, birth_row, newest_row: open.newest_row }
+        let step = begun.instance.policy.step();
+        let birth_row = series.birth.floor(step).row(step);
+        Self { generation, birth_row, newest_row: series.head.opened(step).row(step) }
     }
 }

@@ -1,18 +1,16 @@
 //! The state of an instance: what frames change, and what of it the file already has.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::columns::{Class, Columns, Names, Series};
 use crate::file::Copy;
-use crate::series::{Definition, Open};
 use crate::waiting::Waiting;
-use crate::{Batch, Cell, Labels};
+use crate::{Batch, Labels, Step, Timestamp};
 
 /// "The file has no row of this column."
 pub(crate) const NO_ROW: i64 = i64::MIN;
 
 /// All that the worker changes for one instance.
-#[derive(Default)]
 pub(crate) struct State {
     /// True once a grant has been applied; before, the instance is not shown.
     pub(crate) is_granted: bool,
@@ -22,42 +20,42 @@ pub(crate) struct State {
     pub(crate) batch: Batch,
     /// Frames up to this one are in here; replay passes over them.
     pub(crate) applied_seq: u64,
-    /// By column; `None` where no series lives.
-    pub(crate) columns: Vec<Option<Series>>,
-    /// The frame that last changed the catalogue of each block.
-    pub(crate) catalogue_seqs: BTreeMap<usize, u64>,
+    /// Where the series stand. A round that has begun shares them until the worker changes them.
+    pub(crate) columns: Arc<Columns>,
+    /// Which series they are, shared in the same way.
+    pub(crate) names: Arc<Names>,
+    /// What readings of the series mean.
+    pub(crate) classes: Arc<Vec<Class>>,
+    pub(crate) series_count: usize,
+    /// The newest closed row of the finest archive of any series, or [`NO_ROW`].
+    pub(crate) newest_row: i64,
+    /// No series falls silent before: nobody needs to look.
+    pub(crate) hushed_until: Timestamp,
     /// Something changed since the last round began.
     pub(crate) is_dirty: bool,
     /// Rows closed since the last round began.
     pub(crate) waiting: Waiting,
-    /// Rows of rounds that have begun and not ended, oldest first: more than one only after a failure.
+    /// Rows of rounds that have begun and not been written, oldest first: more than one only after a
+    /// failure.
     pub(crate) frozen: Vec<Arc<Waiting>>,
     pub(crate) filed: Filed,
     /// The round that has begun and not ended.
     pub(crate) round: Option<InRound>,
 }
 
-/// One series and where it stands.
-pub(crate) struct Series {
-    pub(crate) key: Arc<[u8]>,
-    pub(crate) generation: u32,
-    pub(crate) cell: Cell,
-    pub(crate) definition: Definition,
-    pub(crate) open: Open,
-}
-
-/// What the file is known to hold: the state of the last round that ended.
+/// What the file is known to hold: the copies of the last round that ended, and all rows that have been
+/// written and synced, be it by a round that came to nothing. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filed {
     /// The slot a restart would begin with. The next round writes the other one.
     pub(crate) slot: Copy,
     pub(crate) labels: Written,
     /// By block.
-    pub(crate) catalogues: Vec<Written>,
+    pub(crate) catalogues: Arc<Vec<Written>>,
     /// By column: the newest row of the finest archive, or [`NO_ROW`].
-    pub(crate) rows: Vec<i64>,
+    pub(crate) rows: Arc<Vec<i64>>,
     /// By column, then archive: the checksum of the tile that the newest row is in, so far.
-    pub(crate) checksums: Vec<u32>,
+    pub(crate) checksums: Arc<Vec<u32>>,
 }
 
 /// A copy of labels or of a catalogue that was written at a sequence number; 0 is never.
@@ -70,12 +68,10 @@ pub(crate) struct Written {
 /// A round between its beginning and its end.
 pub(crate) struct InRound {
     pub(crate) seq: u64,
-    /// The first so many of `frozen` are in it.
+    /// The first so many of `frozen` are in it; none once they are written.
     pub(crate) frozen_count: usize,
     /// What the file holds once the round counts; `None` until this file is written and synced.
     pub(crate) filed: Option<Filed>,
-    /// By column: the generation that `filed` speaks of.
-    pub(crate) generations: Vec<u32>,
 }
 
 impl Written {
@@ -89,29 +85,97 @@ impl Filed {
     /// Room for so many columns.
     pub(crate) fn grow(&mut self, column_count: usize, archive_count: usize) {
         if self.rows.len() < column_count {
-            self.rows.resize(column_count, NO_ROW);
-            self.checksums.resize(column_count * archive_count, 0);
+            let (rows, checksums) =
+                (Arc::make_mut(&mut self.rows), Arc::make_mut(&mut self.checksums));
+            rows.reserve_exact(column_count - rows.len());
+            rows.resize(column_count, NO_ROW);
+            checksums.reserve_exact(rows.len() * archive_count - checksums.len());
+            checksums.resize(rows.len() * archive_count, 0);
         }
     }
 
     /// The file holds nothing of this column that may be read.
     pub(crate) fn forget(&mut self, column: usize) {
-        self.rows[column] = NO_ROW;
+        if self.rows[column] != NO_ROW {
+            Arc::make_mut(&mut self.rows)[column] = NO_ROW;
+        }
     }
 }
 
 impl State {
-    /// The series of a column, if it is of this generation.
-    pub(crate) fn series(&self, column: crate::Column) -> Option<&Series> {
-        let series = self.columns.get(usize::try_from(column.index).ok()?)?.as_ref()?;
-        (series.generation == column.generation).then_some(series)
+    /// Without a series.
+    pub(crate) fn new(coarser_count: usize) -> Self {
+        Self {
+            is_granted: false,
+            labels: Labels::default(),
+            labels_seq: 0,
+            batch: Batch::default(),
+            applied_seq: 0,
+            columns: Arc::new(Columns::new(coarser_count)),
+            names: Arc::default(),
+            classes: Arc::default(),
+            series_count: 0,
+            newest_row: NO_ROW,
+            hushed_until: Timestamp::MIN,
+            is_dirty: false,
+            waiting: Waiting::default(),
+            frozen: Vec::new(),
+            filed: Filed::default(),
+            round: None,
+        }
     }
 
-    /// The series of a block that starts at column `first`: those granted so far.
-    pub(crate) fn block(&self, columns: std::ops::Range<u32>) -> impl Iterator<Item = &Series> {
-        let (start, end) = (columns.start as usize, columns.end as usize);
-        let end = end.min(self.columns.len());
-        self.columns.get(start..end).unwrap_or_default().iter().map_while(Option::as_ref)
+    /// The series of a column, if it is of this generation.
+    pub(crate) fn series(&self, column: crate::Column) -> Option<Series<'_>> {
+        let series = self.series_at(usize::try_from(column.index).ok()?)?;
+        (series.head.generation == column.generation).then_some(series)
+    }
+
+    /// The series of a column, whichever it is.
+    pub(crate) fn series_at(&self, index: usize) -> Option<Series<'_>> {
+        self.names.series(&self.columns, &self.classes, index)
+    }
+
+    /// All series, in order of column.
+    pub(crate) fn all_series(&self) -> impl Iterator<Item = Series<'_>> {
+        (0..self.columns.len()).filter_map(|index| self.series_at(index))
+    }
+
+    /// The number of a class, added if need be.
+    pub(crate) fn class(&mut self, class: Class) -> u16 {
+        let known = self.classes.iter().position(|known| known.is_same(&class));
+        let number = known.unwrap_or_else(|| {
+            Arc::make_mut(&mut self.classes).push(class);
+            self.classes.len() - 1
+        });
+        u16::try_from(number).expect("at most one for each of 10,000 columns")
+    }
+
+    /// Room for so many columns.
+    pub(crate) fn grow(&mut self, count: usize) {
+        Arc::make_mut(&mut self.columns).grow(count);
+        Arc::make_mut(&mut self.names).grow(count);
+    }
+
+    /// The columns whose open steps silence closes at `now`, and until when no others will be.
+    pub(crate) fn silent(&self, now: Timestamp, step: Step) -> (Vec<usize>, Timestamp) {
+        let (mut due, mut next) = (Vec::new(), Timestamp::MAX);
+        for (index, head) in self.columns.heads().enumerate() {
+            let Some(class) = self.classes.get(usize::from(head.class)) else { continue };
+            match head.hushed_after(&class.definition) {
+                Some(deadline) if now <= deadline => next = next.min(deadline),
+                Some(_) if head.has_open_step(step) => due.push(index),
+                _ => {}
+            }
+        }
+        (due, next)
+    }
+
+    /// Looks for the newest row after a series has gone.
+    pub(crate) fn look_for_newest(&mut self, step: Step) {
+        let newest = self.all_series().map(|series| series.newest(step)).max();
+        let newest = newest.filter(|&newest| newest > Timestamp::MIN);
+        self.newest_row = newest.map_or(NO_ROW, |newest| newest.row(step));
     }
 
     /// Notes that frame `seq` has been applied.

@@ -4,8 +4,11 @@
 #![expect(clippy::float_cmp, reason = "what was stored comes back to the last bit")]
 
 mod crash;
+mod cut;
 mod damage;
 mod grants;
+mod random;
 mod restart;
 mod rings;
+mod rot;
 mod world;
