@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
-use rrd::import::{Dump, write_xml};
+use rrd::import::Dump;
+use rrd::tool::write_xml;
 use rrd::{Clock, Labels, SeriesInfo};
 
 use crate::clock::SystemClock;

@@ -1,4 +1,4 @@
-//! Files of rrdtool: read in both their forms, mapped into archives of ours, and written for it.
+//! Files of rrdtool: read in both their forms, and mapped into archives of ours.
 //!
 //! Both readers give one neutral [`Dump`]; what is made of it does not know which form it had. Files
 //! come from anywhere: every size is checked before it is believed.
@@ -13,7 +13,6 @@ mod native;
 mod open_end;
 mod rings;
 mod take;
-mod write_xml;
 mod xml;
 
 #[cfg(test)]
@@ -24,7 +23,6 @@ pub use dump::{Dump, Function, Prepared, Rra, Source, SourceKind};
 pub use error::ImportError;
 pub use layout::{Layout, LayoutError, Place, Preset};
 pub use take::{NewArchive, Taken, TakenSeries, write_archive};
-pub use write_xml::write_xml;
 
 use std::io::BufRead;
 

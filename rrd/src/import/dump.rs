@@ -179,7 +179,7 @@ impl Rra {
 }
 
 impl Function {
-    pub(super) fn named(name: &str) -> Self {
+    pub(crate) fn named(name: &str) -> Self {
         match name {
             "AVERAGE" => Self::Average,
             "MIN" => Self::Min,
@@ -200,7 +200,7 @@ impl Function {
         }
     }
 
-    pub(super) const fn is_kept(&self) -> bool {
+    pub(crate) const fn is_kept(&self) -> bool {
         !matches!(self, Self::Other(_))
     }
 }

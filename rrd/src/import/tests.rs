@@ -9,6 +9,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::tool::write_xml;
 use crate::{Disk, InstanceId, Labels, MemDisk, NAME, Policy, SeriesRef, Span, Store, Timestamp};
 
 /// Where every file begins: midnight of a Thursday, so that rows of every width begin too.

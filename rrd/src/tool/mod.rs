@@ -15,9 +15,12 @@ mod rpn;
 mod tune;
 mod update;
 mod when;
+mod xml;
 mod xport;
 
 use std::sync::Arc;
+
+pub use xml::write_xml;
 
 use crate::store::SingleError;
 use crate::{Disk, Timestamp};
