@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::rrd_export::Export;
+use crate::rrd_import::Import;
+
 /// Metrology and supervision for fleets whose members come and go.
 ///
 /// Without a command, `roundel` does what `roundel serve` does.
@@ -32,13 +35,21 @@ pub(crate) enum Command {
     Backup(Backup),
     /// Make a data folder from a backup
     Restore(Restore),
-    /// Make, update and read round-robin files with rrdtool's commands
-    #[command(disable_help_flag = true)]
-    Rrd {
-        /// A command of rrdtool's and its arguments
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        words: Vec<OsString>,
-    },
+    /// Make, update and read round-robin files with rrdtool's commands; bring them in, or series out
+    #[command(subcommand)]
+    Rrd(Rrd),
+}
+
+/// What is done with files of one kind or the other.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Rrd {
+    /// Take over files of rrdtool, whole folders of them
+    Import(Import),
+    /// Write series as XML for rrdtool, CSV or JSON
+    Export(Export),
+    /// A command of rrdtool's and its arguments
+    #[command(external_subcommand)]
+    Tool(Vec<OsString>),
 }
 
 #[derive(Debug, Clone, Args)]

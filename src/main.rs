@@ -4,12 +4,17 @@ mod args;
 mod aside;
 mod clock;
 mod config;
+mod offline;
 mod operate;
+mod progress;
 mod recovery;
 mod report;
 mod report_host;
 mod rounds;
 mod rrd_command;
+mod rrd_export;
+mod rrd_files;
+mod rrd_import;
 mod rules_folder;
 mod scrub;
 mod serve;
@@ -22,7 +27,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser as _;
 
-use crate::args::{Arguments, Command};
+use crate::args::{Arguments, Command, Rrd};
 
 fn main() -> ExitCode {
     if let Some(words) = rrd_command::words() {
@@ -34,7 +39,7 @@ fn main() -> ExitCode {
         Some(Command::Fsck(fsck)) => return operate::ended(operate::fsck::run(&fsck)),
         Some(Command::Backup(backup)) => return operate::ended(operate::backup::run(&backup)),
         Some(Command::Restore(restore)) => return operate::ended(operate::restore::run(&restore)),
-        Some(Command::Rrd { words }) => return rrd_command::run(&words),
+        Some(Command::Rrd(Rrd::Tool(words))) => return rrd_command::run(&words),
         other => run(other, &arguments.serve),
     };
     match outcome {
@@ -46,12 +51,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// The commands that run until they are stopped, with a log.
+/// The commands that have a log.
 fn run(command: Option<Command>, arguments: &args::Serve) -> Result<()> {
     report::start_logging();
     match command {
         Some(Command::Serve(arguments)) => serve(&arguments),
         Some(Command::Agent(arguments)) => report_host::run(arguments),
+        Some(Command::Rrd(Rrd::Import(import))) => rrd_import::import(&import),
+        Some(Command::Rrd(Rrd::Export(export))) => rrd_export::export(&export),
         _ => serve(arguments),
     }
 }

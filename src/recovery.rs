@@ -36,7 +36,7 @@ impl Folders {
         self.data.join(name)
     }
 
-    fn create(&self, disk: &dyn Disk) -> Result<()> {
+    pub(crate) fn create(&self, disk: &dyn Disk) -> Result<()> {
         for name in ["archives", "journal", "state"] {
             let folder = self.at(name);
             disk.create_dir(&folder).with_context(|| folder.display().to_string())?;
@@ -46,7 +46,7 @@ impl Folders {
 
     /// Refuses a data folder whose journal is gone, or not mounted: with a new one nothing in the
     /// other folders would count, and the next rounds would write over it.
-    fn check(&self, disk: &dyn Disk) -> Result<()> {
+    pub(crate) fn check(&self, disk: &dyn Disk) -> Result<()> {
         let journal = self.at("journal");
         let is_used = |path: &PathBuf| path.extension().is_none_or(|extension| extension != "new");
         let mut others = disk.list(&self.at("archives"))?;
@@ -147,7 +147,7 @@ pub(crate) fn excepted(record: &journal::Record) -> Excepted {
 
 /// Applies the frames that were set aside for archives that can be used again, up to the record: those
 /// after it are in the journal. Answers whose frames could not be applied.
-fn apply_aside(state: &State, aside: &Aside, upto: u64) -> Result<BTreeSet<InstanceId>> {
+pub(crate) fn apply_aside(state: &State, aside: &Aside, upto: u64) -> Result<BTreeSet<InstanceId>> {
     let mut left = BTreeSet::new();
     for (instance, _, path) in aside.files()? {
         if !state.store.is_loaded(instance) {
@@ -216,7 +216,7 @@ pub(crate) fn snapshots(disk: &Arc<dyn Disk>, dir: &Path) -> Snapshots {
     Snapshots { registry: of("registry"), alerts: of("alerts") }
 }
 
-fn registry(snapshots: &Snapshots, upto: u64) -> Result<Registry> {
+pub(crate) fn registry(snapshots: &Snapshots, upto: u64) -> Result<Registry> {
     match found(&snapshots.registry, upto, "registry")? {
         Some(bytes) => Registry::restore(&bytes).context("the registry's snapshot"),
         None => Ok(Registry::default()),

@@ -12,11 +12,17 @@ use rrd::{Clock as _, OsDisk};
 
 use crate::clock::SystemClock;
 
-/// The words after `roundel rrd`, if that is what was typed: options of rrdtool's may stand anywhere,
-/// so that nobody else may read them first.
+/// Commands beside those of rrdtool's.
+const OWN: [&str; 2] = ["import", "export"];
+
+/// The words after `roundel rrd`, if that is what was typed and the command is one of rrdtool's: their
+/// options may stand anywhere, so that nobody else may read them first.
 pub(crate) fn words() -> Option<Vec<OsString>> {
     let mut typed = std::env::args_os().skip(1);
-    (typed.next()? == "rrd").then(|| typed.collect())
+    let words: Vec<OsString> = (typed.next()? == "rrd").then(|| typed.collect())?;
+    let command = words.iter().find(|word| *word != "help");
+    let is_own = command.is_some_and(|command| OWN.iter().any(|own| command == own));
+    (!is_own).then_some(words)
 }
 
 /// Runs a command, says what it says and ends as it does.

@@ -16,6 +16,7 @@ mod file;
 mod frame;
 mod handles;
 mod ids;
+pub mod import;
 mod kind;
 mod labels;
 mod map;

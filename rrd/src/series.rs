@@ -26,9 +26,9 @@ mod timeline;
 
 use crate::{Kind, Timestamp};
 
-pub(crate) use consolidate::{Run, Sums, row_is_known};
+pub(crate) use consolidate::{OpenRow, Run, Sums, row_is_known};
 pub(crate) use head::{Head, OpenMut, Out};
-pub(crate) use open::{LastReading, Open};
+pub(crate) use open::{LastReading, Open, Resumed};
 pub(crate) use phase::{Grid, Phase};
 use reading::Reading;
 #[cfg(test)]

@@ -5,10 +5,12 @@
 
 mod apply;
 mod available;
+mod build;
 mod check;
 mod column_rows;
 mod columns;
 mod dump;
+mod export;
 mod grant;
 mod instance;
 mod keys;
@@ -24,6 +26,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+pub(crate) use build::{BuiltSeries, Whole, build};
 
 pub use apply::{InstanceChange, Verdicts};
 pub use check::{BadTile, Check, Checked};

@@ -10,6 +10,7 @@ mod crash;
 mod faults;
 mod hostile;
 mod http;
+mod import;
 mod operate;
 mod peers;
 mod power;

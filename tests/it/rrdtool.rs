@@ -296,6 +296,13 @@ fn help_is_short_and_names_every_command() {
         assert!(own.contains(&format!("Usage: roundel rrd {command} ")), "{own}");
         assert!(own.lines().count() < 30, "{command} has a long help");
     }
+    for command in ["import", "export"] {
+        assert!(help.contains(&format!("\n  {command} ")), "{command} is missing:\n{help}");
+        for words in [[command, "--help"], ["help", command]] {
+            let own = prints(dir.path(), &words);
+            assert!(own.contains(&format!("Usage: roundel rrd {command} ")), "{own}");
+        }
+    }
 }
 
 #[test]

@@ -49,7 +49,7 @@ pub(crate) fn row_is_known(known: u32, steps_per_row: u32, xff: f64) -> bool {
 
 impl OpenRow {
     /// A row that waits for `left` steps.
-    pub(super) const fn empty(left: u32) -> Self {
+    pub(crate) const fn empty(left: u32) -> Self {
         Self { sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY, known: 0, left }
     }
 
@@ -93,6 +93,13 @@ impl Sums {
 }
 
 impl Run {
+    /// Rows of which nothing is known; none when the range is empty.
+    pub(crate) fn unknown(archive: usize, rows: std::ops::Range<i64>) -> Option<Self> {
+        let count = rows.end.checked_sub(rows.start)?.cast_unsigned();
+        let steps = (f64::NAN, 0);
+        (!rows.is_empty()).then(|| Self::of_equal(archive, rows.start, count, steps))
+    }
+
     /// Rows of which every step has this value, or none is known.
     pub(crate) fn of_equal(archive: usize, first_row: i64, count: u64, steps: (f64, u32)) -> Self {
         let (value, per_row) = steps;

@@ -7,7 +7,7 @@ use super::is_sane;
 use super::phase::{Grid, steps_left};
 use super::touched::Touched;
 use crate::policy::ArchiveSpec;
-use crate::{Kind, Timestamp};
+use crate::{Kind, Step, Timestamp};
 
 /// Where a series stands: its last reading, its open step and its open rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +39,20 @@ pub(crate) enum LastReading {
     Whole(i128),
 }
 
+/// Where a series of another program stands, to go on from there.
+pub(crate) struct Resumed {
+    pub(crate) birth: Timestamp,
+    pub(crate) last: Timestamp,
+    pub(crate) newest_row: i64,
+    pub(crate) reading: Option<LastReading>,
+    /// Rate x milliseconds in the open step.
+    pub(crate) sum: f64,
+    /// Unknown milliseconds of the open step.
+    pub(crate) unknown_ms: u64,
+    /// One for each archive but the finest.
+    pub(crate) rows: Vec<OpenRow>,
+}
+
 /// A marker ended the series.
 pub(super) const ENDED: u8 = 1;
 /// `reading` is a whole number, and may be subtracted from the next.
@@ -50,6 +64,9 @@ const ALL_FLAGS: u8 = ENDED | PRIMED | NEGATIVE;
 /// Bits of a forgotten f64.
 pub(super) const FORGOTTEN: u64 = f64::NAN.to_bits();
 
+/// Characters that rrdtool keeps of a reading.
+const LONGEST_READING: usize = 29;
+
 /// Why stored bytes are not the open end of a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum OpenError {
@@ -59,6 +76,19 @@ pub(crate) enum OpenError {
     /// A flag this version does not know.
     #[error("accumulator flags {0:#04x} are unknown to this version; upgrade")]
     Flags(u8),
+}
+
+impl std::fmt::Display for LastReading {
+    /// As a number that rrdtool takes back whole.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Whole(value) => value.fmt(f),
+            Self::Real(value) => match value.to_string() {
+                plain if plain.len() <= LONGEST_READING => f.write_str(&plain),
+                _ => write!(f, "{value:e}"),
+            },
+        }
+    }
 }
 
 impl Open {
@@ -85,10 +115,49 @@ impl Open {
         open
     }
 
+    /// A series that goes on where another program left it.
+    pub(crate) fn resumed(from: Resumed) -> Self {
+        let mut head = Head::none();
+        match from.reading {
+            None => {}
+            Some(LastReading::Real(value)) => head.remember_real(value),
+            Some(LastReading::Whole(value)) => head.remember_whole(Some(value)),
+        }
+        Self {
+            birth: from.birth,
+            last: from.last,
+            newest_row: from.newest_row,
+            reading: head.reading,
+            flags: head.flags,
+            sum: from.sum,
+            unknown_ms: from.unknown_ms,
+            rows: from.rows.into(),
+            ..Self::unborn(0)
+        }
+    }
+
+    /// Where the series stands, for another program to go on from there.
+    pub(crate) fn resumable(&self, kind: Kind) -> Resumed {
+        Resumed {
+            birth: self.birth,
+            last: self.last,
+            newest_row: self.newest_row,
+            reading: self.last_reading(kind),
+            sum: self.sum,
+            unknown_ms: self.unknown_ms,
+            rows: self.rows.to_vec(),
+        }
+    }
+
     /// True until the first reading.
     #[inline]
     pub(crate) fn is_unborn(&self) -> bool {
         self.last == Timestamp::MIN
+    }
+
+    /// Its birth and its newest closed row, as rows of the finest archive; `None` until it has begun.
+    pub(crate) fn closed_rows(&self, step: Step) -> Option<(i64, i64)> {
+        (!self.is_unborn()).then(|| (self.birth.floor(step).row(step), self.newest_row))
     }
 
     /// True after a marker, until the next reading: the series is not visible.

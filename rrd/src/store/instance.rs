@@ -197,14 +197,6 @@ pub(crate) fn block_of(layout: &[Block], column: u32) -> Option<(usize, &Block)>
 
 impl<'a> From<Series<'a>> for Entry<'a> {
     fn from(series: Series<'a>) -> Self {
-        let definition = &series.class.definition;
-        Self {
-            generation: series.head.generation,
-            kind: definition.kind,
-            heartbeat_ms: definition.heartbeat_ms,
-            min: definition.min,
-            max: definition.max,
-            key: series.key.bytes(),
-        }
+        Self::of(series.head.generation, &series.class.definition, series.key.bytes())
     }
 }

@@ -18,7 +18,7 @@ use crate::file::{
     labels_at, read_labels, record_len, slot_at,
 };
 use crate::handles::Handles;
-use crate::series::{Definition, Head, Open};
+use crate::series::{Head, Open};
 use crate::waiting::Kept;
 use crate::{Damage, Disk, File, InstanceId, StoreError, Timestamp};
 
@@ -350,34 +350,28 @@ impl Reading<'_> {
             let is_whole = record.generation == entry.generation
                 && record.generation > 0
                 && record.open.agrees_with(&instance.archives);
-            if !is_whole {
+            if !is_whole || self.put(instance, block, state, (place, entry, &record)).is_none() {
                 return Ok(None);
             }
-            self.put(instance, block, state, (place, entry, &record));
         }
         Ok(Some(()))
     }
 
-    /// Lays one series into the arrays.
+    /// Lays one series into the arrays; `None` where the entry says that none lives there.
     fn put(
         &self,
         instance: &Instance,
         block: &Block,
         state: &mut State,
         (place, entry, record): (usize, &Entry<'_>, &Record),
-    ) {
+    ) -> Option<()> {
+        let definition = entry.definition()?;
         let open = &record.open;
         let filed_row = if open.is_unborn() { NO_ROW } else { open.newest_row };
         Arc::make_mut(&mut state.filed.rows)[place] = filed_row;
         let archive_count = instance.archives.len();
         Arc::make_mut(&mut state.filed.checksums)[place * archive_count..][..archive_count]
             .copy_from_slice(&record.checksums);
-        let definition = Definition {
-            kind: entry.kind,
-            heartbeat_ms: entry.heartbeat_ms,
-            min: entry.min,
-            max: entry.max,
-        };
         let kept = Kept { cell: block.cell, last: instance.policy.keeps_last() };
         let class = state.class(Class { definition, kept });
         let columns = Arc::make_mut(&mut state.columns);
@@ -387,6 +381,7 @@ impl Reading<'_> {
         }
         Arc::make_mut(&mut state.names).set(place, self.keys.intern(entry.key), open.birth);
         state.series_count += 1;
+        Some(())
     }
 }
 

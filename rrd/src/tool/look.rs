@@ -6,7 +6,7 @@ use super::define::{Function, View, kind_name};
 use super::number::{Printed, add};
 use super::{Caller, Output, refuse};
 use crate::Timestamp;
-use crate::series::{LastReading, Open};
+use crate::series::Open;
 
 pub(super) const INFO_HELP: &str = "Print what a file holds and where it stands
 
@@ -67,11 +67,7 @@ pub(super) fn last_update(caller: &Caller<'_>, words: &[&str]) -> Output {
 
 /// The last reading as a number; its text is not kept.
 pub(super) fn reading(open: &Open, kind: crate::Kind) -> String {
-    match open.last_reading(kind) {
-        None => "U".to_owned(),
-        Some(LastReading::Real(value)) => value.to_string(),
-        Some(LastReading::Whole(value)) => value.to_string(),
-    }
+    open.last_reading(kind).map_or_else(|| "U".to_owned(), |last| last.to_string())
 }
 
 /// The open step: rate x seconds so far, and its unknown seconds.

@@ -15,9 +15,12 @@ mod rpn;
 mod tune;
 mod update;
 mod when;
+mod xml;
 mod xport;
 
 use std::sync::Arc;
+
+pub use xml::write_xml;
 
 use crate::store::SingleError;
 use crate::{Disk, Timestamp};
@@ -120,6 +123,10 @@ Commands:
         number::add(&mut text, format_args!("  {:<12}{what}\n", command.name));
     }
     text + "
+Between rrdtool's files and the data folder of a stopped server:
+  import      Take over files of rrdtool, whole folders of them
+  export      Write series as XML for rrdtool, CSV or JSON
+
 \"roundel rrd COMMAND --help\" shows the arguments of one. Files are Roundel's own, f64 throughout;
 docs/format.md lists where the numbers differ from rrdtool's, and why.
 "
