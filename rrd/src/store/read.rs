@@ -1,12 +1,13 @@
 //! Reading rows: those in the file and those waiting, as one.
 
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use super::instance::{Instance, block_of};
 use super::state::{NO_ROW, State};
 use super::{Store, lock, read};
-use crate::file::{Block, LONGEST_ROW, PLANES, Ring, Shape, TILE_ROWS, add_rows, begin_checksum};
+use crate::file::{Block, Part, Ring, Shape, TileBytes};
 use crate::handles::Source;
 use crate::series::{Run, row_is_known};
 use crate::{Column, SeriesRef, Span, Step, Timestamp};
@@ -126,6 +127,18 @@ impl Rows {
         }
     }
 
+    /// Puts rows as the file has them in their places from `index` on.
+    fn fill(&mut self, index: usize, shape: Shape, rows: &[u8]) {
+        let places = index..index + rows.len() / shape.row_len();
+        shape.read(Part::Average, rows, &mut self.average[places.clone()]);
+        shape.read(Part::Min, rows, &mut self.min[places.clone()]);
+        shape.read(Part::Max, rows, &mut self.max[places.clone()]);
+        shape.read_known(rows, &mut self.known[places.clone()]);
+        if let Some(last) = self.last.get_mut(places) {
+            shape.read(Part::Last, rows, last);
+        }
+    }
+
     fn set(&mut self, index: usize, row: &Run) {
         self.average[index] = row.average;
         self.min[index] = row.min;
@@ -187,7 +200,7 @@ impl<'a> View<'a> {
         let filed_row = state.filed.rows.get(place).copied().unwrap_or(NO_ROW);
         Some(Self {
             ring,
-            shape: ring.shape(block.cell),
+            shape: ring.shape,
             step,
             archive,
             column,
@@ -226,50 +239,29 @@ impl<'a> View<'a> {
 
     /// Reads the rows of one tile that the file has; those of the view are put in their places.
     fn read_tile(&self, source: &Source, tile: i64, rows: &mut Rows) -> io::Result<()> {
-        const LONGEST_CELLS: usize = 8 * TILE_ROWS as usize;
-        let tile_end = Ring::first_row(tile + 1) - 1;
-        let (low, high) = (Ring::first_row(tile).max(self.begin + 1), tile_end.min(self.filed));
-        let Ok(count) = usize::try_from(high - low + 1) else { return Ok(()) };
-        let first = u32::try_from(low - Ring::first_row(tile)).expect("a row of this tile");
-        let lens = self.shape.lens();
-        let mut planes = [[0; LONGEST_CELLS]; PLANES];
-        let places = self.ring.cells(tile, self.position, first);
-        for ((plane, len), (at, _)) in planes.iter_mut().zip(lens).zip(places) {
-            source.read_at(&mut plane[..count * len], at)?;
+        let first_row = Ring::first_row(tile);
+        let (low, high) =
+            (first_row.max(self.begin + 1), (Ring::first_row(tile + 1)).min(self.filed + 1));
+        if low >= high {
+            return Ok(());
         }
-        let row_len = self.shape.row_len();
-        let mut cells = [0; LONGEST_ROW * TILE_ROWS as usize];
-        let mut column_at = 0;
-        for (plane, len) in planes.iter().zip(lens).filter(|(_, len)| *len > 0) {
-            let rows = cells.chunks_exact_mut(row_len);
-            for (cell, row) in plane[..count * len].chunks_exact(len).zip(rows) {
-                row[column_at..column_at + len].copy_from_slice(cell);
-            }
-            column_at += len;
+        let places = |rows: Range<i64>| {
+            let place = |row: i64| usize::try_from(row - first_row).expect("a row of this tile");
+            place(rows.start)..place(rows.end)
+        };
+        let mut bytes = TileBytes::of(self.shape);
+        source.read_at(bytes.tile(), self.ring.offset_of(tile, self.position))?;
+        // Of a full tile the checksum is behind its rows, of the last one in the slot.
+        let is_full = high == Ring::first_row(tile + 1);
+        let expected = if is_full { bytes.seal() } else { self.checksum };
+        if bytes.checksum(tile, self.column, places(low..high)) != expected {
+            let what = "their checksum does not match";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
         }
-        let cells = &cells[..count * row_len];
-        let checksum = add_rows(begin_checksum(tile, self.column), cells);
-        if checksum != self.expected(source, tile, tile_end)? {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "their checksum does not match",
-            ));
-        }
-        for (row, cells) in (low..).zip(cells.chunks_exact(row_len)) {
-            if (self.first..=self.last).contains(&row) {
-                rows.set(self.index(row), &self.shape.read(row, cells));
-            }
+        let seen = low.max(self.first)..high.min(self.last + 1);
+        if !seen.is_empty() {
+            rows.fill(self.index(seen.start), self.shape, bytes.rows(places(seen)));
         }
         Ok(())
-    }
-
-    /// What the checksum of a tile must be: of a full one it is in the file, of the last one in the slot.
-    fn expected(&self, source: &Source, tile: i64, tile_end: i64) -> io::Result<u32> {
-        if tile_end > self.filed {
-            return Ok(self.checksum);
-        }
-        let mut bytes = [0; 4];
-        source.read_at(&mut bytes, self.ring.checksum_at(tile, self.position))?;
-        Ok(u32::from_le_bytes(bytes))
     }
 }
