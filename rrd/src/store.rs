@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 pub use apply::{InstanceChange, Verdicts};
 pub use grant::{GrantRequest, NewSeries};
-pub use read::Rows;
+pub use read::{RowParts, Rows, RowsWanted};
 pub use round::{Round, RoundReport};
 pub use select::{InstanceInfo, SeriesInfo};
 pub(crate) use single::{Access, SINGLE_HEAD_LEN, SingleError, SingleFile, SinglePlan, Value};
