@@ -13,14 +13,16 @@ mod tile;
 
 pub(crate) use bytes::{Reader, seal, unseal};
 pub(crate) use catalogue::{Catalogue, Entry};
-pub(crate) use geometry::{BLOCK_HEAD_LEN, Block, Ring, TILE_ROWS};
+pub(crate) use geometry::{BLOCK_HEAD_LEN, Block, Ring};
 pub(crate) use header::{
     DIRECTORY_AT, DirectoryEntry, FIRST_BLOCK_AT, HEADER_LEN, Header, LABELS_LEN, MOST_BLOCKS,
     labels_at, read_labels, write_labels,
 };
 pub(crate) use patches::Patches;
 pub(crate) use slot::{AccumulatorsHead, SLOT_LEN, Slot, accumulators_len, record_len, slot_at};
-pub(crate) use tile::{LONGEST_ROW, PLANES, Shape, add_rows, begin_checksum};
+pub(crate) use tile::{
+    LONGEST_TILE, Part, SEAL_LEN, Shape, TILE_ROWS, TileBytes, add_rows, begin_checksum,
+};
 
 /// Which of two copies; the other one is being kept for a restart.
 pub(crate) type Copy = usize;

@@ -1,9 +1,10 @@
 //! Handles: open files and maps, as few as the system allows; those not used for longest are closed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::map::Map;
 use crate::{Disk, File, InstanceId};
@@ -13,11 +14,15 @@ const MOST_FILES: usize = 256;
 /// Linux allows 65,530 maps a process; a map holds address space, not memory.
 const MOST_MAPS: usize = 16_384;
 
+/// What memory brings at once.
+const CACHE_LINE: usize = 64;
+
 /// Open files and maps of instances.
 pub(crate) struct Handles {
     disk: Arc<dyn Disk>,
-    files: Mutex<Recent<Arc<dyn File>>>,
-    maps: Mutex<Recent<Arc<Map>>>,
+    /// Every read and round looks here; written when something is opened or closed.
+    files: RwLock<Recent<Arc<dyn File>>>,
+    maps: RwLock<Recent<Arc<Map>>>,
 }
 
 /// Where a reader takes bytes from.
@@ -33,12 +38,19 @@ impl Source {
             Self::File(file) => file.read_at(buffer, offset),
         }
     }
+
+    /// Says that stretches of `len` bytes will be read from these offsets.
+    pub(crate) fn expect(&self, offsets: impl Iterator<Item = u64>, len: u64) {
+        if let Self::Map(map) = self {
+            map.touch(offsets.flat_map(|at| (at..at + len).step_by(CACHE_LINE)));
+        }
+    }
 }
 
 impl Handles {
     pub(crate) fn new(disk: Arc<dyn Disk>) -> Self {
         let (files, maps) = (Recent::new(MOST_FILES), Recent::new(MOST_MAPS));
-        Self { disk, files: Mutex::new(files), maps: Mutex::new(maps) }
+        Self { disk, files: RwLock::new(files), maps: RwLock::new(maps) }
     }
 
     pub(crate) fn disk(&self) -> &dyn Disk {
@@ -47,23 +59,23 @@ impl Handles {
 
     /// The instance's file, opened if need be.
     pub(crate) fn file(&self, instance: InstanceId, path: &Path) -> io::Result<Arc<dyn File>> {
-        if let Some(file) = lock(&self.files).get(instance) {
+        if let Some(file) = read(&self.files).get(instance) {
             return Ok(file);
         }
         // Opened outside the lock; should two do so at once, the second one is kept.
         let file = self.disk.open(path)?;
-        lock(&self.files).put(instance, Arc::clone(&file));
+        write(&self.files).put(instance, Arc::clone(&file));
         Ok(file)
     }
 
     /// Uses this file for the instance, which somebody else has opened.
     pub(crate) fn hold(&self, instance: InstanceId, file: Arc<dyn File>) {
-        lock(&self.files).put(instance, file);
+        write(&self.files).put(instance, file);
     }
 
     /// The first `len` bytes of the instance's file: a map where the system has one, else the file.
     pub(crate) fn source(&self, instance: InstanceId, path: &Path, len: u64) -> io::Result<Source> {
-        let known = lock(&self.maps).get(instance).filter(|map| map.len() >= len);
+        let known = read(&self.maps).get(instance).filter(|map| map.len() >= len);
         if let Some(map) = known {
             return Ok(Source::Map(map));
         }
@@ -76,59 +88,69 @@ impl Handles {
             }
             Err(error) => return Err(error),
         };
-        lock(&self.maps).put(instance, Arc::clone(&map));
+        write(&self.maps).put(instance, Arc::clone(&map));
         Ok(Source::Map(map))
     }
 
     /// Closes what is open of the instance, after a failure: whoever asks next opens it anew.
     pub(crate) fn forget(&self, instance: InstanceId) {
-        lock(&self.files).remove(instance);
-        lock(&self.maps).remove(instance);
+        write(&self.files).remove(instance);
+        write(&self.maps).remove(instance);
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Things by instance, at most `most`; the one not asked for longest makes room.
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Things by instance, at most `most`; those not asked for longest make room.
 struct Recent<T> {
     most: usize,
-    tick: u64,
-    things: HashMap<InstanceId, (u64, T)>,
-    by_tick: BTreeMap<u64, InstanceId>,
+    /// Counts what is put and asked for.
+    now: AtomicU64,
+    /// With the time each was last asked for.
+    things: HashMap<InstanceId, (AtomicU64, T)>,
 }
+
+/// One in so many things makes room at once, so that the oldest are looked for that much less often.
+const SHARE_THAT_GOES: usize = 16;
 
 impl<T: Clone> Recent<T> {
     fn new(most: usize) -> Self {
-        Self { most, tick: 0, things: HashMap::new(), by_tick: BTreeMap::new() }
+        Self { most, now: AtomicU64::new(0), things: HashMap::new() }
     }
 
-    fn get(&mut self, instance: InstanceId) -> Option<T> {
-        let (used_at, thing) = self.things.get_mut(&instance)?;
-        self.tick += 1;
-        self.by_tick.remove(used_at);
-        self.by_tick.insert(self.tick, instance);
-        *used_at = self.tick;
+    fn get(&self, instance: InstanceId) -> Option<T> {
+        let (used_at, thing) = self.things.get(&instance)?;
+        used_at.store(self.tick(), Ordering::Relaxed);
         Some(thing.clone())
     }
 
     fn remove(&mut self, instance: InstanceId) {
-        if let Some((used_at, _)) = self.things.remove(&instance) {
-            self.by_tick.remove(&used_at);
-        }
+        self.things.remove(&instance);
     }
 
     fn put(&mut self, instance: InstanceId, thing: T) {
-        self.tick += 1;
-        if let Some((used_at, _)) = self.things.insert(instance, (self.tick, thing)) {
-            self.by_tick.remove(&used_at);
+        let used_at = AtomicU64::new(self.tick());
+        self.things.insert(instance, (used_at, thing));
+        if self.things.len() > self.most {
+            self.make_room();
         }
-        self.by_tick.insert(self.tick, instance);
-        while self.things.len() > self.most {
-            let Some((_, oldest)) = self.by_tick.pop_first() else { return };
-            self.things.remove(&oldest);
-        }
+    }
+
+    fn make_room(&mut self) {
+        let mut times: Vec<u64> =
+            self.things.values().map(|(used_at, _)| used_at.load(Ordering::Relaxed)).collect();
+        let (_, &mut last, _) = times.select_nth_unstable(self.most / SHARE_THAT_GOES);
+        self.things.retain(|_, (used_at, _)| *used_at.get_mut() > last);
+    }
+
+    fn tick(&self) -> u64 {
+        self.now.fetch_add(1, Ordering::Relaxed)
     }
 }
 
@@ -148,6 +170,16 @@ mod tests {
         assert_eq!((recent.get(InstanceId(1)), recent.get(InstanceId(3))), (Some('a'), Some('d')));
         recent.remove(InstanceId(3));
         assert_eq!((recent.get(InstanceId(3)), recent.get(InstanceId(1))), (None, Some('a')));
-        assert_eq!(recent.by_tick.len(), recent.things.len());
+    }
+
+    #[test]
+    fn of_many_things_the_newest_stay_and_no_more_than_asked_for() {
+        let mut recent = Recent::new(64);
+        for number in 0..1000 {
+            recent.put(InstanceId(number), number);
+            assert_eq!(recent.get(InstanceId(0)), Some(0), "asked for all the time");
+            assert!(recent.things.len() <= 64);
+        }
+        assert!((950..1000).all(|number| recent.get(InstanceId(number)) == Some(number)));
     }
 }

@@ -42,7 +42,7 @@ pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use policy::{ArchiveSpec, Policy, PolicyError};
 pub use store::{
     BadTile, Check, Checked, GrantRequest, InstanceChange, InstanceInfo, NewSeries,
-    ONE_SLOT_DAMAGED, Round, RoundReport, Rows, SeriesInfo, SlotView, Slots, Store, Verdicts,
-    inspect_slots,
+    ONE_SLOT_DAMAGED, Round, RoundReport, RowParts, Rows, RowsWanted, SeriesInfo, SlotView, Slots,
+    Store, Verdicts, inspect_slots,
 };
 pub use time::{Span, Step, Timestamp};

@@ -16,11 +16,14 @@ use std::ffi::{c_int, c_void};
 use std::io;
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{self, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{self, AtomicU8, AtomicU64, Ordering};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use table::Claim;
+
+/// Bytes that are copied at once where they lie aligned.
+const WORD_LEN: usize = 8;
 
 /// A read-only map of the first bytes of a file.
 #[derive(Debug)]
@@ -58,13 +61,17 @@ impl Map {
         if end > self.raw.len() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let words = if start.is_multiple_of(4) { buffer.len() / 4 } else { 0 };
-        let (whole, rest) = buffer.split_at_mut(words * 4);
-        for (index, word) in whole.chunks_exact_mut(4).enumerate() {
-            word.copy_from_slice(&self.word(start + index * 4));
+        let before = (start.next_multiple_of(WORD_LEN) - start).min(buffer.len());
+        let (before, rest) = buffer.split_at_mut(before);
+        let whole = rest.len() / WORD_LEN * WORD_LEN;
+        let (whole, after) = rest.split_at_mut(whole);
+        let (whole_at, after_at) = (start + before.len(), end - after.len());
+        for (at, byte) in (start..).zip(before).chain((after_at..).zip(after)) {
+            *byte = self.place::<AtomicU8>(at).load(Ordering::Relaxed);
         }
-        for (index, byte) in rest.iter_mut().enumerate() {
-            *byte = self.byte(start + words * 4 + index);
+        for (at, word) in (whole_at..).step_by(WORD_LEN).zip(whole.chunks_exact_mut(WORD_LEN)) {
+            let bits = self.place::<AtomicU64>(at).load(Ordering::Relaxed);
+            word.copy_from_slice(&u64::from_le(bits).to_le_bytes());
         }
         // The bytes first, then the mark: whoever saw the zeroes of a lost page sees it.
         atomic::fence(Ordering::Acquire);
@@ -74,29 +81,27 @@ impl Map {
         Ok(())
     }
 
-    /// Four bytes at `at`, which `read_at` has checked to be inside the map and a multiple of four.
-    #[expect(clippy::cast_ptr_alignment, reason = "`at` is a multiple of four from a page's start")]
-    fn word(&self, at: usize) -> [u8; 4] {
-        debug_assert!(at.is_multiple_of(4) && at + 4 <= self.raw.len(), "checked by read_at");
-        // SAFETY: `read_at` checked that `at + 4` bytes are mapped, so the sum stays in the map.
-        let place = unsafe { self.raw.as_ptr().add(at) };
-        // SAFETY: maps begin on a page and `at` is a multiple of four, so the word is aligned; it is
-        // mapped as long as `self` lives, and only ever read through atomics.
-        let word = unsafe { &*place.cast::<AtomicU32>() };
-        u32::from_le(word.load(Ordering::Relaxed)).to_le_bytes()
+    /// Looks at bytes in many places: memory brings them at once, where a reader would wait for each.
+    pub(crate) fn touch(&self, places: impl Iterator<Item = u64>) {
+        let places = places.filter_map(|at| usize::try_from(at).ok());
+        let bytes = places.filter(|&at| at < self.raw.len()).map(|at| self.place::<AtomicU8>(at));
+        std::hint::black_box(bytes.fold(0, |seen, byte| seen ^ byte.load(Ordering::Relaxed)));
     }
 
-    /// The byte at `at`, which `read_at` has checked to be inside the map.
-    fn byte(&self, at: usize) -> u8 {
-        debug_assert!(at < self.raw.len(), "checked by read_at");
-        // SAFETY: `read_at` checked that `at` is inside the map.
+    /// The atomic at `at`, a multiple of its size that the caller has checked to be inside the map.
+    fn place<T: Atomic>(&self, at: usize) -> &T {
+        debug_assert!(at.is_multiple_of(size_of::<T>()) && at + size_of::<T>() <= self.raw.len());
+        // SAFETY: the caller checked that the atomic's bytes are mapped, so the sum stays in the map.
         let place = unsafe { self.raw.as_ptr().add(at) };
-        // SAFETY: a byte has no alignment; it is mapped as long as `self` lives, and only ever read
-        // through atomics.
-        let byte = unsafe { &*place.cast::<AtomicU8>() };
-        byte.load(Ordering::Relaxed)
+        // SAFETY: maps begin on a page, so that it is aligned; it is mapped as long as `self` lives, any
+        // bytes are a value of an atomic number, and only ever read through atomics.
+        unsafe { &*place.cast::<T>() }
     }
 }
+
+trait Atomic {}
+impl Atomic for AtomicU8 {}
+impl Atomic for AtomicU64 {}
 
 /// What the handler needs: the disposition before ours, and the bytes of a page.
 static BEFORE: OnceLock<(libc::sigaction, usize)> = OnceLock::new();

@@ -32,7 +32,7 @@ pub(crate) use build::{BuiltSeries, Whole, build};
 pub use apply::{InstanceChange, Verdicts};
 pub use check::{BadTile, Check, Checked};
 pub use grant::{GrantRequest, NewSeries};
-pub use read::Rows;
+pub use read::{RowParts, Rows, RowsWanted};
 pub use round::{Round, RoundReport};
 pub use select::{InstanceInfo, SeriesInfo};
 pub(crate) use single::{Access, SINGLE_HEAD_LEN, SingleError, SingleFile, SinglePlan, Value};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use rrd::{
     Batch, Column, GrantFrame, GrantRequest, InstanceId, Kind, Labels, NewSeries, OsDisk, Policy,
-    Sample, SampleFrame, SeriesRef, Span, Store, Timestamp,
+    RowParts, Rows, RowsWanted, Sample, SampleFrame, SeriesRef, Span, Store, Timestamp,
 };
 
 const INSTANCE: InstanceId = InstanceId(1);
@@ -107,8 +107,11 @@ impl Prepared {
 
     fn aggregate(self) -> Result<()> {
         let mut sums = vec![0.0; 288];
+        let mut rows = Rows::default();
         for number in 0..SERIES_COUNT {
-            let rows = self.store.rows(self.series(number), 1, last_day()?);
+            let (series, parts) = (self.series(number), RowParts::Averages);
+            let wanted = RowsWanted { series, archive: 1, span: last_day()?, parts };
+            self.store.rows_into(&mut rows, wanted);
             ensure!(rows.len() == 288, "{} rows of a day", rows.len());
             for (sum, value) in sums.iter_mut().zip(&rows.average) {
                 *sum += value;

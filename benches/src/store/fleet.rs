@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use rrd::{
     Batch, Column, Disk, GrantFrame, GrantRequest, InstanceId, Kind, Labels, NewSeries, OsDisk,
-    Sample, SampleFrame, SeriesRef, Span, Store,
+    RowParts, Rows, RowsWanted, Sample, SampleFrame, SeriesRef, Span, Store,
 };
 
 use crate::cold;
@@ -91,8 +91,10 @@ fn id(instance: u32) -> InstanceId {
 /// The average of all instances, in each five minutes of a day.
 fn aggregate(store: &Store) -> Result<Vec<f64>> {
     let (mut sums, mut counts) = ([0.0; 288], [0_u32; 288]);
+    let mut rows = Rows::default();
     for instance in 0..INSTANCES {
-        let rows = store.rows(series(instance), 1, day());
+        let (series, parts) = (series(instance), RowParts::Averages);
+        store.rows_into(&mut rows, RowsWanted { series, archive: 1, span: day(), parts });
         ensure!(rows.len() == 288, "{} rows of a day", rows.len());
         for (at, value) in rows.average.iter().enumerate().filter(|(_, value)| value.is_finite()) {
             sums[at] += value;

@@ -4,7 +4,11 @@ use super::{Copy, Reader, seal, unseal};
 use crate::{InstanceId, Labels, Policy};
 
 const MAGIC: [u8; 8] = *b"ROUNDEL\x1a";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+
+/// Each function had its own array, and checksums lay apart.
+const BEFORE_THE_FIRST_RELEASE: &str = "written by format 1, which no release wrote and this program \
+    cannot read; move it away, its instance begins a new one";
 
 /// Bytes 0..1024: identity and policy. Written once, when the file is made.
 pub(crate) const HEADER_LEN: usize = 1024;
@@ -71,8 +75,12 @@ impl Header {
             ));
         }
         let damaged = || "its header is damaged; restore it from a backup".to_owned();
-        if version == 0 {
-            return Err("format 0, which no program wrote; restore it from a backup".to_owned());
+        match version {
+            0 => {
+                return Err("format 0, which no program wrote; restore it from a backup".to_owned());
+            }
+            1 => return Err(BEFORE_THE_FIRST_RELEASE.to_owned()),
+            _ => {}
         }
         let body = bytes.get(..HEADER_LEN).and_then(unseal).ok_or_else(damaged)?;
         let mut fields = Reader(&body[MAGIC.len() + 4..]);
@@ -179,8 +187,8 @@ mod tests {
     #[test]
     fn a_newer_format_asks_for_an_upgrade() {
         let mut bytes = header().encode();
-        bytes[8] = 2;
-        assert!(Header::decode(&bytes).unwrap_err().contains("format 2"));
+        bytes[8] = 3;
+        assert!(Header::decode(&bytes).unwrap_err().contains("format 3"));
     }
 
     #[test]

@@ -1,100 +1,113 @@
-//! A tile: sixteen rows of one column in one archive, under one checksum.
+//! A tile: sixteen rows of one column in one archive, side by side, and their checksum behind them.
 //!
 //! The checksum runs over the rows in their order, so that it grows with each new row and no tile
 //! need be read to write the next one. It begins with the tile's number since 1970, its column and
 //! generation: rows of a previous lap or of a former series never pass for these.
 
+use std::ops::Range;
+
 use crate::series::Run;
 use crate::{Cell, Column};
 
+/// Rows of one column that lie side by side (K): measured best between writing and reading.
+pub(crate) const TILE_ROWS: u32 = 16;
+/// The checksum of a full tile.
+pub(crate) const SEAL_LEN: usize = 4;
+/// The longest tile: rows of four cells of 8 bytes and a count of 4.
+pub(crate) const LONGEST_TILE: usize = TILE_ROWS as usize * 36 + SEAL_LEN;
+/// What a checksum begins with: tile, column, generation.
+const NAME_LEN: usize = 16;
 /// Cells hold their bits XOR these, so that zeroed storage is unknown.
 const NAN_F32: u32 = f32::NAN.to_bits();
 const NAN_F64: u64 = f64::NAN.to_bits();
-/// Average, min, max, last, known.
-pub(crate) const PLANES: usize = 5;
-/// Four cells of 8 bytes and a count of 4.
-pub(crate) const LONGEST_ROW: usize = 36;
 
 const _: () = assert!(NAN_F32 == 0x7fc0_0000 && NAN_F64 == 0x7ff8_0000_0000_0000);
+// Maps are copied by words of four bytes.
+const _: () = assert!((TILE_ROWS as usize).is_multiple_of(4) && SEAL_LEN == 4);
 
-/// How the cells of one archive are written.
-#[derive(Clone, Copy, Debug)]
+/// How the rows of one archive are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) cell: Cell,
-    /// Bytes of the count of known steps; 0 in the finest archive.
+    /// Bytes of the count of known steps; 0 in the finest archive, which has the average only.
     pub(crate) known_len: usize,
     /// The newest step of each row is kept too.
     pub(crate) keeps_last: bool,
 }
 
+/// A number that each row has, where its archive keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Average,
+    Min,
+    Max,
+    Last,
+}
+
 impl Shape {
-    /// Lengths of a row's cells in each plane; what the archive lacks has none.
-    pub(crate) const fn lens(self) -> [usize; PLANES] {
-        let cell = self.cell.size();
-        let coarse = if self.known_len == 0 { 0 } else { cell };
-        let last = if self.keeps_last { cell } else { 0 };
-        [cell, coarse, coarse, last, self.known_len]
-    }
-
+    /// Bytes of a row: average; but in the finest archive min, max, last where it is kept, known.
     pub(crate) const fn row_len(self) -> usize {
-        let [average, min, max, last, known] = self.lens();
-        average + min + max + last + known
+        let coarse = if self.known_len == 0 { 0 } else { 2 };
+        let last = if self.keeps_last { 1 } else { 0 };
+        (1 + coarse + last) * self.cell.size() + self.known_len
     }
 
-    /// Puts the cells of some rows, which lie plane by plane, row by row into `rows`.
-    pub(crate) fn gather(self, planes: [&[u8]; PLANES], rows: &mut [u8]) {
-        let row_len = self.row_len();
-        let mut column_at = 0;
-        for (plane, len) in planes.into_iter().zip(self.lens()).filter(|(_, len)| *len > 0) {
-            for (cell, row) in plane.chunks_exact(len).zip(rows.chunks_exact_mut(row_len)) {
-                row[column_at..column_at + len].copy_from_slice(cell);
-            }
-            column_at += len;
-        }
+    /// Bytes of a tile, with its checksum: a multiple of four.
+    pub(crate) const fn tile_len(self) -> usize {
+        TILE_ROWS as usize * self.row_len() + SEAL_LEN
     }
 
-    /// One row's cells side by side: average, min, max, last, known.
-    pub(crate) fn write(self, run: &Run, row: &mut [u8; LONGEST_ROW]) {
+    /// Writes one row into its bytes.
+    pub(crate) fn write(self, run: &Run, row: &mut [u8]) {
         let cell = self.cell.size();
         self.put(run.average, &mut row[..cell]);
         if self.known_len > 0 {
             self.put(run.min, &mut row[cell..2 * cell]);
             self.put(run.max, &mut row[2 * cell..3 * cell]);
-            let mut at = 3 * cell;
             if self.keeps_last {
-                self.put(run.last, &mut row[at..at + cell]);
-                at += cell;
+                self.put(run.last, &mut row[3 * cell..4 * cell]);
             }
             let known = run.known.to_le_bytes();
-            row[at..at + self.known_len].copy_from_slice(&known[..self.known_len]);
+            row[self.row_len() - self.known_len..].copy_from_slice(&known[..self.known_len]);
         }
     }
 
-    /// Row number `row`, which [`Shape::write`] wrote; the archive is not known here, and is 0.
-    pub(crate) fn read(self, row: i64, cells: &[u8]) -> Run {
+    /// Reads a number of each of some rows that [`Shape::write`] wrote: the average in place of those
+    /// that the finest archive has not, unknown in place of a newest step that is not kept.
+    pub(crate) fn read(self, part: Part, rows: &[u8], out: &mut [f64]) {
         let cell = self.cell.size();
-        let average = self.take(&cells[..cell]);
-        let mut run = Run {
-            archive: 0,
-            first_row: row,
-            count: 1,
-            average,
-            min: average,
-            max: average,
-            last: average,
-            known: u32::from(!average.is_nan()),
+        let at = match part {
+            _ if self.known_len == 0 => 0,
+            Part::Average => 0,
+            Part::Min => cell,
+            Part::Max => 2 * cell,
+            Part::Last if self.keeps_last => 3 * cell,
+            Part::Last => return out.fill(f64::NAN),
         };
-        if self.known_len == 0 {
-            return run;
+        match (self.cell, self.known_len) {
+            // Rows of one number each are read many at once.
+            (Cell::F32, 0) => put_all(out, rows.chunks_exact(4).map(narrow)),
+            (Cell::F64, 0) => put_all(out, rows.chunks_exact(8).map(wide)),
+            (Cell::F32, _) => {
+                put_all(out, rows.chunks_exact(self.row_len()).map(|row| narrow(&row[at..])));
+            }
+            (Cell::F64, _) => {
+                put_all(out, rows.chunks_exact(self.row_len()).map(|row| wide(&row[at..])));
+            }
         }
-        run.min = self.take(&cells[cell..2 * cell]);
-        run.max = self.take(&cells[2 * cell..3 * cell]);
-        run.last = if self.keeps_last { self.take(&cells[3 * cell..4 * cell]) } else { f64::NAN };
-        let mut known = [0; 4];
-        known[..self.known_len]
-            .copy_from_slice(&cells[self.row_len() - self.known_len..][..self.known_len]);
-        run.known = u32::from_le_bytes(known);
-        run
+    }
+
+    /// Reads how many steps of each row are known, in an archive that is not the finest.
+    pub(crate) fn read_known(self, rows: &[u8], out: &mut [u32]) {
+        let counts = rows.chunks_exact(self.row_len());
+        let counts = counts.map(|row| &row[row.len() - self.known_len..]);
+        for (out, count) in out.iter_mut().zip(counts) {
+            *out = match *count {
+                [count] => u32::from(count),
+                [low, high] => u32::from(u16::from_le_bytes([low, high])),
+                _ => count.first_chunk().copied().map_or(0, u32::from_le_bytes),
+            };
+        }
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "waiting rows are rounded to f32 already")]
@@ -111,26 +124,71 @@ impl Shape {
             }
         }
     }
+}
 
-    fn take(self, bytes: &[u8]) -> f64 {
-        match self.cell {
-            Cell::F32 => {
-                let bits = u32::from_le_bytes(bytes.try_into().expect("a cell of 4 bytes"));
-                f64::from(f32::from_bits(bits ^ NAN_F32))
-            }
-            Cell::F64 => {
-                let bits = u64::from_le_bytes(bytes.try_into().expect("a cell of 8 bytes"));
-                f64::from_bits(bits ^ NAN_F64)
-            }
+#[inline]
+fn put_all(out: &mut [f64], values: impl Iterator<Item = f64>) {
+    for (out, value) in out.iter_mut().zip(values) {
+        *out = value;
+    }
+}
+
+#[inline]
+fn narrow(bytes: &[u8]) -> f64 {
+    let bits = u32::from_le_bytes(*bytes.first_chunk().expect("a cell of 4 bytes"));
+    f64::from(f32::from_bits(bits ^ NAN_F32))
+}
+
+#[inline]
+fn wide(bytes: &[u8]) -> f64 {
+    let bits = u64::from_le_bytes(*bytes.first_chunk().expect("a cell of 8 bytes"));
+    f64::from_bits(bits ^ NAN_F64)
+}
+
+/// A copy of one tile, behind what its checksum begins with. Aligned, because a checksum takes words of
+/// eight bytes at once, and what comes before the first one byte by byte.
+#[repr(align(8))]
+pub(crate) struct TileBytes {
+    bytes: [u8; NAME_LEN + LONGEST_TILE],
+    row_len: usize,
+}
+
+impl TileBytes {
+    /// Room for a tile of this shape.
+    pub(crate) const fn of(shape: Shape) -> Self {
+        Self { bytes: [0; NAME_LEN + LONGEST_TILE], row_len: shape.row_len() }
+    }
+
+    /// The whole tile, to be filled.
+    pub(crate) fn tile(&mut self) -> &mut [u8] {
+        &mut self.bytes[NAME_LEN..NAME_LEN + TILE_ROWS as usize * self.row_len + SEAL_LEN]
+    }
+
+    /// Some of its rows, the first being 0.
+    pub(crate) fn rows(&self, rows: Range<usize>) -> &[u8] {
+        &self.bytes[NAME_LEN + rows.start * self.row_len..NAME_LEN + rows.end * self.row_len]
+    }
+
+    /// The checksum behind the rows.
+    pub(crate) fn seal(&self) -> u32 {
+        let at = NAME_LEN + TILE_ROWS as usize * self.row_len;
+        u32::from_le_bytes(*self.bytes[at..].first_chunk().expect("behind the rows"))
+    }
+
+    /// The checksum of these rows of tile number `tile`.
+    pub(crate) fn checksum(&mut self, tile: i64, column: Column, rows: Range<usize>) -> u32 {
+        let name = name(tile, column);
+        if rows.start > 0 {
+            return add_rows(crc32c::crc32c(&name), self.rows(rows));
         }
+        self.bytes[..NAME_LEN].copy_from_slice(&name);
+        crc32c::crc32c(&self.bytes[..NAME_LEN + rows.end * self.row_len])
     }
 }
 
 /// The checksum of a tile before its first row.
 pub(crate) fn begin_checksum(tile: i64, column: Column) -> u32 {
-    let number = crc32c::crc32c(&tile.to_le_bytes());
-    let index = crc32c::crc32c_append(number, &column.index.to_le_bytes());
-    crc32c::crc32c_append(index, &column.generation.to_le_bytes())
+    crc32c::crc32c(&name(tile, column))
 }
 
 /// The checksum with more rows.
@@ -138,9 +196,40 @@ pub(crate) fn add_rows(checksum: u32, rows: &[u8]) -> u32 {
     crc32c::crc32c_append(checksum, rows)
 }
 
+fn name(tile: i64, column: Column) -> [u8; NAME_LEN] {
+    let mut name = [0; NAME_LEN];
+    name[..8].copy_from_slice(&tile.to_le_bytes());
+    name[8..12].copy_from_slice(&column.index.to_le_bytes());
+    name[12..].copy_from_slice(&column.generation.to_le_bytes());
+    name
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Row number 7, as readers see it.
+    fn read(shape: Shape, bytes: &[u8]) -> Run {
+        let number = |part| {
+            let mut out = [0.0];
+            shape.read(part, bytes, &mut out);
+            out[0]
+        };
+        let mut known = [u32::from(!number(Part::Average).is_nan())];
+        if shape.known_len > 0 {
+            shape.read_known(bytes, &mut known);
+        }
+        Run {
+            archive: 0,
+            first_row: 7,
+            count: 1,
+            average: number(Part::Average),
+            min: number(Part::Min),
+            max: number(Part::Max),
+            last: number(Part::Last),
+            known: known[0],
+        }
+    }
 
     #[test]
     fn zeroes_are_an_unknown_row_and_rows_read_back() {
@@ -148,11 +237,12 @@ mod tests {
             (Cell::F32, 0, false),
             (Cell::F32, 1, false),
             (Cell::F32, 1, true),
+            (Cell::F64, 0, false),
             (Cell::F64, 2, false),
             (Cell::F64, 4, true),
         ] {
             let shape = Shape { cell, known_len, keeps_last };
-            let none = shape.read(0, &[0; LONGEST_ROW]);
+            let none = read(shape, &vec![0; shape.row_len()]);
             let is_unknown = none.average.is_nan() && none.min.is_nan() && none.max.is_nan();
             assert!(is_unknown && none.last.is_nan() && none.known == 0);
             let mut run = Run {
@@ -169,15 +259,26 @@ mod tests {
                 (run.min, run.max, run.known) = (-0.0, f64::INFINITY, 200);
                 run.last = if keeps_last { 9.0 } else { 0.0 };
             }
-            let mut row = [0; LONGEST_ROW];
+            let mut row = vec![0; shape.row_len()];
             shape.write(&run, &mut row);
-            let mut read = shape.read(7, &row[..shape.row_len()]);
+            let mut back = read(shape, &row);
             if known_len > 0 && !keeps_last {
-                assert!(read.last.is_nan());
-                read.last = 0.0;
+                assert!(back.last.is_nan());
+                back.last = 0.0;
             }
-            assert_eq!(read, run);
-            assert!(row[shape.row_len()..].iter().all(|&byte| byte == 0));
+            assert_eq!(back, run);
+        }
+    }
+
+    #[test]
+    fn every_tile_is_a_multiple_of_four_and_fits() {
+        for cell in [Cell::F32, Cell::F64] {
+            for (known_len, keeps_last) in
+                [(0, false), (1, false), (1, true), (2, false), (2, true), (4, false), (4, true)]
+            {
+                let len = Shape { cell, known_len, keeps_last }.tile_len();
+                assert!(len.is_multiple_of(4) && len <= LONGEST_TILE, "{len}");
+            }
         }
     }
 
@@ -189,5 +290,23 @@ mod tests {
         assert_ne!(base, begin_checksum(100, Column { index: 2, ..column }));
         assert_ne!(base, begin_checksum(100, Column { generation: 2, ..column }));
         assert_ne!(add_rows(add_rows(base, b"a"), b"b"), add_rows(add_rows(base, b"b"), b"a"));
+    }
+
+    #[test]
+    fn a_copy_of_a_tile_has_the_checksum_that_grew_with_its_rows() {
+        let shape = Shape { cell: Cell::F32, known_len: 1, keeps_last: false };
+        let column = Column { index: 3, generation: 2 };
+        let mut copy = TileBytes::of(shape);
+        for (byte, number) in copy.tile().iter_mut().zip((0..250).cycle()) {
+            *byte = number;
+        }
+        for (first, end) in [(0, 16), (0, 1), (5, 16), (5, 9)] {
+            let grown = (first..end).fold(begin_checksum(-9, column), |sum, row| {
+                add_rows(sum, copy.rows(row..row + 1))
+            });
+            assert_eq!(copy.checksum(-9, column, first..end), grown, "{first}..{end}");
+        }
+        let sealed = copy.tile().last_chunk().copied().map(u32::from_le_bytes);
+        assert_eq!(Some(copy.seal()), sealed);
     }
 }

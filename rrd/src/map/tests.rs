@@ -23,7 +23,19 @@ fn a_map_copies_any_stretch_and_nothing_outside() {
     let (file, content) = file(10_000);
     let map = Map::of(&file, 9_999).unwrap();
     assert_eq!(map.len(), 9_999);
-    for (offset, len) in [(0, 9_999), (1, 7), (4, 8), (4, 9), (9_998, 1), (9_999, 0)] {
+    for (offset, len) in [
+        (0, 9_999),
+        (1, 7),
+        (1, 6),
+        (3, 2),
+        (4, 8),
+        (4, 9),
+        (4, 68),
+        (7, 19),
+        (8, 212),
+        (9_998, 1),
+        (9_999, 0),
+    ] {
         let mut bytes = vec![0; len];
         map.read_at(&mut bytes, offset as u64).unwrap();
         assert_eq!(bytes, content[offset..offset + len], "{offset} + {len}");

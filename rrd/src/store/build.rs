@@ -161,7 +161,6 @@ impl Filling<'_> {
                 let begin = ring.newest(birth_row);
                 let column_rows = ColumnRows {
                     ring,
-                    shape: ring.shape(block.cell),
                     column,
                     position: column.index - block.first_column,
                     begin,

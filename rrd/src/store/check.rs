@@ -7,7 +7,7 @@ use super::instance::{Instance, block_of};
 use super::state::NO_ROW;
 use super::{Store, lock, read};
 use crate::cold::ColdFile;
-use crate::file::{Block, LONGEST_ROW, PLANES, Ring, Shape, TILE_ROWS, add_rows, begin_checksum};
+use crate::file::{Block, Ring, SEAL_LEN, TileBytes, add_rows, begin_checksum};
 use crate::{Column, Damage, InstanceId, Labels, Span, Step, Timestamp};
 
 /// Places without a row that are passed over in one step: they cost memory only, and a lock.
@@ -232,7 +232,7 @@ struct Tile {
     open_checksum: Option<u32>,
 }
 
-/// All columns of a block at one place of a ring: they lie side by side in each plane.
+/// All columns of a block at one place of a ring: their tiles lie side by side.
 struct Look<'a> {
     file: &'a ColdFile,
     block: &'a Block,
@@ -243,66 +243,38 @@ struct Look<'a> {
 impl Look<'_> {
     /// Bytes read, and the tiles that do not match.
     fn check(&self, tiles: &[Tile]) -> io::Result<(u64, Vec<Tile>)> {
-        let shape = self.ring.shape(self.block.cell);
-        let mut bytes = 0;
-        let mut planes: [Vec<u8>; PLANES] = Default::default();
-        for (plane, (at, len)) in planes.iter_mut().zip(self.planes()) {
-            plane.resize(len, 0);
-            self.file.read_at(plane, at)?;
-            bytes += len as u64;
-        }
-        let mut checksums = vec![0; self.block.width as usize * 4];
-        self.file.read_at(&mut checksums, self.checksums_at())?;
-        bytes += checksums.len() as u64;
+        let shape = self.ring.shape;
+        let mut all = vec![0; self.len()];
+        self.file.read_at(&mut all, self.offset())?;
         let is_bad = |tile: &&Tile| {
-            let at = tile.position as usize * 4;
-            let written = checksums[at..].first_chunk().copied().map(u32::from_le_bytes);
-            let expected = tile.open_checksum.or(written);
-            expected != Some(tile.checksum(shape, &planes))
+            let start = tile.position as usize * shape.tile_len();
+            let mut bytes = TileBytes::of(shape);
+            bytes.tile().copy_from_slice(&all[start..start + shape.tile_len()]);
+            let expected = tile.open_checksum.unwrap_or_else(|| bytes.seal());
+            expected != bytes.checksum(tile.number, tile.column, tile.places())
         };
-        Ok((bytes, tiles.iter().filter(is_bad).copied().collect()))
+        Ok((all.len() as u64, tiles.iter().filter(is_bad).copied().collect()))
     }
 
     fn forget(&self) {
-        for (at, len) in
-            self.planes().into_iter().chain([(self.checksums_at(), 4 * self.block.width as usize)])
-        {
-            self.file.forget(at, len);
-        }
+        self.file.forget(self.offset(), self.len());
     }
 
-    /// Where the cells of the place are in each plane, and how many bytes.
-    fn planes(&self) -> Vec<(u64, usize)> {
-        let cells = (self.block.width * TILE_ROWS) as usize;
-        let planes = self.ring.cells(self.place.cast_signed(), 0, 0);
-        let shape = self.ring.shape(self.block.cell);
-        planes.zip(shape.lens()).map(|((at, _), len)| (at, len * cells)).collect()
+    fn offset(&self) -> u64 {
+        self.ring.offset_of(self.place.cast_signed(), 0)
     }
 
-    fn checksums_at(&self) -> u64 {
-        self.ring.checksum_at(self.place.cast_signed(), 0)
+    fn len(&self) -> usize {
+        self.block.width as usize * self.ring.shape.tile_len()
     }
 }
 
 impl Tile {
-    fn checksum(&self, shape: Shape, planes: &[Vec<u8>; PLANES]) -> u32 {
-        let first =
-            usize::try_from(self.low - Ring::first_row(self.number)).expect("a row of the tile");
-        let count = self.row_count();
-        let start = self.position as usize * TILE_ROWS as usize + first;
-        let mut lens = shape.lens().into_iter();
-        let slices = planes.each_ref().map(|plane| {
-            let len = lens.next().unwrap_or_default();
-            &plane[start * len..(start + count) * len]
-        });
-        let mut rows = [0; LONGEST_ROW * TILE_ROWS as usize];
-        let rows = &mut rows[..count * shape.row_len()];
-        shape.gather(slices, rows);
-        add_rows(begin_checksum(self.number, self.column), rows)
-    }
-
-    fn row_count(&self) -> usize {
-        usize::try_from(self.high - self.low + 1).expect("at most a tile of rows")
+    /// Its rows, counted from the first of the tile.
+    fn places(&self) -> std::ops::Range<usize> {
+        let first = Ring::first_row(self.number);
+        let place = |row: i64| usize::try_from(row - first).expect("a row of the tile");
+        place(self.low)..place(self.high + 1)
     }
 }
 
@@ -319,17 +291,16 @@ impl Store {
             let file = self.handles.file(instance.id, &instance.path)?;
             let tile = Ring::tile_of(bad.rows.0);
             let position = bad.column.index - block.first_column;
-            let first = u32::try_from(bad.rows.0 - Ring::first_row(tile)).unwrap_or_default();
+            let (shape, at) = (ring.shape, ring.offset_of(tile, position));
+            let row_len = shape.row_len();
+            let first = usize::try_from(bad.rows.0 - Ring::first_row(tile)).unwrap_or_default();
             let count = usize::try_from(bad.rows.1 - bad.rows.0 + 1).unwrap_or_default();
-            let shape = ring.shape(block.cell);
-            let unknown = vec![0; count * LONGEST_ROW];
-            for ((at, _), len) in ring.cells(tile, position, first).zip(shape.lens()) {
-                file.write_at(&unknown[..count * len], at)?;
-            }
-            let checksum = begin_checksum(tile, bad.column);
-            let checksum = add_rows(checksum, &unknown[..count * shape.row_len()]);
+            let unknown = vec![0; count * row_len];
+            file.write_at(&unknown, at + (first * row_len) as u64)?;
+            let checksum = add_rows(begin_checksum(tile, bad.column), &unknown);
             if bad.rows.1 == Ring::first_row(tile + 1) - 1 {
-                file.write_at(&checksum.to_le_bytes(), ring.checksum_at(tile, position))?;
+                let seal_at = at + (shape.tile_len() - SEAL_LEN) as u64;
+                file.write_at(&checksum.to_le_bytes(), seal_at)?;
             } else {
                 let at = bad.column.index as usize * block.rings.len() + bad.archive;
                 let mut state = lock(&instance.state);

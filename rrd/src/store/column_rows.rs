@@ -3,13 +3,12 @@
 use std::io;
 
 use crate::Column;
-use crate::file::{LONGEST_ROW, PLANES, Patches, Ring, Shape, TILE_ROWS, add_rows, begin_checksum};
+use crate::file::{LONGEST_TILE, Patches, Ring, SEAL_LEN, add_rows, begin_checksum};
 use crate::series::Run;
 
 /// Rows of one column and archive on their way into the file.
 pub(super) struct ColumnRows<'a> {
     pub(super) ring: &'a Ring,
-    pub(super) shape: Shape,
     pub(super) column: Column,
     pub(super) position: u32,
     /// Rows up to this one are before the series began.
@@ -38,52 +37,38 @@ impl ColumnRows<'_> {
                 checksum = begin_checksum(tile, self.column);
             }
             checksum = self.write_tile(tile, row..end, &mut rows, checksum, patches)?;
-            if end == Ring::first_row(tile + 1) {
-                let at = self.ring.checksum_at(tile, self.position);
-                patches.push(at, &checksum.to_le_bytes())?;
-            }
             row = end;
         }
         Ok(checksum)
     }
 
+    /// Writes rows of one tile, and the checksum behind them if the tile is full now.
     fn write_tile(
         &self,
         tile: i64,
         rows: std::ops::Range<i64>,
         source: &mut RunRows<'_>,
-        mut checksum: u32,
+        checksum: u32,
         patches: &mut Patches<'_>,
     ) -> io::Result<u32> {
-        const LONGEST_CELLS: usize = 8 * TILE_ROWS as usize;
-        let mut planes = [[0; LONGEST_CELLS]; PLANES];
-        let lens = self.shape.lens();
-        let mut count = 0;
-        let first = row_in_tile(tile, rows.start);
+        let mut bytes = [0; LONGEST_TILE];
+        let shape = self.ring.shape;
+        let is_full = rows.end == Ring::first_row(tile + 1);
+        let before = usize::try_from(rows.start - Ring::first_row(tile)).expect("a row of it");
+        let mut len = 0;
         for row in rows {
-            let mut cells = [0; LONGEST_ROW];
-            self.shape.write(&source.row(row), &mut cells);
-            checksum = add_rows(checksum, &cells[..self.shape.row_len()]);
-            let mut rest = &cells[..];
-            for (plane, len) in planes.iter_mut().zip(lens) {
-                let (cell, others) = rest.split_at(len);
-                plane[count * len..(count + 1) * len].copy_from_slice(cell);
-                rest = others;
-            }
-            count += 1;
+            shape.write(&source.row(row), &mut bytes[len..len + shape.row_len()]);
+            len += shape.row_len();
         }
-        for (plane, (at, len)) in planes.iter().zip(self.ring.cells(tile, self.position, first)) {
-            let len = usize::try_from(len).expect("a cell of at most 8 bytes");
-            if len > 0 {
-                patches.push(at, &plane[..count * len])?;
-            }
+        let checksum = add_rows(checksum, &bytes[..len]);
+        if is_full {
+            bytes[len..len + SEAL_LEN].copy_from_slice(&checksum.to_le_bytes());
+            len += SEAL_LEN;
         }
+        let at = self.ring.offset_of(tile, self.position) + (before * shape.row_len()) as u64;
+        patches.push(at, &bytes[..len])?;
         Ok(checksum)
     }
-}
-
-fn row_in_tile(tile: i64, row: i64) -> u32 {
-    u32::try_from(row - Ring::first_row(tile)).expect("a row of this tile")
 }
 
 /// Rows looked up in ascending runs.

@@ -1,6 +1,7 @@
 //! A series as a file of rrdtool would hold it, to be written for other programs.
 
 use super::instance::Instance;
+use super::read::least_known;
 use super::{Rows, Store, lock};
 use crate::import::{Dump, Function, Prepared, Rra, Source, SourceKind};
 use crate::series::{Definition, Open, OpenRow, Resumed};
@@ -48,7 +49,7 @@ impl Store {
         let steps_per_row = spec.steps_per_row(instance.policy.step());
         let mut rows = self.stored_rows(instance, series.column, archive, None);
         if archive > 0 {
-            rows.hide(steps_per_row, instance.policy.xff());
+            rows.hide(least_known(steps_per_row, instance.policy.xff()));
         }
         let begun = end.newest_row.rem_euclid(i64::from(steps_per_row));
         let open = archive.checked_sub(1).map(|coarser| end.rows[coarser]);

@@ -293,7 +293,6 @@ impl Work {
                 runs.reverse();
                 let column = ColumnRows {
                     ring,
-                    shape: ring.shape(block.cell),
                     column: Column { index, generation: work.generation },
                     position: index - block.first_column,
                     begin: ring.newest(work.birth_row),
