@@ -69,6 +69,10 @@ pub(crate) struct Recovered {
     pub(crate) rounds: Rounds,
     /// The last frame applied.
     pub(crate) applied: u64,
+    /// Acknowledged frames that the journal has lost.
+    pub(crate) lost: Vec<journal::Damage>,
+    /// Instances of which the journal holds samples that no archive has any more.
+    pub(crate) orphaned: BTreeSet<InstanceId>,
 }
 
 /// Opens everything in the data folder and replays what no round has written yet.
@@ -108,14 +112,15 @@ pub(crate) fn recover(
     let aside = Aside::new(Arc::clone(disk), folders.at("aside"));
     state.store.begin_replay();
     let left = apply_aside(&state, &aside, upto).context("frames set aside")?;
-    let applied = replay(&state, recovery.frames, upto, &aside)?;
+    let (applied, orphaned) = replay(&state, recovery.frames, upto, &aside)?;
     state.store.end_replay();
     let owed = lock(&state.engine).end_replay();
     append_transitions(&state, &journal, owed);
     journal.mark_applied(applied);
     let before = Before { done: upto, excepted, aside, left };
     let rounds = Rounds::new(store, journal.clone(), snapshots, before);
-    Ok(Recovered { state, journal, rounds, applied })
+    let lost = recovery.damage;
+    Ok(Recovered { state, journal, rounds, applied, lost, orphaned })
 }
 
 /// Segments for a journal of so many bytes, or a little less.
@@ -168,10 +173,16 @@ pub(crate) fn apply_aside(state: &State, aside: &Aside, upto: u64) -> Result<BTr
     Ok(left)
 }
 
-fn replay(state: &State, frames: journal::Frames, upto: u64, aside: &Aside) -> Result<u64> {
+/// Answers the last frame, and the instances whose samples have no archive any more.
+fn replay(
+    state: &State,
+    frames: journal::Frames,
+    upto: u64,
+    aside: &Aside,
+) -> Result<(u64, BTreeSet<InstanceId>)> {
     let mut applied = upto;
     let mut homeless = aside.writer(upto);
-    let (mut count, mut lost) = (0_u64, 0_u64);
+    let (mut count, mut lost, mut orphaned) = (0_u64, 0_u64, BTreeSet::new());
     for frame in frames {
         let frame = frame?;
         if let Some(instance) = aside::is_homeless(&state.store, &frame) {
@@ -181,7 +192,12 @@ fn replay(state: &State, frames: journal::Frames, upto: u64, aside: &Aside) -> R
         debug_assert!(owed.is_empty(), "an engine in replay owes nothing");
         let outcome = state.apply(&frame);
         debug_assert!(outcome.transitions.is_empty(), "an engine in replay owes nothing");
-        lost += outcome.verdicts.map_or(0, |(_, verdicts)| verdicts.stale_generation);
+        if let Some((instance, verdicts)) = outcome.verdicts
+            && verdicts.stale_generation > 0
+        {
+            lost += verdicts.stale_generation;
+            orphaned.insert(instance);
+        }
         applied = frame.seq;
         count += 1;
     }
@@ -192,7 +208,7 @@ fn replay(state: &State, frames: journal::Frames, upto: u64, aside: &Aside) -> R
         error!(samples = lost, "the journal holds samples of series that no archive has any more");
     }
     info!(frames = count, from = upto, to = applied, "replayed");
-    Ok(applied)
+    Ok((applied, orphaned))
 }
 
 pub(crate) fn snapshots(disk: &Arc<dyn Disk>, dir: &Path) -> Snapshots {

@@ -9,6 +9,7 @@ pub const MAX_COLUMNS: usize = 10_000;
 mod cell;
 pub mod clock;
 mod codec;
+mod cold;
 pub mod disk;
 mod error;
 mod file;
@@ -22,6 +23,7 @@ mod map;
 mod matcher;
 mod policy;
 mod series;
+pub mod size;
 mod store;
 pub mod time;
 pub mod tool;
@@ -39,7 +41,8 @@ pub use labels::{LabelError, Labels, NAME};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use policy::{ArchiveSpec, Policy, PolicyError};
 pub use store::{
-    GrantRequest, InstanceChange, InstanceInfo, NewSeries, Round, RoundReport, Rows, SeriesInfo,
-    Store, Verdicts,
+    BadTile, Check, Checked, GrantRequest, InstanceChange, InstanceInfo, NewSeries,
+    ONE_SLOT_DAMAGED, Round, RoundReport, Rows, SeriesInfo, SlotView, Slots, Store, Verdicts,
+    inspect_slots,
 };
 pub use time::{Span, Step, Timestamp};

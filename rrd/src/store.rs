@@ -6,6 +6,7 @@
 mod apply;
 mod available;
 mod build;
+mod check;
 mod column_rows;
 mod columns;
 mod dump;
@@ -18,6 +19,7 @@ mod recover;
 mod round;
 mod select;
 mod single;
+mod slots;
 mod state;
 
 use std::collections::BTreeMap;
@@ -28,11 +30,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 pub(crate) use build::{BuiltSeries, Whole, build};
 
 pub use apply::{InstanceChange, Verdicts};
+pub use check::{BadTile, Check, Checked};
 pub use grant::{GrantRequest, NewSeries};
 pub use read::Rows;
 pub use round::{Round, RoundReport};
 pub use select::{InstanceInfo, SeriesInfo};
 pub(crate) use single::{Access, SINGLE_HEAD_LEN, SingleError, SingleFile, SinglePlan, Value};
+pub use slots::{ONE_SLOT_DAMAGED, SlotView, Slots, inspect_slots};
 
 use crate::handles::Handles;
 use crate::{Batch, Column, Damage, InstanceId, Timestamp};

@@ -7,6 +7,7 @@ use super::instance::{Growth, Index, Instance, Used};
 use super::{Store, lock, read, write};
 use crate::file::{Block, Catalogue, DirectoryEntry, FIRST_BLOCK_AT, Header, MOST_BLOCKS, Slot};
 use crate::file::{slot_at, write_labels};
+use crate::size::block_width;
 use crate::{
     Cell, Column, File, GrantError, GrantFrame, GrantedSeries, InstanceId, Kind, Labels,
     MAX_COLUMNS, Policy, Refusal,
@@ -301,19 +302,14 @@ impl Places<'_> {
         self.layout.get(number).unwrap_or_else(|| &self.blocks[number - self.layout.len()])
     }
 
-    /// Blocks of one cell type have 4, 16, 64, 64, ... columns: a lone series costs little, and many
-    /// few blocks.
+    /// Blocks of one cell type have 4, 16, 64, 64, ... columns.
     fn add_block(&mut self, cell: Cell) -> Result<usize, Refusal> {
         let all = || self.layout.iter().chain(&self.blocks);
         let number = all().count();
         if number == MOST_BLOCKS {
             return Err(Refusal::TooManySeries);
         }
-        let width = match all().filter(|block| block.cell == cell).count() {
-            0 => 4,
-            1 => 16,
-            _ => 64,
-        };
+        let width = block_width(all().filter(|block| block.cell == cell).count());
         let last = all().last();
         let offset = last.map_or(FIRST_BLOCK_AT, Block::end);
         let first_column = last.map_or(0, |block| block.columns().end);

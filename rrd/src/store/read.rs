@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
+use super::check::{mismatch, unreadable};
 use super::instance::{Instance, block_of};
 use super::state::{NO_ROW, State};
 use super::{Store, lock, read};
@@ -91,12 +92,8 @@ impl Store {
             if let Err(reason) = view.read_tile(&source, tile, rows)
                 && !self.is_replaying.load(Ordering::Acquire)
             {
-                self.report(instance.damage(format!(
-                    "column {}, archive {}, rows {}..: {reason}; they are unknown, restore the file to have them back",
-                    view.column.index,
-                    view.archive,
-                    Ring::first_row(tile),
-                )));
+                let (column, first) = (view.column.index, Ring::first_row(tile));
+                self.report(unreadable(instance, column, view.archive, first, &reason));
                 if reason.kind() != io::ErrorKind::InvalidData {
                     return self.check_length(instance);
                 }
@@ -260,21 +257,12 @@ impl<'a> View<'a> {
         }
         let row_len = self.shape.row_len();
         let mut cells = [0; LONGEST_ROW * TILE_ROWS as usize];
-        let mut column_at = 0;
-        for (plane, len) in planes.iter().zip(lens).filter(|(_, len)| *len > 0) {
-            let rows = cells.chunks_exact_mut(row_len);
-            for (cell, row) in plane[..count * len].chunks_exact(len).zip(rows) {
-                row[column_at..column_at + len].copy_from_slice(cell);
-            }
-            column_at += len;
-        }
-        let cells = &cells[..count * row_len];
+        let cells = &mut cells[..count * row_len];
+        let mut planes = planes.iter().zip(lens).map(|(plane, len)| &plane[..count * len]);
+        self.shape.gather([(); PLANES].map(|()| planes.next().unwrap_or_default()), cells);
         let checksum = add_rows(begin_checksum(tile, self.column), cells);
         if checksum != self.expected(source, tile, tile_end)? {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "their checksum does not match",
-            ));
+            return Err(mismatch());
         }
         for (row, cells) in (low..).zip(cells.chunks_exact(row_len)) {
             if (self.first..=self.last).contains(&row) {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use super::columns::{Class, Series};
 use super::instance::{Growth, Instance};
 use super::keys::Keys;
+use super::slots::ONE_SLOT_DAMAGED;
 use super::state::{NO_ROW, State, Written};
 use super::{Store, write};
 use crate::file::{
@@ -233,7 +234,7 @@ impl Reading<'_> {
         head: &[u8],
         upto: u64,
     ) -> Result<(State, Option<String>), Problem> {
-        let mut remark = None;
+        let mut is_one_damaged = false;
         let mut is_first = false;
         let mut slots: Vec<(Slot, Copy)> = Vec::new();
         for copy in 0..2 {
@@ -244,21 +245,24 @@ impl Reading<'_> {
                 Some(_) => {}
                 // The second slot of a new file.
                 None if copy == 1 && is_first && bytes.iter().all(|&byte| byte == 0) => {}
-                None => remark = Some("one of its two slots is damaged; the other one is used, compare its newest rows".to_owned()),
+                None => is_one_damaged = true,
             }
             is_first = slots.iter().any(|(slot, _)| slot.seq == 0);
         }
         slots.sort_by_key(|(slot, _)| std::cmp::Reverse(slot.seq));
+        let mut newest = None;
         for (slot, copy) in slots {
             match self.state(instance, layout, head, slot, copy) {
-                Ok(state) => return Ok((state, remark)),
-                Err(Problem(what)) => {
-                    remark =
-                        Some(format!("{what}; an older state is used, its newest rows are lost"));
+                Ok(state) => {
+                    let older =
+                        |what| format!("{what}; an older state is used, its newest rows are lost");
+                    let damaged = || is_one_damaged.then(|| ONE_SLOT_DAMAGED.to_owned());
+                    return Ok((state, newest.map(older).or_else(damaged)));
                 }
+                Err(Problem(what)) => newest = newest.or(Some(what)),
             }
         }
-        let what = remark.unwrap_or_else(|| "no slot of it is valid".to_owned());
+        let what = newest.unwrap_or_else(|| "no slot of it is valid".to_owned());
         Err(Problem(format!("{what}; restore it from a backup")))
     }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::cast_precision_loss, reason = "step numbers are small")]
 #![expect(clippy::float_cmp, reason = "what was stored comes back to the last bit")]
 
+mod check;
 mod crash;
 mod cut;
 mod damage;
