@@ -339,3 +339,29 @@ fn what_cannot_be_imported_is_named_and_the_rest_goes_on() {
     let pid = server.pid().to_string();
     assert!(errors.contains("stopped server") && errors.contains(&pid), "{errors}");
 }
+
+#[test]
+fn a_damaged_archive_is_not_replaced_by_an_import() {
+    let dir = folder();
+    let files = dir.path().join("rrd/web-1");
+    std::fs::create_dir_all(&files).unwrap();
+    let good = include_str!("../../rrd/src/import/tests/small.xml");
+    std::fs::write(files.join("good.xml"), good).unwrap();
+    assert!(Server::start(dir.path(), &[]).stop().success());
+    let arguments = ["rrd", "import", "--data", "data", "rrd"];
+    let output = run(&arguments, dir.path());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(Server::start(dir.path(), &[]).stop().success());
+    let archives = std::fs::read_dir(dir.path().join("data/archives")).unwrap();
+    let archives: Vec<_> = archives.map(|entry| entry.unwrap().path()).collect();
+    for archive in &archives {
+        std::fs::write(archive, "damaged").unwrap();
+    }
+    let output = run(&arguments, dir.path());
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("the archive of web-1 is damaged"), "{errors}");
+    for archive in &archives {
+        assert_eq!(std::fs::read(archive).unwrap(), b"damaged");
+    }
+}
