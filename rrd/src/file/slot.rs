@@ -67,7 +67,7 @@ pub(crate) struct AccumulatorsHead {
     pub(crate) epoch: u64,
     /// Sequence number of the catalogue's copy.
     pub(crate) catalogue_seq: u64,
-    /// Checksum of all records, those of columns without a series included.
+    /// Checksum of the records of columns that have a series; others are not written.
     pub(crate) records_crc: u32,
     /// Columns that have a series: the first so many of the block.
     pub(crate) column_count: u32,

@@ -1,9 +1,11 @@
 //! Granting columns: room on disk first, then the journal, then the series can be resolved.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
 use super::instance::{Growth, Index, Instance, Used};
+use super::keys::Key;
 use super::{Store, lock, read, write};
 use crate::file::{Block, Catalogue, DirectoryEntry, FIRST_BLOCK_AT, Header, MOST_BLOCKS, Slot};
 use crate::file::{slot_at, write_labels};
@@ -105,15 +107,19 @@ impl Store {
             let state = lock(&instance.state);
             if state.is_granted { state.labels.clone() } else { request.labels.clone() }
         };
-        let (policy, series) = (instance.policy.clone(), plan.series);
+        let Plan { answers, series, names, .. } = plan;
+        let policy = instance.policy.clone();
         let frame = GrantFrame { instance: instance.id, policy, labels, series };
         append(&frame).map_err(GrantError::Append)?;
         let layout = instance.layout();
-        let keyed =
-            |granted: &GrantedSeries| (self.keys.intern(&granted.labels.to_key()), granted.column);
-        let keyed: Vec<_> = frame.series.iter().map(keyed).collect();
+        let keys = names.into_iter().map(|name| match name {
+            Named::Known(key) => key,
+            Named::New(bytes) => self.keys.intern(&bytes),
+        });
+        let columns = frame.series.iter().map(|granted| granted.column);
+        let keyed: Vec<_> = keys.zip(columns).collect();
         write(&instance.index).insert(&layout, keyed);
-        Ok(plan.answers)
+        Ok(answers)
     }
 
     /// Takes an instance that never got a file out again, as if it had never been asked for.
@@ -204,10 +210,20 @@ fn refused<E>(
     GrantError::Disk { instance: id, reason }
 }
 
+/// The key of a series to be granted.
+enum Named {
+    /// Members of a fleet send the same series: some instance has it already.
+    Known(Arc<Key>),
+    New(Vec<u8>),
+}
+
 /// What a grant will do, worked out before anything is touched.
+#[derive(Default)]
 struct Plan {
     answers: Grants,
     series: Vec<GrantedSeries>,
+    /// What names them, in the same order.
+    names: Vec<Named>,
     /// Blocks to be added to the file.
     blocks: Vec<Block>,
 }
@@ -225,25 +241,38 @@ impl Plan {
             used: (0..layout.len()).map(|number| index.used(number)).collect(),
             blocks: Vec::new(),
         };
-        let mut granted: std::collections::HashMap<Vec<u8>, Column> =
-            std::collections::HashMap::new();
-        let mut plan = Self { answers: Vec::new(), series: Vec::new(), blocks: Vec::new() };
+        // A request may name a series twice: columns of known keys by their address, of new ones by bytes.
+        let (mut by_address, mut by_bytes) = (HashMap::new(), HashMap::new());
+        let mut plan = Self::default();
         for new in request.series {
-            let key = new.labels.to_key();
-            let known = index.get(&key).or_else(|| granted.get(&key).copied());
-            if let Some(column) = known {
+            let bytes = new.labels.to_key();
+            let key = index.key(&bytes);
+            let address = key.as_ref().map(Arc::as_ptr);
+            let granted = match &key {
+                Some(key) => index.column(key).or_else(|| by_address.get(&address).copied()),
+                None => by_bytes.get(&bytes).copied(),
+            };
+            if let Some(column) = granted {
                 plan.answers.push(Ok(column));
                 continue;
             }
             let count = index.len() + plan.series.len();
             let name = new.labels.metric().unwrap_or_default();
             let cell = Cell::choose(new.kind, name, new.first_reading, instance.policy.all_f64());
-            let answer = places.place(count, cell, &key);
-            if let Ok(column) = answer {
-                granted.insert(key, column);
-                plan.series.push(grant(instance, new, column, cell));
-            }
+            let answer = places.place(count, cell, &bytes);
             plan.answers.push(answer);
+            let Ok(column) = answer else { continue };
+            plan.series.push(grant(instance, new, column, cell));
+            plan.names.push(match key {
+                Some(key) => {
+                    by_address.insert(address, column);
+                    Named::Known(key)
+                }
+                None => {
+                    by_bytes.insert(bytes.clone(), column);
+                    Named::New(bytes)
+                }
+            });
         }
         plan.blocks = places.blocks;
         plan

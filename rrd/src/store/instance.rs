@@ -84,7 +84,12 @@ impl Index {
 
     /// The column of the series with these bytes for a key.
     pub(crate) fn get(&self, bytes: &[u8]) -> Option<Column> {
-        self.column(&*self.keys.find(bytes)?)
+        self.column(&*self.key(bytes)?)
+    }
+
+    /// The key of these bytes, if some instance has a series of it.
+    pub(crate) fn key(&self, bytes: &[u8]) -> Option<Arc<Key>> {
+        self.keys.find(bytes)
     }
 
     /// The column of the series with this key.

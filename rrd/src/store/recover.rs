@@ -315,6 +315,9 @@ impl Reading<'_> {
         let (head, records) = bytes.split_at(AccumulatorsHead::LEN);
         let Some(head) = AccumulatorsHead::decode(head) else { return Ok(None) };
         let is_of_slot = head.seq == slot.seq && head.epoch == slot.epoch;
+        let used = u64::from(head.column_count) * record_len(archive_count) as u64;
+        let used = usize::try_from(used).unwrap_or(usize::MAX);
+        let Some(records) = records.get(..used) else { return Ok(None) };
         if !is_of_slot || crc32c::crc32c(records) != head.records_crc {
             return Ok(None);
         }

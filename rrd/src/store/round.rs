@@ -72,7 +72,7 @@ struct Work {
 
 struct BlockWork {
     column_count: u32,
-    /// Without the checksums, which are known once the rows are written.
+    /// Of the columns that have a series. Without the checksums, which are known once the rows are written.
     records: Vec<u8>,
     catalogue: Option<Vec<u8>>,
 }
@@ -331,13 +331,14 @@ impl BlockWork {
         let grid = &begun.instance.grid;
         let record_len = record_len(begun.instance.archives.len());
         let open_at = record_len - crate::series::Open::encoded_len(grid.coarser_count());
-        let mut records = vec![0; block.width as usize * record_len];
-        let mut column_count = 0;
-        for (record, series) in records.chunks_exact_mut(record_len).zip(begun.block(block)) {
-            record[..4].copy_from_slice(&series.head.generation.to_le_bytes());
-            series.open(grid).encode(&mut record[open_at..]);
-            column_count += 1;
+        let mut records = Vec::with_capacity(block.width as usize * record_len);
+        for series in begun.block(block) {
+            let at = records.len();
+            records.resize(at + record_len, 0);
+            records[at..at + 4].copy_from_slice(&series.head.generation.to_le_bytes());
+            series.open(grid).encode(&mut records[at + open_at..]);
         }
+        let column_count = u32::try_from(records.len() / record_len).expect("at most 64 columns");
         Self { column_count, records, catalogue }
     }
 
