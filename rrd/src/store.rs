@@ -4,6 +4,7 @@
 //! lock guards one thing and is named with its reason where it is declared.
 
 mod apply;
+mod build;
 mod column_rows;
 mod dump;
 mod grant;

@@ -2,9 +2,12 @@
 
 use super::Reader;
 use crate::Kind;
+use crate::series::Definition;
 
 /// Sequence, epoch, entry count, length, checksum of the entries, checksum of the head.
 const HEAD_LEN: usize = 8 + 8 + 4 + 4 + 4 + 4;
+/// In place of a kind: no series lives in the column.
+const VACANT: u8 = u8::MAX;
 /// Generation, key length, kind, a zero, heartbeat, min, max.
 const ENTRY_HEAD_LEN: usize = 4 + 2 + 1 + 1 + 8 + 8 + 8;
 /// Several times a usual key: a block is left when its keys need more.
@@ -18,7 +21,8 @@ const _: () = assert!(HEAD_LEN == 32 && ENTRY_HEAD_LEN == 32);
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Entry<'a> {
     pub(crate) generation: u32,
-    pub(crate) kind: Kind,
+    /// `None` where the series was dropped: the rest says nothing.
+    pub(crate) kind: Option<Kind>,
     pub(crate) heartbeat_ms: u64,
     pub(crate) min: f64,
     pub(crate) max: f64,
@@ -98,11 +102,27 @@ impl Catalogue {
 }
 
 impl<'a> Entry<'a> {
+    pub(crate) fn of(generation: u32, definition: &Definition, key: &'a [u8]) -> Self {
+        let &Definition { kind, heartbeat_ms, min, max } = definition;
+        Self { generation, kind: Some(kind), heartbeat_ms, min, max, key }
+    }
+
+    /// A column whose series, of this generation, was dropped.
+    pub(crate) const fn vacant(generation: u32) -> Self {
+        Self { generation, kind: None, heartbeat_ms: 0, min: 0.0, max: 0.0, key: &[] }
+    }
+
+    /// What the readings of the series mean; `None` where none lives.
+    pub(crate) fn definition(&self) -> Option<Definition> {
+        let &Self { heartbeat_ms, min, max, .. } = self;
+        self.kind.map(|kind| Definition { kind, heartbeat_ms, min, max })
+    }
+
     fn write(&self, bytes: &mut Vec<u8>) {
         let key_len = u16::try_from(self.key.len()).expect("grants refuse keys above 3 KiB");
         bytes.extend_from_slice(&self.generation.to_le_bytes());
         bytes.extend_from_slice(&key_len.to_le_bytes());
-        bytes.extend_from_slice(&[self.kind as u8, 0]);
+        bytes.extend_from_slice(&[self.kind.map_or(VACANT, |kind| kind as u8), 0]);
         bytes.extend_from_slice(&self.heartbeat_ms.to_le_bytes());
         bytes.extend_from_slice(&self.min.to_le_bytes());
         bytes.extend_from_slice(&self.max.to_le_bytes());
@@ -115,7 +135,7 @@ impl<'a> Entry<'a> {
         let [kind, _] = fields.take::<2>()?;
         Some(Self {
             generation,
-            kind: Kind::from_number(kind)?,
+            kind: if kind == VACANT { None } else { Some(Kind::from_number(kind)?) },
             heartbeat_ms: fields.u64()?,
             min: fields.f64()?,
             max: fields.f64()?,
@@ -132,13 +152,13 @@ mod tests {
     fn a_catalogue_reads_back_and_a_changed_bit_is_noticed() {
         let entry = |generation, key| Entry {
             generation,
-            kind: Kind::Total,
+            kind: Some(Kind::Total),
             heartbeat_ms: 300_000,
             min: 0.0,
             max: f64::INFINITY,
             key,
         };
-        let entries = vec![entry(1, &b"one"[..]), entry(3, b"")];
+        let entries = vec![entry(1, &b"one"[..]), entry(3, b""), Entry::vacant(4)];
         let bytes = Catalogue::encode(9, 2, entries.iter().cloned());
         let (head, body) = bytes.split_first_chunk().unwrap();
         assert_eq!(Catalogue::entries_len(head, 9), Some(body.len()));

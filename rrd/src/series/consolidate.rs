@@ -20,6 +20,25 @@ pub(crate) struct Run {
     pub(crate) known: u32,
 }
 
+impl Run {
+    /// Rows of which nothing is known; none when the range is empty.
+    pub(crate) fn unknown(archive: usize, rows: std::ops::Range<i64>) -> Option<Self> {
+        let (average, min, max, last) = (f64::NAN, f64::NAN, f64::NAN, f64::NAN);
+        let count = rows.end.checked_sub(rows.start)?.cast_unsigned();
+        let first_row = rows.start;
+        (!rows.is_empty()).then_some(Self {
+            archive,
+            first_row,
+            count,
+            average,
+            min,
+            max,
+            last,
+            known: 0,
+        })
+    }
+}
+
 /// A row of a coarser archive that is not yet full (rrdtool's CDP).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct OpenRow {

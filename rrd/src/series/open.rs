@@ -85,6 +85,11 @@ impl Open {
         self.last == Timestamp::MIN
     }
 
+    /// Its birth and its newest closed row, as rows of the finest archive; `None` until it has begun.
+    pub(crate) fn closed_rows(&self, step: Step) -> Option<(i64, i64)> {
+        (!self.is_unborn()).then(|| (self.birth.floor(step).row(step), self.newest_row))
+    }
+
     /// True after a marker, until the next reading: the series is not visible.
     pub(crate) const fn is_ended(&self) -> bool {
         self.flags & ENDED != 0

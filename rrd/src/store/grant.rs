@@ -166,7 +166,11 @@ impl Store {
 
 /// Heads first, the directory after them; one sync covers both, and an entry without its block is
 /// taken for a grant that was cut short.
-fn write_blocks(file: &dyn File, first_number: usize, blocks: &[Block]) -> io::Result<()> {
+pub(super) fn write_blocks(
+    file: &dyn File,
+    first_number: usize,
+    blocks: &[Block],
+) -> io::Result<()> {
     for (number, block) in (first_number..).zip(blocks) {
         file.write_at(&block.encode(), block.offset)?;
         file.write_at(&block.directory_entry().encode(), DirectoryEntry::at(number))?;
@@ -252,15 +256,20 @@ fn grant(instance: &Instance, new: &NewSeries, column: Column, cell: Cell) -> Gr
 }
 
 /// Free columns: those of the blocks there are, then those of blocks to be added.
-struct Places<'a> {
-    policy: &'a Policy,
-    layout: &'a [Block],
-    used: Vec<Used>,
-    blocks: Vec<Block>,
+pub(super) struct Places<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) layout: &'a [Block],
+    pub(super) used: Vec<Used>,
+    pub(super) blocks: Vec<Block>,
 }
 
 impl Places<'_> {
-    fn place(&mut self, count: usize, cell: Cell, key: &[u8]) -> Result<Column, Refusal> {
+    pub(super) fn place(
+        &mut self,
+        count: usize,
+        cell: Cell,
+        key: &[u8],
+    ) -> Result<Column, Refusal> {
         if key.len() > Catalogue::LONGEST_KEY {
             return Err(Refusal::KeyTooLong);
         }

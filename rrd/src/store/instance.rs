@@ -144,13 +144,6 @@ pub(crate) fn block_of(layout: &[Block], column: u32) -> Option<(usize, &Block)>
 
 impl<'a> From<&'a super::state::Series> for Entry<'a> {
     fn from(series: &'a super::state::Series) -> Self {
-        Self {
-            generation: series.generation,
-            kind: series.definition.kind,
-            heartbeat_ms: series.definition.heartbeat_ms,
-            min: series.definition.min,
-            max: series.definition.max,
-            key: &series.key,
-        }
+        Self::of(series.generation, &series.definition, &series.key)
     }
 }

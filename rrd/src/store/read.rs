@@ -109,6 +109,27 @@ impl Rows {
         self.average.is_empty()
     }
 
+    /// Each row as a run of its own.
+    #[cfg(test)]
+    pub(super) fn to_runs(&self, archive: usize, step: Step) -> Vec<Run> {
+        let first = self.first_end.row(step);
+        (first..).zip(0..self.len()).map(|(row, index)| self.run(archive, row, index)).collect()
+    }
+
+    #[cfg(test)]
+    fn run(&self, archive: usize, first_row: i64, index: usize) -> Run {
+        Run {
+            archive,
+            first_row,
+            count: 1,
+            average: self.average[index],
+            min: self.min[index],
+            max: self.max[index],
+            last: self.last.get(index).copied().unwrap_or(f64::NAN),
+            known: self.known[index],
+        }
+    }
+
     fn hide(&mut self, steps_per_row: u32, xff: f64) {
         for (index, &known) in self.known.iter().enumerate() {
             if !row_is_known(known, steps_per_row, xff) {

@@ -13,7 +13,7 @@ use crate::file::{
     labels_at, read_labels, record_len, slot_at,
 };
 use crate::handles::Handles;
-use crate::series::{Definition, Open};
+use crate::series::Open;
 use crate::{Column, Damage, Disk, File, InstanceId, StoreError, Timestamp};
 
 impl Store {
@@ -274,6 +274,7 @@ impl Reading<'_> {
         for ((index, entry), record) in (block.first_column..).zip(entries).zip(records) {
             let Some(record) = Record::decode(record, archive_count) else { return Ok(None) };
             let open = record.open;
+            let Some(definition) = entry.definition() else { return Ok(None) };
             if record.generation != entry.generation || !open.agrees_with(&instance.archives) {
                 return Ok(None);
             }
@@ -285,12 +286,7 @@ impl Reading<'_> {
                 key: entry.key.into(),
                 generation: entry.generation,
                 cell: block.cell,
-                definition: Definition {
-                    kind: entry.kind,
-                    heartbeat_ms: entry.heartbeat_ms,
-                    min: entry.min,
-                    max: entry.max,
-                },
+                definition,
                 open,
             });
         }
