@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use journal::Frame;
-use rrd::{Disk, GrantFrame, InstanceId, SampleFrame, Store};
+use rrd::{ChangeFrame, Disk, GrantFrame, InstanceId, SampleFrame, Store};
 
 /// Frames of instances whose archives cannot be used. Bounded by the journal's size.
 pub(crate) struct Aside {
@@ -34,6 +34,7 @@ impl Aside {
         let instance = match frame.kind {
             rrd::FRAME_SAMPLES => SampleFrame::decode(&frame.body)?.instance,
             rrd::FRAME_GRANT => GrantFrame::decode(&frame.body)?.instance,
+            rrd::FRAME_CHANGE => ChangeFrame::decode(&frame.body)?.instance,
             _ => return Ok(()),
         };
         if store.is_unavailable(instance) {

@@ -92,7 +92,13 @@ impl Rounds {
         let epoch = self.journal.epoch();
         let round = self.store.begin_round(seq, epoch);
         let (journal, snapshots, done) = (self.journal.clone(), self.snapshots.clone(), self.done);
-        let write = move || write(epoch, done, round, &moment, &snapshots, &journal);
+        let store = Arc::clone(&self.store);
+        let write = move || {
+            write(epoch, done, round, &moment, &snapshots, &journal)?;
+            // Here, because it is work for the disk, of which the worker does none.
+            store.install(seq);
+            Ok(())
+        };
         match std::thread::Builder::new().name("round".to_owned()).spawn(write) {
             Ok(thread) => self.running = Some((seq, thread)),
             Err(reason) => {

@@ -56,6 +56,12 @@ impl Handles {
         Ok(file)
     }
 
+    /// Closes what is open of an instance: another file has its name.
+    pub(crate) fn forget(&self, instance: InstanceId) {
+        lock(&self.files).forget(instance);
+        lock(&self.maps).forget(instance);
+    }
+
     /// The first `len` bytes of the instance's file: a map where the system has one, else the file.
     pub(crate) fn source(&self, instance: InstanceId, path: &Path, len: u64) -> io::Result<Source> {
         let known = lock(&self.maps).get(instance).filter(|map| map.len() >= len);
@@ -94,6 +100,12 @@ impl<T: Clone> Recent<T> {
         self.by_tick.insert(self.tick, instance);
         *used_at = self.tick;
         Some(thing.clone())
+    }
+
+    fn forget(&mut self, instance: InstanceId) {
+        if let Some((used_at, _)) = self.things.remove(&instance) {
+            self.by_tick.remove(&used_at);
+        }
     }
 
     fn put(&mut self, instance: InstanceId, thing: T) {

@@ -27,10 +27,10 @@ mod waiting;
 
 pub use cell::Cell;
 pub use clock::{Clock, ManualClock};
-pub use codec::{GrantFrame, GrantedSeries};
+pub use codec::{Change, ChangeFrame, GrantFrame, GrantedSeries};
 pub use disk::{Disk, File, MemDisk, OsDisk};
-pub use error::{Damage, GrantError, Refusal, StoreError};
-pub use frame::{Batch, FRAME_GRANT, FRAME_SAMPLES, FrameError, Sample, SampleFrame};
+pub use error::{ChangeError, Damage, GrantError, Refusal, StoreError};
+pub use frame::{Batch, FRAME_CHANGE, FRAME_GRANT, FRAME_SAMPLES, FrameError, Sample, SampleFrame};
 pub use ids::{Column, InstanceId, InstanceIdError, SeriesRef};
 pub use kind::Kind;
 pub use labels::{LabelError, Labels, NAME};

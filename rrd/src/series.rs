@@ -23,7 +23,7 @@ mod timeline;
 use crate::policy::ArchiveSpec;
 use crate::{Kind, Timestamp};
 
-pub(crate) use consolidate::{Run, row_is_known};
+pub(crate) use consolidate::{OpenRow, Run, row_is_known};
 pub(crate) use open::Open;
 use reading::Reading;
 

@@ -5,12 +5,16 @@
 
 mod apply;
 mod build;
+mod change;
 mod column_rows;
 mod dump;
 mod grant;
 mod instance;
 mod read;
+mod rebuild;
 mod recover;
+mod remove;
+mod request;
 mod round;
 mod select;
 mod state;
@@ -41,6 +45,8 @@ pub struct Store {
     instances: RwLock<BTreeMap<InstanceId, Arc<Instance>>>,
     /// Instances whose file is there but cannot be used. Written by `open` alone.
     unavailable: BTreeSet<InstanceId>,
+    /// Instances with room for a change, found at open: the first round removes what nobody asked for.
+    leftovers: Mutex<BTreeSet<InstanceId>>,
     /// Damage found since the start. Short: readers push, an operator's page copies.
     damage: Mutex<Vec<Damage>>,
     /// The latest journal time that silence was judged at; the worker's own.

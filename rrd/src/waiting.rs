@@ -64,7 +64,7 @@ impl Waiting {
         }
         let (count, first_row) = last_rows(&run);
         if run.archive == 0 {
-            let value = kept(cell, run.average);
+            let value = cell.kept(run.average);
             self.fine.push(Fine { earlier: head.fine, count, first_row, value });
             head.fine = last_index(self.fine.len());
         } else {
@@ -74,10 +74,10 @@ impl Waiting {
                 count,
                 known: run.known,
                 first_row,
-                average: kept(cell, run.average),
-                min: kept(cell, run.min),
-                max: kept(cell, run.max),
-                last: kept(cell, run.last),
+                average: cell.kept(run.average),
+                min: cell.kept(run.min),
+                max: cell.kept(run.max),
+                last: cell.kept(run.last),
             });
             head.coarse = last_index(self.coarse.len());
         }
@@ -132,16 +132,6 @@ fn last_rows(run: &Run) -> (u32, i64) {
     let count = u32::try_from(run.count).unwrap_or(u32::MAX);
     let skipped = run.count - u64::from(count);
     (count, run.first_row.saturating_add_unsigned(skipped))
-}
-
-/// The number as a cell gives it back: readers see the same before and after the round.
-#[expect(clippy::cast_possible_truncation, reason = "rounding to the cell is the purpose")]
-fn kept(cell: Cell, value: f64) -> f64 {
-    match cell {
-        _ if !cell.holds(value) => f64::NAN,
-        Cell::F32 => f64::from(value as f32),
-        Cell::F64 => value,
-    }
 }
 
 /// Runs are bounded by the journal, which refuses samples long before there are four billion.

@@ -61,13 +61,13 @@ pub(crate) fn row_is_known(known: u32, steps_per_row: u32, xff: f64) -> bool {
 
 impl OpenRow {
     /// A row that waits for `left` steps.
-    pub(super) const fn empty(left: u32) -> Self {
+    pub(crate) const fn empty(left: u32) -> Self {
         Self { sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY, known: 0, left }
     }
 
     /// Adds `count` equal steps, at least one and at most as many as are left.
     #[inline]
-    fn add(&mut self, value: f64, count: u32) {
+    pub(crate) fn add(&mut self, value: f64, count: u32) {
         debug_assert!(0 < count && count <= self.left, "{count} steps into {self:?}");
         self.left -= count;
         if !value.is_nan() {
@@ -78,8 +78,25 @@ impl OpenRow {
         }
     }
 
+    /// Adds what a narrower row knows; how many steps are left is the caller's.
+    pub(crate) fn add_row(&mut self, row: &Self) {
+        self.sum += row.sum;
+        self.min = if row.min < self.min { row.min } else { self.min };
+        self.max = if row.max > self.max { row.max } else { self.max };
+        self.known += row.known;
+    }
+
+    /// A closed row of `steps` steps; its sum is that of the average it has kept.
+    pub(crate) fn of_run(run: &Run) -> Self {
+        if run.known == 0 {
+            return Self::empty(0);
+        }
+        let &Run { average, min, max, known, .. } = run;
+        Self { sum: average * f64::from(known), min, max, known, left: 0 }
+    }
+
     /// The row as it is when its newest step, `last`, has been added.
-    fn run(&self, archive: usize, first_row: i64, last: f64) -> Run {
+    pub(crate) fn run(&self, archive: usize, first_row: i64, last: f64) -> Run {
         let (average, min, max) = match self.known {
             0 => (f64::NAN, f64::NAN, f64::NAN),
             known => (self.sum / f64::from(known), self.min, self.max),

@@ -90,6 +90,16 @@ impl Open {
         (!self.is_unborn()).then(|| (self.birth.floor(step).row(step), self.newest_row))
     }
 
+    /// The open row of an archive but the finest, counted from 1 as archives are.
+    pub(crate) fn open_row(&self, archive: usize) -> OpenRow {
+        self.rows[archive - 1]
+    }
+
+    /// The same series in other archives of the same finest step, with these open rows.
+    pub(crate) fn with_open_rows(&self, rows: impl Iterator<Item = OpenRow>) -> Self {
+        Self { rows: rows.collect(), ..self.clone() }
+    }
+
     /// True after a marker, until the next reading: the series is not visible.
     pub(crate) const fn is_ended(&self) -> bool {
         self.flags & ENDED != 0

@@ -51,7 +51,7 @@ impl Store {
         if frame.batch.number > 0 {
             state.batch = frame.batch;
         }
-        let State { columns, waiting, .. } = &mut *state;
+        let State { columns, waiting, form, .. } = &mut *state;
         for sample in &frame.samples {
             let column = sample.column;
             let series = columns.get_mut(column.index as usize).and_then(Option::as_mut);
@@ -65,7 +65,7 @@ impl Store {
             let Series { definition, open, .. } = series;
             let verdict = series::apply(
                 definition,
-                &instance.archives,
+                &form.archives,
                 open,
                 sample.at,
                 sample.value,
@@ -97,10 +97,10 @@ impl Store {
         let id = frame.instance;
         let instance = self.instance(id).ok_or(StoreError::NoArchive(id))?;
         let layout = instance.layout();
-        for granted in &frame.series {
-            check_place(id, &layout, granted)?;
-        }
         let mut state = lock(&instance.state);
+        for granted in &frame.series {
+            check_place(id, &layout, &state, granted)?;
+        }
         if seq <= state.applied_seq {
             return Ok(());
         }
@@ -129,7 +129,7 @@ impl Store {
             return Err(StoreError::LabelsTooLong(told.id));
         }
         let mut state = lock(&instance.state);
-        if seq <= state.applied_seq || !state.is_granted {
+        if seq <= state.applied_seq || !state.is_granted || state.is_removed {
             return Ok(());
         }
         if state.labels != *told.labels {
@@ -139,7 +139,7 @@ impl Store {
         }
         if told.is_gone {
             state.took(seq);
-            end_all(&instance, &mut state, stamp);
+            end_all(&mut state, stamp);
         }
         Ok(())
     }
@@ -165,7 +165,8 @@ impl Instance {
         if index >= state.columns.len() {
             state.columns.resize_with(index + 1, || None);
         }
-        state.filed.grow(index + 1, self.archives.len());
+        let archive_count = state.form.archives.len();
+        state.filed.grow(index + 1, archive_count);
         if let Some(former) = &state.columns[index] {
             if former.generation >= granted.column.generation {
                 return;
@@ -174,9 +175,9 @@ impl Instance {
             write(&self.index).remove(layout, &former.key, column);
         }
         state.filed.forget(index);
-        if let Some((number, block)) = block_of(layout, granted.column.index) {
+        state.vacant.remove(&granted.column.index);
+        if let Some((number, _)) = block_of(layout, granted.column.index) {
             state.catalogue_seqs.insert(number, seq);
-            debug_assert_eq!(block.cell, granted.cell, "a grant takes a block of its cell");
         }
         let key: Arc<[u8]> = granted.labels.to_key().into();
         write(&self.index).insert(layout, &key, granted.column);
@@ -190,20 +191,20 @@ impl Instance {
                 min: granted.min,
                 max: granted.max,
             },
-            open: Open::unborn(self.archives.len() - 1),
+            open: Open::unborn(archive_count - 1),
         });
     }
 
     fn hush(&self, stamp: Timestamp) {
         let mut state = lock(&self.state);
-        let State { columns, waiting, is_dirty, .. } = &mut *state;
+        let State { columns, waiting, is_dirty, form, .. } = &mut *state;
         for (index, series) in (0..).zip(columns) {
             let Some(Series { generation, cell, definition, open, .. }) = series else { continue };
             let mut keep = |run| {
                 *is_dirty = true;
                 waiting.push(index, *generation, *cell, run);
             };
-            series::silence(definition, &self.archives, open, stamp, &mut keep);
+            series::silence(definition, &form.archives, open, stamp, &mut keep);
         }
     }
 }
@@ -211,23 +212,24 @@ impl Instance {
 fn check_place(
     id: InstanceId,
     layout: &[Block],
+    state: &State,
     granted: &GrantedSeries,
 ) -> Result<(), StoreError> {
     let column = granted.column;
     match block_of(layout, column.index) {
-        Some((_, block)) if block.cell == granted.cell => Ok(()),
+        Some((_, block)) if state.form.cell(block) == granted.cell => Ok(()),
         _ => Err(StoreError::NoBlock { instance: id, column }),
     }
 }
 
 /// A marker for every series: unknown from its last reading on, until there is another.
-fn end_all(instance: &Instance, state: &mut State, stamp: Timestamp) {
-    let State { columns, waiting, .. } = state;
+fn end_all(state: &mut State, stamp: Timestamp) {
+    let State { columns, waiting, form, .. } = state;
     for (index, series) in (0..).zip(columns) {
         let Some(Series { definition, open, cell, generation, .. }) = series else { continue };
         let mut keep = |run| waiting.push(index, *generation, *cell, run);
         // A sender whose clock is ahead has readings later than the marker, which would be ignored.
         let at = stamp.max(open.last.plus_millis(1));
-        series::apply(definition, &instance.archives, open, at, f64::NAN, &mut keep);
+        series::apply(definition, &form.archives, open, at, f64::NAN, &mut keep);
     }
 }

@@ -1,5 +1,6 @@
 //! Building: a whole archive file in one go, from series whose rows are known.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -42,7 +43,6 @@ pub(crate) struct BuiltSeries {
 }
 
 /// What a built file holds.
-#[expect(dead_code, reason = "a change of archives goes on from it")]
 pub(crate) struct Built {
     pub(crate) filed: Filed,
     /// Bytes written.
@@ -89,7 +89,7 @@ type Placed = Vec<(Column, BuiltSeries)>;
 
 /// Blocks and columns as grants of these series, one after the other, would have made them.
 fn place(policy: &Policy, series: Vec<BuiltSeries>) -> io::Result<(Vec<Block>, Placed)> {
-    let mut places = Places { policy, layout: &[], used: Vec::new(), blocks: Vec::new() };
+    let mut places = Places { policy, all_f64: false, layout: &[], used: Vec::new(), blocks: Vec::new(), free: BTreeMap::new() };
     let mut placed = Vec::with_capacity(series.len());
     for (count, one) in series.into_iter().enumerate() {
         let column = places.place(count, one.cell, &one.key).map_err(io::Error::other)?;
@@ -215,7 +215,7 @@ impl Filling<'_> {
         self.patches.push(labels_at(0), &bytes)?;
         self.filed.labels = Written { seq, copy: 0 };
         let block_count = u32::try_from(block_count).expect("at most 256 blocks");
-        let slot = Slot { seq, epoch, batch, labels_seq: seq, labels_copy: 0, block_count };
+        let slot = Slot { seq, epoch, batch, labels_seq: seq, labels_copy: 0, block_count, is_removed: false };
         self.patches.push(slot_at(0), &slot.encode())
     }
 }
@@ -331,11 +331,12 @@ mod tests {
                 })
                 .collect()
         };
-        let rows = |column, archive| store.stored_rows(&instance, column, archive, None);
+        let form = instance.form();
+        let rows = |column, archive| store.stored_rows(&instance, column, archive, None).0;
         columns
             .into_iter()
             .map(|(column, series)| {
-                let archives = instance.archives.iter().enumerate();
+                let archives = form.archives.iter().enumerate();
                 let rows =
                     archives.map(|(n, spec)| rows(column, n).to_runs(n, spec.step)).collect();
                 BuiltSeries { rows, ..series }
@@ -386,10 +387,10 @@ mod tests {
         assert_eq!(damage, []);
         let instance = built.instance(WEB).unwrap();
         let column = Column { index: 1, generation: 1 };
-        let fine = built.stored_rows(&instance, column, 0, None);
+        let fine = built.stored_rows(&instance, column, 0, None).0;
         assert_eq!(fine.known.iter().map(|n| usize::from(*n == 0)).sum::<usize>(), 1);
         assert!(fine.average[3].is_nan());
-        assert!(built.stored_rows(&instance, column, 1, None).known.iter().all(|n| *n == 0));
+        assert!(built.stored_rows(&instance, column, 1, None).0.known.iter().all(|n| *n == 0));
         assert_eq!(built.damage(), []);
     }
 

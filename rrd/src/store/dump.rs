@@ -19,24 +19,25 @@ impl Store {
     }
 
     fn dump_instance(&self, instance: &Instance, out: &mut dyn Write) -> fmt::Result {
+        let form = instance.form();
         let series = {
             let state = lock(&instance.state);
-            if !state.is_granted {
+            if !state.is_granted || state.is_removed {
                 return Ok(());
             }
-            writeln!(out, "instance {} {} {}", instance.id, instance.policy, state.labels)?;
+            writeln!(out, "instance {} {} {}", instance.id, form.policy, state.labels)?;
             let batch = state.batch;
             writeln!(out, "batch {} {:x} {}", batch.incarnation, batch.boot_id, batch.number)?;
             let dumps = (0..).zip(&state.columns);
             dumps
                 .filter_map(|(index, s)| {
-                    Some(describe(index, s.as_ref()?, instance.archives.len()))
+                    Some(describe(index, s.as_ref()?, form.archives.len()))
                 })
                 .collect::<Vec<_>>()
         };
         for (column, text) in series {
             out.write_str(&text)?;
-            for archive in 0..instance.archives.len() {
+            for archive in 0..form.archives.len() {
                 self.dump_rows(instance, column, archive, out)?;
             }
         }
@@ -50,8 +51,8 @@ impl Store {
         archive: usize,
         out: &mut dyn Write,
     ) -> fmt::Result {
-        let rows = self.stored_rows(instance, column, archive, None);
-        let step = instance.archives[archive].step;
+        let (rows, form) = self.stored_rows(instance, column, archive, None);
+        let step = form.archives[archive].step;
         let mut end = rows.first_end;
         for index in 0..rows.len() {
             let [average, min, max] =

@@ -1,9 +1,10 @@
 //! Granting columns: room on disk first, then the journal, then the series can be resolved.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use super::instance::{Growth, Index, Instance, Used};
+use super::instance::{Form, Growth, Index, Instance, Used, block_of};
 use super::{Store, lock, read, write};
 use crate::file::{Block, Catalogue, DirectoryEntry, FIRST_BLOCK_AT, Header, MOST_BLOCKS, Slot};
 use crate::file::{slot_at, write_labels};
@@ -11,9 +12,6 @@ use crate::{
     Cell, Column, File, GrantError, GrantFrame, GrantedSeries, InstanceId, Kind, Labels,
     MAX_COLUMNS, Policy, Refusal,
 };
-
-/// A sender that says nothing of its interval may miss this much, or three steps if that is more.
-const LEAST_HEARTBEAT_MS: u64 = 300_000;
 
 /// A series seen for the first time.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,15 +80,19 @@ impl Store {
         request: &GrantRequest<'_>,
         append: &mut dyn FnMut(&GrantFrame) -> Result<u64, E>,
     ) -> Result<Grants, GrantError<E>> {
+        if growth.is_leaving {
+            return Err(GrantError::Leaving(instance.id));
+        }
         let layout = instance.layout();
-        let plan = Plan::of(instance, &layout, &read(&instance.index), request);
+        let forms = Forms::of(instance, growth);
+        let plan = Plan::of(&forms, &layout, &read(&instance.index), request);
         if plan.series.is_empty() {
             if !growth.has_file {
                 self.abandon(instance, growth);
             }
             return Ok(plan.answers);
         }
-        if let Err(reason) = self.make_room(instance, growth, &layout, &plan.blocks) {
+        if let Err(reason) = self.make_room(instance, growth, &layout, (&forms, &plan.blocks)) {
             if !growth.has_file {
                 self.abandon(instance, growth);
             }
@@ -101,7 +103,7 @@ impl Store {
             let state = lock(&instance.state);
             if state.is_granted { state.labels.clone() } else { request.labels.clone() }
         };
-        let (policy, series) = (instance.policy.clone(), plan.series);
+        let (policy, series) = (forms.asked().policy.clone(), plan.series);
         let frame = GrantFrame { instance: instance.id, policy, labels, series };
         append(&frame).map_err(GrantError::Append)?;
         let layout = instance.layout();
@@ -123,23 +125,56 @@ impl Store {
         instance: &Instance,
         growth: &mut Growth,
         layout: &[Block],
-        blocks: &[Block],
+        (forms, blocks): (&Forms, &[Block]),
     ) -> io::Result<()> {
         let Some(end) = blocks.last().map(Block::end) else { return Ok(()) };
         if growth.has_file {
+            if let Some(next) = &forms.next {
+                self.make_room_in_next(instance, next, layout, blocks)?;
+            }
             let file = self.handles.file(instance.id, &instance.path)?;
             let start = layout.last().map_or(FIRST_BLOCK_AT, Block::end);
             file.allocate(start, end - start)?;
             write_blocks(file.as_ref(), layout.len(), blocks)?;
             return file.sync_data();
         }
-        self.make_file(instance, blocks, end)?;
+        self.make_file(instance, &forms.file.policy, blocks, end)?;
         growth.has_file = true;
         Ok(())
     }
 
+    /// The same columns in the file that the round of a change is to write: it holds them before
+    /// their grant is in the journal.
+    fn make_room_in_next(
+        &self,
+        instance: &Instance,
+        next: &Form,
+        layout: &[Block],
+        blocks: &[Block],
+    ) -> io::Result<()> {
+        let file = match self.handles.disk().open(&instance.next_path()) {
+            // The round makes it anew, with all columns there are by then.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            found => found?,
+        };
+        let all: Vec<_> = layout.iter().chain(blocks).cloned().collect();
+        let laid = next.lay_all(&all);
+        let (old, new) = laid.split_at(layout.len());
+        let start = old.last().map_or(FIRST_BLOCK_AT, Block::end);
+        let end = new.last().map_or(start, Block::end);
+        file.allocate(start, end - start)?;
+        write_blocks(file.as_ref(), layout.len(), new)?;
+        file.sync_data()
+    }
+
     /// Makes the file under another name first, so that an archive is either whole or not there.
-    fn make_file(&self, instance: &Instance, blocks: &[Block], end: u64) -> io::Result<()> {
+    fn make_file(
+        &self,
+        instance: &Instance,
+        policy: &Policy,
+        blocks: &[Block],
+        end: u64,
+    ) -> io::Result<()> {
         let disk = self.handles.disk();
         let unfinished = instance.path.with_extension("new");
         match disk.remove(&unfinished) {
@@ -147,7 +182,7 @@ impl Store {
             _ => {}
         }
         let file = disk.create(&unfinished)?;
-        let header = Header { instance: instance.id, policy: instance.policy.clone() };
+        let header = Header { instance: instance.id, policy: policy.clone() };
         let filled = file
             .allocate(0, end)
             .and_then(|()| file.write_at(&header.encode(), 0))
@@ -178,21 +213,45 @@ pub(super) fn write_blocks(
     Ok(())
 }
 
+pub(super) fn is_full(reason: &io::Error) -> bool {
+    matches!(
+        reason.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}
+
 fn refused<E>(
     id: InstanceId,
     layout: &[Block],
     blocks: &[Block],
     reason: io::Error,
 ) -> GrantError<E> {
-    let is_full = matches!(
-        reason.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-    );
-    if is_full {
+    if is_full(&reason) {
         let end = |blocks: &[Block]| blocks.last().map_or(0, Block::end);
         return GrantError::DiskFull { instance: id, needed: end(blocks) - end(layout) };
     }
     GrantError::Disk { instance: id, reason }
+}
+
+/// The archives of the file, and those it will have when a change is under way.
+struct Forms {
+    file: Arc<Form>,
+    next: Option<Arc<Form>>,
+}
+
+impl Forms {
+    /// `growth` is locked, so that no other file takes the name meanwhile.
+    fn of(instance: &Instance, growth: &Growth) -> Self {
+        let state = lock(&instance.state);
+        let applied = state.former.as_ref().map(|_| Arc::clone(&state.form));
+        let file = state.former.as_ref().map_or(&state.form, |former| former.form());
+        Self { file: Arc::clone(file), next: growth.asked.clone().or(applied) }
+    }
+
+    /// What the journal was last told.
+    fn asked(&self) -> &Form {
+        self.next.as_ref().unwrap_or(&self.file)
+    }
 }
 
 /// What a grant will do, worked out before anything is touched.
@@ -205,16 +264,19 @@ struct Plan {
 
 impl Plan {
     fn of(
-        instance: &Instance,
+        forms: &Forms,
         layout: &[Block],
         index: &Index,
         request: &GrantRequest<'_>,
     ) -> Self {
+        let asked = forms.asked();
         let mut places = Places {
-            policy: &instance.policy,
+            policy: &forms.file.policy,
+            all_f64: asked.policy.all_f64(),
             layout,
             used: (0..layout.len()).map(|number| index.used(number)).collect(),
             blocks: Vec::new(),
+            free: index.free.clone(),
         };
         let mut granted: std::collections::HashMap<Vec<u8>, Column> =
             std::collections::HashMap::new();
@@ -228,11 +290,11 @@ impl Plan {
             }
             let count = index.columns.len() + plan.series.len();
             let name = new.labels.metric().unwrap_or_default();
-            let cell = Cell::choose(new.kind, name, new.first_reading, instance.policy.all_f64());
+            let cell = Cell::choose(new.kind, name, new.first_reading, asked.policy.all_f64());
             let answer = places.place(count, cell, &key);
             if let Ok(column) = answer {
                 granted.insert(key, column);
-                plan.series.push(grant(instance, new, column, cell));
+                plan.series.push(grant(asked, new, column, cell));
             }
             plan.answers.push(answer);
         }
@@ -241,14 +303,12 @@ impl Plan {
     }
 }
 
-fn grant(instance: &Instance, new: &NewSeries, column: Column, cell: Cell) -> GrantedSeries {
-    let policy = &instance.policy;
-    let usual = LEAST_HEARTBEAT_MS.max(3 * policy.step().as_millis());
+fn grant(form: &Form, new: &NewSeries, column: Column, cell: Cell) -> GrantedSeries {
     GrantedSeries {
         column,
         labels: new.labels.clone(),
         kind: new.kind,
-        heartbeat_ms: policy.heartbeat_ms().unwrap_or(usual),
+        heartbeat_ms: form.policy.heartbeat_ms().unwrap_or(form.usual_heartbeat_ms()),
         cell,
         min: f64::NAN,
         max: f64::NAN,
@@ -258,9 +318,13 @@ fn grant(instance: &Instance, new: &NewSeries, column: Column, cell: Cell) -> Gr
 /// Free columns: those of the blocks there are, then those of blocks to be added.
 pub(super) struct Places<'a> {
     pub(super) policy: &'a Policy,
+    /// A change that is under way widens the cells of all blocks.
+    pub(super) all_f64: bool,
     pub(super) layout: &'a [Block],
     pub(super) used: Vec<Used>,
     pub(super) blocks: Vec<Block>,
+    /// Columns of dropped series, with their generation.
+    pub(super) free: BTreeMap<u32, u32>,
 }
 
 impl Places<'_> {
@@ -276,8 +340,11 @@ impl Places<'_> {
         if count >= MAX_COLUMNS {
             return Err(Refusal::TooManySeries);
         }
+        if let Some(column) = self.reuse(cell, key) {
+            return Ok(column);
+        }
         let mut all = self.layout.iter().chain(&self.blocks).zip(&self.used);
-        let number = match all.position(|(block, used)| used.has_room(block, cell, key)) {
+        let number = match all.position(|(block, used)| self.is_of(block, cell) && used.has_room(block, key)) {
             Some(number) => number,
             None => self.add_block(cell)?,
         };
@@ -285,8 +352,24 @@ impl Places<'_> {
         let used = &mut self.used[number];
         let position = used.columns;
         used.add(position, key);
-        // Columns are never given back yet, so that every series is the first of its column.
         Ok(Column { index: first + position, generation: 1 })
+    }
+
+    /// The first column of a dropped series that has the cell, and room for the key.
+    fn reuse(&mut self, cell: Cell, key: &[u8]) -> Option<Column> {
+        let fits = |(&index, &generation): (&u32, &u32)| {
+            let (number, block) = block_of(self.layout, index)?;
+            let fits = self.is_of(block, cell) && self.used.get(number)?.has_text(block, key);
+            fits.then_some((number, Column { index, generation: generation + 1 }))
+        };
+        let (number, column) = self.free.iter().find_map(fits)?;
+        self.free.remove(&column.index);
+        self.used[number].add(0, key);
+        Some(column)
+    }
+
+    fn is_of(&self, block: &Block, cell: Cell) -> bool {
+        self.all_f64 || block.cell == cell
     }
 
     fn block(&self, number: usize) -> &Block {
@@ -301,7 +384,7 @@ impl Places<'_> {
         if number == MOST_BLOCKS {
             return Err(Refusal::TooManySeries);
         }
-        let width = match all().filter(|block| block.cell == cell).count() {
+        let width = match all().filter(|block| self.is_of(block, cell)).count() {
             0 => 4,
             1 => 16,
             _ => 64,

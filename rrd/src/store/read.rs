@@ -1,14 +1,16 @@
 //! Reading rows: those in the file and those waiting, as one.
 
 use std::io;
+use std::sync::Arc;
 
-use super::instance::{Instance, block_of};
-use super::state::{NO_ROW, State};
+use super::change::Derived;
+use super::instance::{Form, Instance, block_of};
+use super::state::NO_ROW;
 use super::{Store, lock, read};
 use crate::file::{Block, LONGEST_ROW, PLANES, Ring, Shape, TILE_ROWS, add_rows, begin_checksum};
-use crate::handles::Source;
+use crate::handles::{self, Handles};
 use crate::series::{Run, row_is_known};
-use crate::{Column, SeriesRef, Span, Step, Timestamp};
+use crate::{Column, Damage, SeriesRef, Span, Step, Timestamp};
 
 /// Consecutive rows of one archive: row `i` ends at `first_end + i * step`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,62 +34,85 @@ impl Store {
     /// holds, and those after the newest, are left out; so are all when the series is not there.
     /// A row of whose steps more than the policy's share is unknown is unknown.
     pub fn rows(&self, series: SeriesRef, archive: usize, span: Span) -> Rows {
-        let found = self.instance(series.instance);
-        let Some(instance) = found.filter(|instance| archive < instance.archives.len()) else {
-            return Rows::default();
-        };
-        let mut rows = self.stored_rows(&instance, series.column, archive, Some(span));
-        let spec = instance.archives[archive];
-        let steps_per_row = spec.steps_per_row(instance.policy.step());
-        if archive > 0 {
-            rows.hide(steps_per_row, instance.policy.xff());
+        let Some(instance) = self.instance(series.instance) else { return Rows::default() };
+        let (mut rows, form) = self.stored_rows(&instance, series.column, archive, Some(span));
+        if archive > 0 && !rows.is_empty() {
+            let steps_per_row = form.archives[archive].steps_per_row(form.policy.step());
+            rows.hide(steps_per_row, form.policy.xff());
         }
         rows
     }
 
-    /// Rows as they are stored, before the policy's share decides; all there are without a span.
+    /// Rows as they are stored, before the policy's share decides, and the archives they are of; all
+    /// there are without a span.
     pub(super) fn stored_rows(
         &self,
         instance: &Instance,
         column: Column,
         archive: usize,
         span: Option<Span>,
-    ) -> Rows {
+    ) -> (Rows, Arc<Form>) {
         // Held from the copy of what is filed to the last byte read: see `Instance::tiles`.
         let _shared = read(&instance.tiles);
         let layout = instance.layout();
-        let Some((_, block)) = block_of(&layout, column.index) else { return Rows::default() };
         let state = lock(&instance.state);
-        let Some(view) = View::of(instance, &state, block, column, archive, span) else {
-            return Rows::default();
-        };
+        let form = Arc::clone(&state.form);
+        let block = block_of(&layout, column.index).map(|(_, block)| state.laid(block));
+        let view = block.as_ref().and_then(|block| {
+            let extent = state.extent(column, archive)?;
+            View::of(&form, block, column, archive, extent, span)
+        });
+        let Some(view) = view else { return (Rows::default(), form) };
         let mut rows = view.empty();
         for waiting in state.unfiled() {
             for run in waiting.runs(column.index, column.generation, archive) {
                 view.put(&mut rows, &run);
             }
         }
+        let former = state.former.clone();
         drop(state);
-        if view.first <= view.filed {
-            self.read_file(instance, &view, &mut rows);
+        let report = |damage| self.report(damage);
+        let source = Source { handles: &self.handles, instance, report: &report };
+        match former {
+            Some(former) => {
+                let derived = Derived { former: &former, source: &source, column, form: &form };
+                for run in derived.rows(archive, view.first..view.last + 1) {
+                    view.put(&mut rows, &run);
+                }
+            }
+            None if view.has_filed() => source.read(&view, &mut rows),
+            None => {}
         }
-        rows
+        (rows, form)
     }
+}
 
-    fn read_file(&self, instance: &Instance, view: &View<'_>, rows: &mut Rows) {
+/// The file of one instance, to be read while its tiles are shared.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) handles: &'a Handles,
+    pub(super) instance: &'a Instance,
+    /// Hears of what cannot be read.
+    pub(super) report: &'a dyn Fn(Damage),
+}
+
+impl Source<'_> {
+    /// Puts the rows that the file has into their places.
+    pub(super) fn read(&self, view: &View<'_>, rows: &mut Rows) {
+        let instance = self.instance;
         let len = instance.file_len();
         let source = match self.handles.source(instance.id, &instance.path, len) {
             Ok(source) => source,
             Err(reason) => {
                 let what =
                     format!("cannot be read: {reason}; its rows are unknown, check the disk");
-                return self.report(instance.damage(what));
+                return (self.report)(instance.damage(what));
             }
         };
         let last = view.filed.min(view.last);
         for tile in Ring::tile_of(view.first)..=Ring::tile_of(last) {
             if let Err(reason) = view.read_tile(&source, tile, rows) {
-                self.report(instance.damage(format!(
+                (self.report)(instance.damage(format!(
                     "column {}, archive {}, rows {}..: {reason}; they are unknown, restore the file to have them back",
                     view.column.index,
                     view.archive,
@@ -116,8 +141,8 @@ impl Rows {
         (first..).zip(0..self.len()).map(|(row, index)| self.run(archive, row, index)).collect()
     }
 
-    #[cfg(test)]
-    fn run(&self, archive: usize, first_row: i64, index: usize) -> Run {
+    /// Row `index`, whose number is `first_row`.
+    pub(super) fn run(&self, archive: usize, first_row: i64, index: usize) -> Run {
         Run {
             archive,
             first_row,
@@ -151,8 +176,21 @@ impl Rows {
     }
 }
 
+/// How far a column has come, and how much of that the file has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    /// Rows of the finest archive up to this one are before the series began.
+    pub(super) birth_row: i64,
+    /// The newest closed row of the finest archive.
+    pub(super) newest_row: i64,
+    /// The newest row of the finest archive that the file has, or [`NO_ROW`].
+    pub(super) filed_row: i64,
+    /// Checksum of the tile that it is in, so far, in the archive looked at.
+    pub(super) checksum: u32,
+}
+
 /// Which rows of one column and archive are looked at, and how far the file has them.
-struct View<'a> {
+pub(super) struct View<'a> {
     ring: &'a Ring,
     shape: Shape,
     step: Step,
@@ -165,27 +203,23 @@ struct View<'a> {
     filed: i64,
     /// Checksum of the tile that row `filed` is in, so far.
     checksum: u32,
-    first: i64,
+    pub(super) first: i64,
     last: i64,
 }
 
 impl<'a> View<'a> {
-    fn of(
-        instance: &Instance,
-        state: &State,
+    pub(super) fn of(
+        form: &Form,
         block: &'a Block,
         column: Column,
         archive: usize,
+        extent: Extent,
         span: Option<Span>,
     ) -> Option<Self> {
-        let open = &state.series(column)?.open;
-        if open.is_unborn() {
-            return None;
-        }
         let ring = block.rings.get(archive)?;
-        let (finest, step) = (instance.policy.step(), instance.archives[archive].step);
-        let begin = ring.newest(open.birth.floor(finest).row(finest));
-        let newest = ring.newest(open.newest_row);
+        let step = form.archives.get(archive)?.step;
+        let begin = ring.newest(extent.birth_row);
+        let newest = ring.newest(extent.newest_row);
         let oldest = newest.saturating_sub_unsigned(ring.row_count).max(begin) + 1;
         // Rows that end after `start` and not after `end`.
         let wanted = span.map(|span| {
@@ -194,12 +228,8 @@ impl<'a> View<'a> {
         });
         let (from, to) = wanted.unwrap_or((i64::MIN, i64::MAX));
         let (first, last) = (oldest.max(from), newest.min(to));
-        if first > last {
-            return None;
-        }
-        let place = usize::try_from(column.index).ok()?;
-        let filed_row = state.filed.rows.get(place).copied().unwrap_or(NO_ROW);
-        Some(Self {
+        let filed = if extent.filed_row == NO_ROW { begin } else { ring.newest(extent.filed_row) };
+        (first <= last).then_some(Self {
             ring,
             shape: ring.shape(block.cell),
             step,
@@ -207,15 +237,25 @@ impl<'a> View<'a> {
             column,
             position: column.index - block.first_column,
             begin,
-            filed: if filed_row == NO_ROW { begin } else { ring.newest(filed_row) },
-            checksum: *state.filed.checksums.get(place * instance.archives.len() + archive)?,
+            filed,
+            checksum: extent.checksum,
             first,
             last,
         })
     }
 
+    /// Only these of its rows; `None` when there are none.
+    pub(super) fn within(self, rows: std::ops::Range<i64>) -> Option<Self> {
+        let (first, last) = (self.first.max(rows.start), self.last.min(rows.end - 1));
+        (first <= last).then_some(Self { first, last, ..self })
+    }
+
+    pub(super) fn has_filed(&self) -> bool {
+        self.first <= self.filed
+    }
+
     /// All rows unknown.
-    fn empty(&self) -> Rows {
+    pub(super) fn empty(&self) -> Rows {
         let count = usize::try_from(self.last - self.first + 1).expect("at most a ring of rows");
         Rows {
             first_end: Timestamp::row_end(self.first, self.step),
@@ -231,7 +271,7 @@ impl<'a> View<'a> {
         usize::try_from(row - self.first).expect("a row of the view")
     }
 
-    fn put(&self, rows: &mut Rows, run: &Run) {
+    pub(super) fn put(&self, rows: &mut Rows, run: &Run) {
         let end = run.first_row.saturating_add_unsigned(run.count - 1);
         for row in run.first_row.max(self.first)..=end.min(self.last) {
             rows.set(self.index(row), run);
@@ -239,7 +279,7 @@ impl<'a> View<'a> {
     }
 
     /// Reads the rows of one tile that the file has; those of the view are put in their places.
-    fn read_tile(&self, source: &Source, tile: i64, rows: &mut Rows) -> io::Result<()> {
+    fn read_tile(&self, source: &handles::Source, tile: i64, rows: &mut Rows) -> io::Result<()> {
         const LONGEST_CELLS: usize = 8 * TILE_ROWS as usize;
         let tile_end = Ring::first_row(tile + 1) - 1;
         let (low, high) = (Ring::first_row(tile).max(self.begin + 1), tile_end.min(self.filed));
@@ -275,7 +315,7 @@ impl<'a> View<'a> {
     }
 
     /// What the checksum of a tile must be: of a full one it is in the file, of the last one in the slot.
-    fn expected(&self, source: &Source, tile: i64, tile_end: i64) -> io::Result<u32> {
+    fn expected(&self, source: &handles::Source, tile: i64, tile_end: i64) -> io::Result<u32> {
         if tile_end > self.filed {
             return Ok(self.checksum);
         }

@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::Store;
-use super::instance::{Growth, Index, Instance, Used};
+use super::{Store, lock};
+use super::instance::{Form, Growth, Index, Instance, Used};
 use super::state::{Filed, NO_ROW, Series, State, Written};
 use crate::file::{
     AccumulatorsHead, BLOCK_HEAD_LEN, Block, Catalogue, Copy, DIRECTORY_AT, DirectoryEntry,
@@ -14,7 +14,7 @@ use crate::file::{
 };
 use crate::handles::Handles;
 use crate::series::Open;
-use crate::{Column, Damage, Disk, File, InstanceId, StoreError, Timestamp};
+use crate::{Column, Damage, Disk, File, InstanceId, Policy, StoreError, Timestamp};
 
 impl Store {
     /// Opens the folder of archives, as they were at the checkpoint `upto`: what later rounds have
@@ -35,9 +35,11 @@ impl Store {
             handles: Arc::new(Handles::new(disk)),
             instances: RwLock::default(),
             unavailable: std::collections::BTreeSet::new(),
+            leftovers: Mutex::default(),
             damage: Mutex::default(),
             advanced_to: Mutex::new(Timestamp::MIN),
         };
+        let paths = store.settle_changes(paths, upto).map_err(folder)?;
         for path in paths {
             match path.extension().and_then(|extension| extension.to_str()) {
                 // A file whose making was cut short; nothing of it was acknowledged.
@@ -50,9 +52,40 @@ impl Store {
         Ok((store, damage))
     }
 
+    /// Removes the file of an instance that is no more, as the round that counts would have.
+    fn finish_removal(&self, instance: &Instance) {
+        self.handles.forget(instance.id);
+        let disk = self.handles.disk();
+        if let Err(reason) = disk.remove(&instance.path).and_then(|()| disk.sync_dir(&self.dir)) {
+            let what = format!("of an instance that was removed, and stays: {reason}; delete it");
+            self.report(instance.damage(what));
+        }
+    }
+
+    /// Gives the files of changes that count the names of archives; what counts not is but room.
+    /// Answers the other files.
+    fn settle_changes(&mut self, paths: Vec<PathBuf>, upto: u64) -> io::Result<Vec<PathBuf>> {
+        let is_next = |path: &PathBuf| path.extension().is_some_and(|name| name == "next");
+        let (nexts, mut others): (Vec<_>, Vec<_>) = paths.into_iter().partition(is_next);
+        let disk = self.handles.disk();
+        for path in nexts {
+            if slot_of(disk, &path)?.is_some_and(|slot| 0 < slot.seq && slot.seq <= upto) {
+                let archive = path.with_extension("rrd");
+                disk.rename(&path, &archive)?;
+                if !others.contains(&archive) {
+                    others.push(archive);
+                }
+            } else if let Some(id) = id_of(&path) {
+                let leftovers = self.leftovers.get_mut();
+                leftovers.unwrap_or_else(std::sync::PoisonError::into_inner).insert(id);
+            }
+        }
+        disk.sync_dir(&self.dir)?;
+        Ok(others)
+    }
+
     fn open_file(&mut self, path: &Path, upto: u64) {
-        let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        let Ok(id) = name.parse::<InstanceId>() else {
+        let Some(id) = id_of(path) else {
             let what = "not the name of an archive; move it away".to_owned();
             return self.report(Damage { instance: None, path: path.to_owned(), what });
         };
@@ -62,6 +95,7 @@ impl Store {
             reading.instance(upto)
         });
         match opened {
+            Ok((instance, _)) if lock(&instance.state).is_removed => self.finish_removal(&instance),
             Ok((instance, remark)) => {
                 if let Some(what) = remark {
                     self.report(damage(what));
@@ -75,6 +109,19 @@ impl Store {
                 self.report(damage(what));
             }
         }
+    }
+}
+
+fn id_of(path: &Path) -> Option<InstanceId> {
+    path.file_stem()?.to_str()?.parse().ok()
+}
+
+/// The slot of a new file, if it was written whole.
+fn slot_of(disk: &dyn Disk, path: &Path) -> io::Result<Option<Slot>> {
+    let mut bytes = [0; SLOT_LEN];
+    match disk.open(path)?.read_at(&mut bytes, slot_at(0)) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        read => read.map(|()| Slot::decode(&bytes)),
     }
 }
 
@@ -110,29 +157,30 @@ impl Reading<'_> {
                 format!("the archive of instance {}; give it its name back", header.instance);
             return Err(Problem(what));
         }
-        let instance = Instance::new(self.id, self.dir, header.policy);
+        let form = Form::of(header.policy);
+        let instance = Instance::new(self.id, self.dir, form.policy.clone());
         debug_assert_eq!(instance.path, PathBuf::from(self.path), "the name is the id");
-        let layout = self.blocks(&instance, &head)?;
-        let (state, used, remark) = self.newest_state(&instance, &layout, &head, upto)?;
+        let layout = self.blocks(&form.policy, &head)?;
+        let (state, used, remark) = self.newest_state(&form, &layout, &head, upto)?;
         if layout.len() > state.filed.catalogues.len() {
             // Blocks that no round has synced: a grant may have been killed just before it did.
             self.file.sync_data()?;
         }
-        let mut index = Index { used, ..Index::default() };
+        let mut index = Index { used, free: state.vacant.clone(), ..Index::default() };
         for (number, series) in (0..).zip(&state.columns) {
             if let Some(series) = series {
                 let column = Column { index: number, generation: series.generation };
                 index.columns.insert(Arc::clone(&series.key), column);
             }
         }
-        let growing = Mutex::new(Growth { has_file: true, is_abandoned: false });
+        let growing = Mutex::new(Growth { has_file: true, ..Growth::default() });
         let layout = RwLock::new(Arc::new(layout));
         let (state, index) = (Mutex::new(state), RwLock::new(index));
         Ok((Instance { growing, layout, state, index, ..instance }, remark))
     }
 
     /// The blocks of the directory, up to the first that is not there: a grant that was cut short.
-    fn blocks(&self, instance: &Instance, head: &[u8]) -> Result<Vec<Block>, Problem> {
+    fn blocks(&self, policy: &Policy, head: &[u8]) -> Result<Vec<Block>, Problem> {
         let len = self.file.len()?;
         let mut blocks: Vec<Block> = Vec::new();
         let at = usize::try_from(DIRECTORY_AT).expect("10 KiB");
@@ -146,7 +194,7 @@ impl Reading<'_> {
             }
             let mut bytes = [0; BLOCK_HEAD_LEN];
             self.file.read_at(&mut bytes, entry.offset)?;
-            let Some(block) = Block::decode(&bytes, &instance.policy, &entry) else { break };
+            let Some(block) = Block::decode(&bytes, policy, &entry) else { break };
             blocks.push(block);
         }
         Ok(blocks)
@@ -155,7 +203,7 @@ impl Reading<'_> {
     /// The state of the newest slot not above `upto`; of the other one, with a remark, if that is damaged.
     fn newest_state(
         &self,
-        instance: &Instance,
+        form: &Arc<Form>,
         layout: &[Block],
         head: &[u8],
         upto: u64,
@@ -173,8 +221,12 @@ impl Reading<'_> {
             }
         }
         slots.sort_by_key(|(slot, _)| std::cmp::Reverse(slot.seq));
+        if slots.first().is_some_and(|(slot, _)| slot.is_removed) {
+            let state = State { is_removed: true, ..State::of(Arc::clone(form)) };
+            return Ok((state, Vec::new(), None));
+        }
         for (slot, copy) in slots {
-            match self.state(instance, layout, head, slot, copy) {
+            match self.state(form, layout, head, slot, copy) {
                 Ok((state, used)) => return Ok((state, used, remark)),
                 Err(Problem(what)) => {
                     remark =
@@ -188,7 +240,7 @@ impl Reading<'_> {
 
     fn state(
         &self,
-        instance: &Instance,
+        form: &Arc<Form>,
         layout: &[Block],
         head: &[u8],
         slot: Slot,
@@ -200,7 +252,7 @@ impl Reading<'_> {
             batch: slot.batch,
             applied_seq: slot.seq,
             labels_seq: slot.labels_seq,
-            ..State::default()
+            ..State::of(Arc::clone(form))
         };
         state.filed.slot = copy;
         if slot.labels_seq > 0 {
@@ -214,14 +266,17 @@ impl Reading<'_> {
         let block_count = usize::try_from(slot.block_count).unwrap_or(usize::MAX);
         for number in 0..block_count {
             let block = layout.get(number).ok_or_else(|| missing(number))?;
-            let columns = self.columns(instance, block, slot, copy, &mut state.filed);
+            let columns = self.columns(form, block, slot, copy, &mut state.filed);
             let columns = columns?.ok_or_else(|| missing(number))?;
             used.push(Used::default());
-            for (position, series) in (0..).zip(&columns) {
-                used[number].add(position, &series.key);
-            }
             state.columns.resize_with(block.first_column as usize, || None);
-            state.columns.extend(columns.into_iter().map(Some));
+            for (position, (generation, series)) in (0..).zip(columns) {
+                used[number].add(position, series.as_ref().map_or(&[], |series| &series.key));
+                if series.is_none() {
+                    state.vacant.insert(block.first_column + position, generation);
+                }
+                state.columns.push(series);
+            }
         }
         Ok((state, used))
     }
@@ -229,13 +284,13 @@ impl Reading<'_> {
     /// The series of one block; `None` when something of it is not as it was written.
     fn columns(
         &self,
-        instance: &Instance,
+        form: &Form,
         block: &Block,
         slot: Slot,
         copy: Copy,
         filed: &mut Filed,
-    ) -> Result<Option<Vec<Series>>, Problem> {
-        let archive_count = instance.archives.len();
+    ) -> Result<Option<Vec<(u32, Option<Series>)>>, Problem> {
+        let archive_count = form.archives.len();
         let len = accumulators_len(block.width, archive_count);
         let mut bytes = vec![0; usize::try_from(len).expect("64 columns of records")];
         self.file.read_at(&mut bytes, block.accumulators_at(copy))?;
@@ -274,21 +329,25 @@ impl Reading<'_> {
         for ((index, entry), record) in (block.first_column..).zip(entries).zip(records) {
             let Some(record) = Record::decode(record, archive_count) else { return Ok(None) };
             let open = record.open;
-            let Some(definition) = entry.definition() else { return Ok(None) };
-            if record.generation != entry.generation || !open.agrees_with(&instance.archives) {
+            if record.generation != entry.generation || !open.agrees_with(&form.archives) {
                 return Ok(None);
             }
+            let Some(definition) = entry.definition() else {
+                columns.push((entry.generation, None));
+                continue;
+            };
             let place = index as usize;
             filed.rows[place] = if open.is_unborn() { NO_ROW } else { open.newest_row };
             filed.checksums[place * archive_count..][..archive_count]
                 .copy_from_slice(&record.checksums);
-            columns.push(Series {
+            let series = Series {
                 key: entry.key.into(),
                 generation: entry.generation,
                 cell: block.cell,
                 definition,
                 open,
-            });
+            };
+            columns.push((entry.generation, Some(series)));
         }
         Ok(Some(columns))
     }

@@ -5,10 +5,13 @@
 //! everything, and the next round writes to the same copies again: the others stay for a restart.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::column_rows::ColumnRows;
 use super::instance::{Instance, block_of};
+use super::rebuild::Rebuild;
+use super::remove::Removal;
 use super::state::{Filed, InRound, NO_ROW, State, Written};
 use super::{Store, lock, write};
 use crate::file::{
@@ -16,15 +19,16 @@ use crate::file::{
     write_labels,
 };
 use crate::handles::Handles;
+use crate::series::Open;
 use crate::waiting::Waiting;
-use crate::{Column, InstanceId, Labels};
+use crate::{Column, InstanceId, Labels, Step};
 
 /// What was copied at the beginning of a round, to be written.
 pub struct Round {
     seq: u64,
     epoch: u64,
     handles: Arc<Handles>,
-    works: Vec<Work>,
+    tasks: Vec<Task>,
 }
 
 /// What a round did.
@@ -38,9 +42,22 @@ pub struct RoundReport {
     pub failed: Vec<(InstanceId, String)>,
 }
 
+/// What a round has to do for one instance.
+enum Task {
+    Write(Box<Work>),
+    Rebuild(Box<Rebuild>),
+    /// The instance is to go: its file says so before it is removed.
+    Remove(Removal),
+    /// A round that counts has written a file which could not take its place.
+    PutInPlace(Arc<Instance>),
+    /// Room for a change that never was.
+    Tidy(PathBuf, Option<Arc<Instance>>),
+}
+
 /// One instance of a round.
 struct Work {
     instance: Arc<Instance>,
+    archive_count: usize,
     layout: Arc<Vec<Block>>,
     slot: Slot,
     labels: Option<Labels>,
@@ -70,25 +87,34 @@ struct ColumnWork {
 impl Store {
     /// Copies what has changed, at the boundary after frame `seq`. The worker goes on afterwards.
     pub fn begin_round(&self, seq: u64, epoch: u64) -> Round {
-        let works =
-            self.all().iter().filter_map(|instance| Work::of(instance, seq, epoch)).collect();
-        Round { seq, epoch, handles: Arc::clone(&self.handles), works }
+        let mut tasks: Vec<_> = self
+            .all()
+            .iter()
+            .filter_map(|instance| Task::of(instance, seq, epoch))
+            .collect();
+        for id in std::mem::take(&mut *lock(&self.leftovers)) {
+            let path = self.dir.join(format!("{id}.next"));
+            tasks.push(Task::Tidy(path, self.instance(id)));
+        }
+        Round { seq, epoch, handles: Arc::clone(&self.handles), tasks }
     }
 
     /// Lets go of what the round at `seq` wrote: a restart will find it in the files.
     pub fn finish_round(&self, seq: u64) {
+        self.install(seq);
         for instance in self.all() {
             let mut state = lock(&instance.state);
-            let is_written = |round: &mut InRound| round.seq == seq && round.filed.is_some();
+            let is_written = |round: &mut InRound| round.seq == seq && round.filed.is_some() && !round.counts;
             if let Some(round) = state.round.take_if(is_written) {
-                state.settle(round, instance.archives.len());
+                let archive_count = state.form.archives.len();
+                state.settle(round, archive_count);
             }
         }
     }
 }
 
 impl State {
-    fn settle(&mut self, round: InRound, archive_count: usize) {
+    pub(super) fn settle(&mut self, round: InRound, archive_count: usize) {
         let Some(filed) = round.filed else { return };
         self.filed = filed;
         self.filed.grow(self.columns.len(), archive_count);
@@ -107,14 +133,14 @@ impl Round {
     /// Writes and syncs every file of the round. One that fails is named; the others go on.
     pub fn write(self) -> RoundReport {
         let mut report = RoundReport::default();
-        for work in self.works {
-            let instance = Arc::clone(&work.instance);
-            match work.write(&self.handles, self.seq, self.epoch) {
+        for task in self.tasks {
+            match task.write(&self.handles, self.seq, self.epoch) {
+                Ok(0) => {}
                 Ok(bytes) => {
                     report.files += 1;
                     report.bytes += bytes;
                 }
-                Err(reason) => report.failed.push((instance.id, reason.to_string())),
+                Err((id, reason)) => report.failed.push((id, reason.to_string())),
             }
         }
         report
@@ -126,20 +152,72 @@ impl Round {
     }
 }
 
-impl Work {
+impl Task {
     /// `None` for an instance to which nothing happened: a silent one costs nothing.
     fn of(instance: &Arc<Instance>, seq: u64, epoch: u64) -> Option<Self> {
-        let layout = instance.layout();
         let mut state = lock(&instance.state);
         if !state.is_granted || (!state.is_dirty && state.round.is_none()) {
             return None;
         }
-        state.is_dirty = false;
-        state.applied_seq = state.applied_seq.max(seq);
-        if !state.waiting.is_empty() {
-            let waiting = std::mem::take(&mut state.waiting);
-            state.frozen.push(Arc::new(waiting));
+        if state.round.as_ref().is_some_and(|round| round.counts) {
+            return Some(Self::PutInPlace(Arc::clone(instance)));
         }
+        if state.is_removed {
+            freeze(&mut state, seq);
+            return Some(Self::Remove(Removal::of(instance, &mut state, seq, epoch)));
+        }
+        if let Some(former) = state.former.clone() {
+            let rebuild = Rebuild::of(instance, &mut state, former, seq);
+            return Some(Self::Rebuild(Box::new(rebuild)));
+        }
+        let work = Work::of(instance, &mut state, seq, epoch)?;
+        Some(Self::Write(Box::new(work)))
+    }
+
+    fn write(self, handles: &Handles, seq: u64, epoch: u64) -> Result<u64, (InstanceId, io::Error)> {
+        let (id, written) = match self {
+            Self::Write(work) => (work.instance.id, work.write(handles, seq, epoch)),
+            Self::Rebuild(rebuild) => (rebuild.instance.id, rebuild.write(handles, seq, epoch)),
+            Self::Remove(removal) => (removal.instance.id, removal.write(handles)),
+            Self::PutInPlace(instance) => {
+                let put = super::rebuild::retry(handles, &instance);
+                let what = "a file of an earlier round took its place only now";
+                (instance.id, put.and_then(|()| Err(io::Error::other(what))))
+            }
+            Self::Tidy(path, instance) => return Ok(tidy(handles, &path, instance.as_deref())),
+        };
+        written.map_err(|reason| (id, reason))
+    }
+}
+
+/// Removes room that nobody asked for, as far as the journal knows.
+fn tidy(handles: &Handles, path: &Path, instance: Option<&Instance>) -> u64 {
+    let growth = instance.map(|instance| lock(&instance.growing));
+    let is_wanted = growth.is_some_and(|growth| growth.asked.is_some())
+        || instance.is_some_and(|instance| lock(&instance.state).former.is_some());
+    if !is_wanted {
+        // Best effort: it is found again at the next start.
+        drop(super::build::remove_if_there(handles.disk(), path));
+    }
+    0
+}
+
+/// Takes what waits into the round; rows of rounds that failed are in it already.
+pub(super) fn freeze(state: &mut State, seq: u64) {
+    state.is_dirty = false;
+    state.applied_seq = state.applied_seq.max(seq);
+    if !state.waiting.is_empty() {
+        let waiting = std::mem::take(&mut state.waiting);
+        state.frozen.push(Arc::new(waiting));
+    }
+}
+
+impl Work {
+    fn of(instance: &Arc<Instance>, state: &mut State, seq: u64, epoch: u64) -> Option<Self> {
+        let layout = instance.layout();
+        let form = Arc::clone(&state.form);
+        let archive_count = form.archives.len();
+        freeze(state, seq);
         let mut filed = state.filed.clone();
         filed.slot = 1 - filed.slot;
         let labels = (state.labels_seq > filed.labels.seq).then(|| state.labels.clone());
@@ -150,7 +228,7 @@ impl Work {
         let (last_block, _) = block_of(&layout, last)?;
         let blocks = (0..).zip(&layout[..=last_block]);
         let blocks = blocks.map(|(number, block)| {
-            BlockWork::of(&state, instance, number, block, &mut filed, seq, epoch)
+            BlockWork::of(state, archive_count, number, block, &mut filed, seq, epoch)
         });
         let blocks: Vec<_> = blocks.collect();
         let slot = Slot {
@@ -160,19 +238,21 @@ impl Work {
             labels_seq: filed.labels.seq,
             labels_copy: u8::try_from(filed.labels.copy).expect("0 or 1"),
             block_count: u32::try_from(blocks.len()).expect("at most 256 blocks"),
+            is_removed: false,
         };
+        let step = form.policy.step();
         let columns: Vec<_> =
-            state.columns.iter().map(|s| ColumnWork::of(s.as_ref(), instance)).collect();
+            state.columns.iter().map(|s| ColumnWork::of(s.as_ref(), step)).collect();
         state.round = Some(InRound {
             seq,
             frozen_count: state.frozen.len(),
             filed: None,
+            counts: false,
             generations: columns.iter().map(|column| column.generation).collect(),
         });
         let frozen = state.frozen.clone();
-        drop(state);
         let instance = Arc::clone(instance);
-        Some(Self { instance, layout, slot, labels, blocks, columns, frozen, filed })
+        Some(Self { instance, archive_count, layout, slot, labels, blocks, columns, frozen, filed })
     }
 
     fn write(mut self, handles: &Handles, seq: u64, epoch: u64) -> io::Result<u64> {
@@ -201,7 +281,7 @@ impl Work {
     }
 
     fn write_rows(&mut self, patches: &mut Patches<'_>) -> io::Result<()> {
-        let archive_count = self.instance.archives.len();
+        let archive_count = self.archive_count;
         let mut runs = Vec::new();
         for (index, work) in (0..).zip(&self.columns) {
             let Some((_, block)) = block_of(&self.layout, index) else { continue };
@@ -235,10 +315,17 @@ impl Work {
     }
 }
 
+fn entries<'a>(state: &'a State, block: &Block) -> impl Iterator<Item = Entry<'a>> {
+    state.places_in(block.columns()).map(|(column, series)| match series {
+        Some(series) => Entry::from(series),
+        None => Entry::vacant(column.generation),
+    })
+}
+
 impl BlockWork {
     fn of(
         state: &State,
-        instance: &Instance,
+        archive_count: usize,
         number: usize,
         block: &Block,
         filed: &mut Filed,
@@ -252,17 +339,18 @@ impl BlockWork {
         let written = &mut filed.catalogues[number];
         let catalogue = (changed_at > written.seq).then(|| {
             *written = Written { seq, copy: written.other() };
-            Catalogue::encode(seq, epoch, state.block(block.columns()).map(Entry::from))
+            Catalogue::encode(seq, epoch, entries(state, block))
         });
-        let record_len = record_len(instance.archives.len());
-        let open_at = record_len - crate::series::Open::encoded_len(instance.archives.len() - 1);
+        let record_len = record_len(archive_count);
+        let open_at = record_len - Open::encoded_len(archive_count - 1);
         let mut records = vec![0; block.width as usize * record_len];
         let mut column_count = 0;
-        for (record, series) in
-            records.chunks_exact_mut(record_len).zip(state.block(block.columns()))
+        let unborn = Open::unborn(archive_count - 1);
+        for (record, (column, series)) in
+            records.chunks_exact_mut(record_len).zip(state.places_in(block.columns()))
         {
-            record[..4].copy_from_slice(&series.generation.to_le_bytes());
-            series.open.encode(&mut record[open_at..]);
+            record[..4].copy_from_slice(&column.generation.to_le_bytes());
+            series.map_or(&unborn, |series| &series.open).encode(&mut record[open_at..]);
             column_count += 1;
         }
         Self { column_count, records, catalogue }
@@ -307,16 +395,12 @@ impl BlockWork {
 }
 
 impl ColumnWork {
-    fn of(series: Option<&super::state::Series>, instance: &Instance) -> Self {
+    fn of(series: Option<&super::state::Series>, step: Step) -> Self {
         let Some(series) = series else {
             return Self { generation: 0, birth_row: NO_ROW, newest_row: NO_ROW };
         };
         let (generation, open) = (series.generation, &series.open);
-        if open.is_unborn() {
-            return Self { generation, birth_row: NO_ROW, newest_row: NO_ROW };
-        }
-        let step = instance.policy.step();
-        let birth_row = open.birth.floor(step).row(step);
-        Self { generation, birth_row, newest_row: open.newest_row }
+        let (birth_row, newest_row) = open.closed_rows(step).unwrap_or((NO_ROW, NO_ROW));
+        Self { generation, birth_row, newest_row }
     }
 }

@@ -71,14 +71,14 @@ impl Instance {
         let file_len = self.file_len();
         let state = lock(&self.state);
         let series = state.columns.iter().flatten();
-        let newest = series.clone().map(|series| newest(series, self.policy.step())).max();
-        state.is_granted.then(|| InstanceInfo {
+        let newest = series.clone().map(|series| newest(series, state.form.policy.step())).max();
+        (state.is_granted && !state.is_removed).then(|| InstanceInfo {
             id: self.id,
             labels: state.labels.clone(),
             series_count: series.count(),
             newest: newest.unwrap_or(Timestamp::MIN),
             file_len,
-            policy: self.policy.clone(),
+            policy: state.form.policy.clone(),
         })
     }
 
@@ -105,8 +105,8 @@ impl Instance {
             series: SeriesRef { instance: self.id, column },
             labels: labels.overlaid(&state.labels),
             kind: series.definition.kind,
-            archives: Arc::clone(&self.archives),
-            newest: newest(series, self.policy.step()),
+            archives: Arc::clone(&state.form.archives),
+            newest: newest(series, state.form.policy.step()),
             visible_ms: (!series.open.is_ended()).then_some(series.definition.heartbeat_ms),
             birth: series.open.birth,
         })

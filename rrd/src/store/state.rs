@@ -1,19 +1,27 @@
 //! The state of an instance: what frames change, and what of it the file already has.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-use crate::file::Copy;
+use super::change::Former;
+use super::instance::Form;
+use super::read::Extent;
+use crate::file::{Block, Copy, FIRST_BLOCK_AT};
 use crate::series::{Definition, Open};
 use crate::waiting::Waiting;
-use crate::{Batch, Cell, Labels};
+use crate::{Batch, Cell, Column, Labels};
 
 /// "The file has no row of this column."
 pub(crate) const NO_ROW: i64 = i64::MIN;
 
 /// All that the worker changes for one instance.
-#[derive(Default)]
 pub(crate) struct State {
+    /// The archives as frames have made them; the file follows with the next round.
+    pub(crate) form: Arc<Form>,
+    /// The archives before them, while the file is still theirs.
+    pub(crate) former: Option<Arc<Former>>,
     /// True once a grant has been applied; before, the instance is not shown.
     pub(crate) is_granted: bool,
     pub(crate) labels: Labels,
@@ -24,6 +32,10 @@ pub(crate) struct State {
     pub(crate) applied_seq: u64,
     /// By column; `None` where no series lives.
     pub(crate) columns: Vec<Option<Series>>,
+    /// Columns whose series was dropped, with its generation: `columns` has none there.
+    pub(crate) vacant: BTreeMap<u32, u32>,
+    /// The instance is to go: nothing of it is shown, and frames for it are stale.
+    pub(crate) is_removed: bool,
     /// The frame that last changed the catalogue of each block.
     pub(crate) catalogue_seqs: BTreeMap<usize, u64>,
     /// Something changed since the last round began.
@@ -74,6 +86,8 @@ pub(crate) struct InRound {
     pub(crate) frozen_count: usize,
     /// What the file holds once the round counts; `None` until this file is written and synced.
     pub(crate) filed: Option<Filed>,
+    /// The journal's record has it: a restart begins here, whatever the file is called by now.
+    pub(crate) counts: bool,
     /// By column: the generation that `filed` speaks of.
     pub(crate) generations: Vec<u32>,
 }
@@ -101,17 +115,79 @@ impl Filed {
 }
 
 impl State {
+    /// Nothing yet, in these archives.
+    pub(crate) fn of(form: Arc<Form>) -> Self {
+        Self {
+            form,
+            former: None,
+            is_granted: false,
+            labels: Labels::default(),
+            labels_seq: 0,
+            batch: Batch::default(),
+            applied_seq: 0,
+            columns: Vec::new(),
+            vacant: BTreeMap::new(),
+            is_removed: false,
+            catalogue_seqs: BTreeMap::new(),
+            is_dirty: false,
+            waiting: Waiting::default(),
+            frozen: Vec::new(),
+            filed: Filed::default(),
+            round: None,
+        }
+    }
+
     /// The series of a column, if it is of this generation.
-    pub(crate) fn series(&self, column: crate::Column) -> Option<&Series> {
+    pub(crate) fn series(&self, column: Column) -> Option<&Series> {
         let series = self.columns.get(usize::try_from(column.index).ok()?)?.as_ref()?;
         (series.generation == column.generation).then_some(series)
     }
 
-    /// The series of a block that starts at column `first`: those granted so far.
-    pub(crate) fn block(&self, columns: std::ops::Range<u32>) -> impl Iterator<Item = &Series> {
+    /// How far a column has come in an archive; `None` where nothing has closed or nobody lives.
+    pub(crate) fn extent(&self, column: Column, archive: usize) -> Option<Extent> {
+        let (birth_row, newest_row) =
+            self.series(column)?.open.closed_rows(self.form.policy.step())?;
+        let place = usize::try_from(column.index).ok()?;
+        let filed_row = self.filed.rows.get(place).copied().unwrap_or(NO_ROW);
+        let at = place * self.form.archives.len() + archive;
+        let checksum = self.filed.checksums.get(at).copied().unwrap_or_default();
+        Some(Extent { birth_row, newest_row, filed_row, checksum })
+    }
+
+    /// A block of the file as the archives are by now.
+    pub(crate) fn laid<'a>(&self, block: &'a Block) -> Cow<'a, Block> {
+        match self.former {
+            None => Cow::Borrowed(block),
+            Some(_) => Cow::Owned(self.form.lay(block, FIRST_BLOCK_AT)),
+        }
+    }
+
+    /// By column: the generation of its series, 0 where there is none.
+    pub(crate) fn generations(&self) -> Vec<u32> {
+        let generation = |series: &Option<Series>| series.as_ref().map_or(0, |s| s.generation);
+        self.columns.iter().map(generation).collect()
+    }
+
+    /// All columns that ever had a series, with the one that lives there.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (Column, Option<&Series>)> {
+        self.places_in(0..u32::MAX)
+    }
+
+    /// As [`State::places`], of a block: its first so many columns.
+    pub(crate) fn places_in(
+        &self,
+        columns: Range<u32>,
+    ) -> impl Iterator<Item = (Column, Option<&Series>)> {
         let (start, end) = (columns.start as usize, columns.end as usize);
         let end = end.min(self.columns.len());
-        self.columns.get(start..end).unwrap_or_default().iter().map_while(Option::as_ref)
+        let series = self.columns.get(start..end).unwrap_or_default();
+        (columns.start..).zip(series).filter_map(|(index, series)| {
+            let generation = match series {
+                Some(series) => series.generation,
+                None => self.vacant.get(&index).copied()?,
+            };
+            Some((Column { index, generation }, series.as_ref()))
+        })
     }
 
     /// Notes that frame `seq` has been applied.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rrd::{
-    Batch, Column, Damage, Disk, GrantError, GrantFrame, GrantRequest, InstanceChange, InstanceId,
+    Batch, Change, ChangeError, ChangeFrame, Column, Damage, Disk, GrantError, GrantFrame, GrantRequest, InstanceChange, InstanceId,
     Kind, Labels, MatchOp, Matcher, MemDisk, NewSeries, Policy, RoundReport, Rows, Sample,
     SampleFrame, SeriesRef, Span, Step, Store, Timestamp, Verdicts,
 };
@@ -20,6 +20,7 @@ pub(crate) enum Frame {
     Samples(SampleFrame),
     Labels(InstanceId, Labels),
     Gone(InstanceId, Labels),
+    Change(ChangeFrame),
 }
 
 pub(crate) struct World {
@@ -106,6 +107,16 @@ impl World {
         Ok(answers.into_iter().map(Result::unwrap).collect())
     }
 
+    pub(crate) fn change(&mut self, change: Change) -> Result<(), ChangeError<Infallible>> {
+        let mut appended = None;
+        self.store.change(WEB, change, &mut |frame| {
+            appended = Some(frame.clone());
+            Ok(0)
+        })?;
+        self.append(Frame::Change(appended.unwrap()));
+        Ok(())
+    }
+
     pub(crate) fn column(&self, series: &str) -> Column {
         self.store.resolve(WEB, &name(series).to_key()).unwrap()
     }
@@ -143,6 +154,7 @@ impl World {
                 let told = InstanceChange { id: *id, labels, is_gone: true };
                 self.store.apply_instance(seq, stamp, told).unwrap();
             }
+            Frame::Change(frame) => self.store.apply_change(seq, frame).unwrap(),
             Frame::Samples(frame) => return self.store.apply(seq, stamp, frame),
         }
         Verdicts::default()

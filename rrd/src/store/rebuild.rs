@@ -1,0 +1,242 @@
+//! The round's part of a change of archives: the new file is written beside the old one, and takes its
+//! name once the journal's record says that the round counts.
+//!
+//! `<id>.next` is there, allocated in full, before the frame of the change is appended. A restart
+//! gives it the archive's name if its slot is not above the checkpoint; otherwise it is but room.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::build::{BuiltSeries, Whole, fill, remove_if_there};
+use super::change::{Derived, Former};
+use super::instance::{Form, Growth, Instance};
+use super::read::Source;
+use super::round::freeze;
+use super::state::{InRound, Series, State};
+use super::{Store, lock, read, write};
+use crate::file::{Block, Header};
+use crate::handles::Handles;
+use crate::series::{Definition, Open, Run};
+use crate::waiting::Waiting;
+use crate::{Batch, Cell, Column, Disk, File, Labels};
+
+/// One instance of a round whose archives have changed since its file was written.
+pub(super) struct Rebuild {
+    pub(super) instance: Arc<Instance>,
+    former: Arc<Former>,
+    form: Arc<Form>,
+    layout: Vec<Block>,
+    labels: Labels,
+    batch: Batch,
+    columns: Vec<(Column, Option<Tenant>)>,
+    frozen: Vec<Arc<Waiting>>,
+}
+
+/// A series as it stood when the round began.
+struct Tenant {
+    key: Arc<[u8]>,
+    definition: Definition,
+    cell: Cell,
+    open: Open,
+}
+
+impl Tenant {
+    fn of(series: &Series) -> Self {
+        Self {
+            key: Arc::clone(&series.key),
+            definition: series.definition,
+            cell: series.cell,
+            open: series.open.clone(),
+        }
+    }
+}
+
+impl Rebuild {
+    /// What is to be written of an instance, whose state is locked.
+    pub(super) fn of(
+        instance: &Arc<Instance>,
+        state: &mut State,
+        former: Arc<Former>,
+        seq: u64,
+    ) -> Self {
+        freeze(state, seq);
+        let columns: Vec<_> = state
+            .places()
+            .map(|(column, series)| (column, series.map(Tenant::of)))
+            .collect();
+        state.round = Some(InRound {
+            seq,
+            frozen_count: state.frozen.len(),
+            filed: None,
+            counts: false,
+            generations: state.generations(),
+        });
+        Self {
+            instance: Arc::clone(instance),
+            former,
+            form: Arc::clone(&state.form),
+            layout: state.form.lay_all(&instance.layout()),
+            labels: state.labels.clone(),
+            batch: state.batch,
+            columns,
+            frozen: state.frozen.clone(),
+        }
+    }
+
+    /// Writes the new file and syncs it; nobody reads it yet.
+    pub(super) fn write(self, handles: &Handles, seq: u64, epoch: u64) -> io::Result<u64> {
+        let path = self.instance.next_path();
+        let file = match handles.disk().open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                reserve(handles.disk(), &self.instance, &self.form, &self.layout)?
+            }
+            found => found?,
+        };
+        let whole = Whole {
+            instance: self.instance.id,
+            policy: &self.form.policy,
+            labels: &self.labels,
+            batch: self.batch,
+            seq,
+            epoch,
+        };
+        let series = self.columns.iter().map(|(column, tenant)| {
+            (*column, tenant.as_ref().map(|tenant| self.series(*column, tenant, handles)))
+        });
+        let built = fill(file.as_ref(), &whole, &self.layout, series)?;
+        let mut state = lock(&self.instance.state);
+        if let Some(round) = state.round.as_mut().filter(|round| round.seq == seq) {
+            round.filed = Some(built.filed);
+        }
+        Ok(built.bytes)
+    }
+
+    fn series(&self, column: Column, tenant: &Tenant, handles: &Handles) -> BuiltSeries {
+        let rows = (0..self.form.archives.len()).map(|archive| self.rows(column, archive, handles));
+        BuiltSeries {
+            key: Arc::clone(&tenant.key),
+            generation: column.generation,
+            definition: tenant.definition,
+            cell: tenant.cell,
+            open: tenant.open.clone(),
+            rows: rows.collect(),
+        }
+    }
+
+    fn rows(&self, column: Column, archive: usize, handles: &Handles) -> Vec<Run> {
+        // A tile that cannot be read is named in the log: afterwards it is gone with its file.
+        let report = |damage: crate::Damage| tracing::error!(%damage, "lost in a change of archives");
+        let instance = self.instance.as_ref();
+        let source = Source { handles, instance, report: &report };
+        let (former, form) = (&*self.former, &*self.form);
+        let derived = Derived { former, source: &source, column, form };
+        let mut rows = {
+            let _shared = read(&instance.tiles);
+            derived.rows(archive, i64::MIN..i64::MAX)
+        };
+        let mut later = Vec::new();
+        for waiting in self.frozen.iter().rev() {
+            later.extend(waiting.runs(column.index, column.generation, archive));
+        }
+        later.reverse();
+        rows.extend(later);
+        rows
+    }
+}
+
+impl Store {
+    /// Puts the new files of the round at `seq` into the place of the old ones, and removes those of
+    /// instances that are no more. The journal's record must say that the round counts.
+    pub fn install(&self, seq: u64) {
+        for instance in self.all() {
+            let is_due = {
+                let mut state = lock(&instance.state);
+                let has_successor = state.former.is_some() || state.is_removed;
+                let written = state.round.as_mut().filter(|round| {
+                    round.seq == seq && round.filed.is_some() && has_successor
+                });
+                written.map(|round| round.counts = true).is_some()
+            };
+            if is_due && let Err(reason) = self.put_in_place(&instance) {
+                let what = format!("cannot take its place: {reason}; check the disk");
+                self.report(instance.damage(what));
+            }
+        }
+    }
+
+    pub(super) fn put_in_place(&self, instance: &Instance) -> io::Result<()> {
+        let mut growth = lock(&instance.growing);
+        put_in_place(&self.handles, &self.dir, instance, &mut growth)?;
+        let is_removed = lock(&instance.state).is_removed;
+        if is_removed {
+            growth.is_abandoned = true;
+            write(&self.instances).remove(&instance.id);
+        }
+        Ok(())
+    }
+}
+
+/// What [`Store::install`] could not do, once more: until it is done no other round may write.
+pub(super) fn retry(handles: &Handles, instance: &Instance) -> io::Result<()> {
+    let mut growth = lock(&instance.growing);
+    let dir = instance.path.parent().unwrap_or(Path::new("."));
+    put_in_place(handles, dir, instance, &mut growth)
+}
+
+/// Renames (or removes) and lets memory follow, while nobody reads the file and none is granted.
+fn put_in_place(
+    handles: &Handles,
+    dir: &Path,
+    instance: &Instance,
+    growth: &mut Growth,
+) -> io::Result<()> {
+    let disk = handles.disk();
+    let alone = write(&instance.tiles);
+    if lock(&instance.state).is_removed {
+        remove_if_there(disk, &instance.path)?;
+    } else {
+        disk.rename(&instance.next_path(), &instance.path)?;
+    }
+    disk.sync_dir(dir)?;
+    handles.forget(instance.id);
+    let mut state = lock(&instance.state);
+    let layout = state.form.lay_all(&instance.layout());
+    instance.set_layout(layout);
+    state.former = None;
+    let archive_count = state.form.archives.len();
+    if let Some(round) = state.round.take() {
+        state.settle(round, archive_count);
+    }
+    growth.asked = None;
+    drop(alone);
+    Ok(())
+}
+
+/// Makes `<id>.next` with all its blocks, allocated and synced: the room for a change.
+pub(super) fn reserve(
+    disk: &dyn Disk,
+    instance: &Instance,
+    form: &Form,
+    layout: &[Block],
+) -> io::Result<Arc<dyn File>> {
+    let path = instance.next_path();
+    remove_if_there(disk, &path)?;
+    let file = disk.create(&path)?;
+    let end = layout.last().map_or(0, Block::end);
+    let header = Header { instance: instance.id, policy: form.policy.clone() };
+    let filled = file
+        .allocate(0, end)
+        .and_then(|()| file.write_at(&header.encode(), 0))
+        .and_then(|()| super::grant::write_blocks(file.as_ref(), 0, layout))
+        .and_then(|()| file.sync_data())
+        .and_then(|()| disk.sync_dir(path.parent().unwrap_or(Path::new("."))));
+    match filled {
+        Ok(()) => Ok(file),
+        Err(error) => {
+            // Best effort: what is left over is removed with the next round after a start.
+            drop(disk.remove(&path));
+            Err(error)
+        }
+    }
+}
