@@ -224,7 +224,8 @@ mod tests {
     #[test]
     fn a_change_reads_back_from_the_bytes_it_always_had() {
         let frame = |change| ChangeFrame { instance: InstanceId(7), change };
-        let columns = vec![Column { index: 3, generation: 2 }, Column { index: 300, generation: 1 }];
+        let columns =
+            vec![Column { index: 3, generation: 2 }, Column { index: 300, generation: 1 }];
         let policy = Policy::parse("1m:2d;f64").unwrap();
         for (change, bytes) in [
             (Change::Policy(policy), &b"\x01\x07\x00\x091m:2d;f64"[..]),

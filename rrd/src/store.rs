@@ -18,6 +18,7 @@ mod request;
 mod round;
 mod select;
 mod state;
+mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

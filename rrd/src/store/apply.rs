@@ -63,14 +63,8 @@ impl Store {
             let cell = series.cell;
             let mut keep = |run| waiting.push(column.index, column.generation, cell, run);
             let Series { definition, open, .. } = series;
-            let verdict = series::apply(
-                definition,
-                &form.archives,
-                open,
-                sample.at,
-                sample.value,
-                &mut keep,
-            );
+            let verdict =
+                series::apply(definition, &form.archives, open, sample.at, sample.value, &mut keep);
             match verdict {
                 Verdict::Stored => {
                     open.hear(stamp);

@@ -225,7 +225,8 @@ impl Derived<'_> {
     /// of the same step, then the finer ones.
     fn sources(&self, archive: usize) -> impl Iterator<Item = usize> {
         let per_row = self.form.steps_per_row(archive);
-        let all = || (0..self.former.form.archives.len()).map(|n| (n, self.former.steps_per_row(n)));
+        let all =
+            || (0..self.former.form.archives.len()).map(|n| (n, self.former.steps_per_row(n)));
         let same = all().filter(move |(_, narrow)| *narrow == per_row);
         let finer = all().filter(move |(_, narrow)| *narrow < per_row && per_row % narrow == 0);
         same.chain(finer).map(|(from, _)| from)
@@ -241,8 +242,7 @@ impl Derived<'_> {
 
     /// The first row of an archive of which a former one has all steps since the series' birth.
     fn first_whole(&self, from: usize, archive: usize, end: End) -> i64 {
-        let (narrow, per_row) =
-            (self.former.steps_per_row(from), self.form.steps_per_row(archive));
+        let (narrow, per_row) = (self.former.steps_per_row(from), self.form.steps_per_row(archive));
         let before = self.oldest(from, end) - 1;
         if before <= end.birth_row.div_euclid(narrow) {
             return i64::MIN;

@@ -30,9 +30,7 @@ impl Store {
             writeln!(out, "batch {} {:x} {}", batch.incarnation, batch.boot_id, batch.number)?;
             let dumps = (0..).zip(&state.columns);
             dumps
-                .filter_map(|(index, s)| {
-                    Some(describe(index, s.as_ref()?, form.archives.len()))
-                })
+                .filter_map(|(index, s)| Some(describe(index, s.as_ref()?, form.archives.len())))
                 .collect::<Vec<_>>()
         };
         for (column, text) in series {

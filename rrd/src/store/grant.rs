@@ -263,12 +263,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(
-        forms: &Forms,
-        layout: &[Block],
-        index: &Index,
-        request: &GrantRequest<'_>,
-    ) -> Self {
+    fn of(forms: &Forms, layout: &[Block], index: &Index, request: &GrantRequest<'_>) -> Self {
         let asked = forms.asked();
         let mut places = Places {
             policy: &forms.file.policy,
@@ -344,7 +339,9 @@ impl Places<'_> {
             return Ok(column);
         }
         let mut all = self.layout.iter().chain(&self.blocks).zip(&self.used);
-        let number = match all.position(|(block, used)| self.is_of(block, cell) && used.has_room(block, key)) {
+        let number = match all
+            .position(|(block, used)| self.is_of(block, cell) && used.has_room(block, key))
+        {
             Some(number) => number,
             None => self.add_block(cell)?,
         };

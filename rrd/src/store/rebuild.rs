@@ -61,10 +61,8 @@ impl Rebuild {
         seq: u64,
     ) -> Self {
         freeze(state, seq);
-        let columns: Vec<_> = state
-            .places()
-            .map(|(column, series)| (column, series.map(Tenant::of)))
-            .collect();
+        let columns: Vec<_> =
+            state.places().map(|(column, series)| (column, series.map(Tenant::of))).collect();
         state.round = Some(InRound {
             seq,
             frozen_count: state.frozen.len(),
@@ -126,7 +124,8 @@ impl Rebuild {
 
     fn rows(&self, column: Column, archive: usize, handles: &Handles) -> Vec<Run> {
         // A tile that cannot be read is named in the log: afterwards it is gone with its file.
-        let report = |damage: crate::Damage| tracing::error!(%damage, "lost in a change of archives");
+        let report =
+            |damage: crate::Damage| tracing::error!(%damage, "lost in a change of archives");
         let instance = self.instance.as_ref();
         let source = Source { handles, instance, report: &report };
         let (former, form) = (&*self.former, &*self.form);
@@ -153,9 +152,10 @@ impl Store {
             let is_due = {
                 let mut state = lock(&instance.state);
                 let has_successor = state.former.is_some() || state.is_removed;
-                let written = state.round.as_mut().filter(|round| {
-                    round.seq == seq && round.filed.is_some() && has_successor
-                });
+                let written = state
+                    .round
+                    .as_mut()
+                    .filter(|round| round.seq == seq && round.filed.is_some() && has_successor);
                 written.map(|round| round.counts = true).is_some()
             };
             if is_due && let Err(reason) = self.put_in_place(&instance) {

@@ -4,9 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::{Store, lock};
 use super::instance::{Form, Growth, Index, Instance, Used};
 use super::state::{Filed, NO_ROW, Series, State, Written};
+use super::{Store, lock};
 use crate::file::{
     AccumulatorsHead, BLOCK_HEAD_LEN, Block, Catalogue, Copy, DIRECTORY_AT, DirectoryEntry,
     FIRST_BLOCK_AT, Header, LABELS_LEN, MOST_BLOCKS, Reader, SLOT_LEN, Slot, accumulators_len,
@@ -289,7 +289,7 @@ impl Reading<'_> {
         slot: Slot,
         copy: Copy,
         filed: &mut Filed,
-    ) -> Result<Option<Vec<(u32, Option<Series>)>>, Problem> {
+    ) -> Result<Option<Vec<Place>>, Problem> {
         let archive_count = form.archives.len();
         let len = accumulators_len(block.width, archive_count);
         let mut bytes = vec![0; usize::try_from(len).expect("64 columns of records")];
@@ -352,6 +352,9 @@ impl Reading<'_> {
         Ok(Some(columns))
     }
 }
+
+/// A column as a file has it: its generation, and the series if one lives there.
+type Place = (u32, Option<Series>);
 
 /// One column's accumulators.
 struct Record {

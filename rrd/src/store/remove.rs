@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use super::instance::Instance;
-use super::state::{InRound, State};
 use super::lock;
+use super::state::{InRound, State};
 use crate::file::{Patches, Slot, slot_at};
 use crate::handles::Handles;
 

@@ -5,14 +5,12 @@
 //! everything, and the next round writes to the same copies again: the others stay for a restart.
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::column_rows::ColumnRows;
 use super::instance::{Instance, block_of};
-use super::rebuild::Rebuild;
-use super::remove::Removal;
 use super::state::{Filed, InRound, NO_ROW, State, Written};
+use super::task::Task;
 use super::{Store, lock, write};
 use crate::file::{
     AccumulatorsHead, Block, Catalogue, Entry, Patches, Slot, labels_at, record_len, slot_at,
@@ -42,21 +40,9 @@ pub struct RoundReport {
     pub failed: Vec<(InstanceId, String)>,
 }
 
-/// What a round has to do for one instance.
-enum Task {
-    Write(Box<Work>),
-    Rebuild(Box<Rebuild>),
-    /// The instance is to go: its file says so before it is removed.
-    Remove(Removal),
-    /// A round that counts has written a file which could not take its place.
-    PutInPlace(Arc<Instance>),
-    /// Room for a change that never was.
-    Tidy(PathBuf, Option<Arc<Instance>>),
-}
-
 /// One instance of a round.
-struct Work {
-    instance: Arc<Instance>,
+pub(super) struct Work {
+    pub(super) instance: Arc<Instance>,
     archive_count: usize,
     layout: Arc<Vec<Block>>,
     slot: Slot,
@@ -87,11 +73,8 @@ struct ColumnWork {
 impl Store {
     /// Copies what has changed, at the boundary after frame `seq`. The worker goes on afterwards.
     pub fn begin_round(&self, seq: u64, epoch: u64) -> Round {
-        let mut tasks: Vec<_> = self
-            .all()
-            .iter()
-            .filter_map(|instance| Task::of(instance, seq, epoch))
-            .collect();
+        let mut tasks: Vec<_> =
+            self.all().iter().filter_map(|instance| Task::of(instance, seq, epoch)).collect();
         for id in std::mem::take(&mut *lock(&self.leftovers)) {
             let path = self.dir.join(format!("{id}.next"));
             tasks.push(Task::Tidy(path, self.instance(id)));
@@ -104,7 +87,8 @@ impl Store {
         self.install(seq);
         for instance in self.all() {
             let mut state = lock(&instance.state);
-            let is_written = |round: &mut InRound| round.seq == seq && round.filed.is_some() && !round.counts;
+            let is_written =
+                |round: &mut InRound| round.seq == seq && round.filed.is_some() && !round.counts;
             if let Some(round) = state.round.take_if(is_written) {
                 let archive_count = state.form.archives.len();
                 state.settle(round, archive_count);
@@ -152,56 +136,6 @@ impl Round {
     }
 }
 
-impl Task {
-    /// `None` for an instance to which nothing happened: a silent one costs nothing.
-    fn of(instance: &Arc<Instance>, seq: u64, epoch: u64) -> Option<Self> {
-        let mut state = lock(&instance.state);
-        if !state.is_granted || (!state.is_dirty && state.round.is_none()) {
-            return None;
-        }
-        if state.round.as_ref().is_some_and(|round| round.counts) {
-            return Some(Self::PutInPlace(Arc::clone(instance)));
-        }
-        if state.is_removed {
-            freeze(&mut state, seq);
-            return Some(Self::Remove(Removal::of(instance, &mut state, seq, epoch)));
-        }
-        if let Some(former) = state.former.clone() {
-            let rebuild = Rebuild::of(instance, &mut state, former, seq);
-            return Some(Self::Rebuild(Box::new(rebuild)));
-        }
-        let work = Work::of(instance, &mut state, seq, epoch)?;
-        Some(Self::Write(Box::new(work)))
-    }
-
-    fn write(self, handles: &Handles, seq: u64, epoch: u64) -> Result<u64, (InstanceId, io::Error)> {
-        let (id, written) = match self {
-            Self::Write(work) => (work.instance.id, work.write(handles, seq, epoch)),
-            Self::Rebuild(rebuild) => (rebuild.instance.id, rebuild.write(handles, seq, epoch)),
-            Self::Remove(removal) => (removal.instance.id, removal.write(handles)),
-            Self::PutInPlace(instance) => {
-                let put = super::rebuild::retry(handles, &instance);
-                let what = "a file of an earlier round took its place only now";
-                (instance.id, put.and_then(|()| Err(io::Error::other(what))))
-            }
-            Self::Tidy(path, instance) => return Ok(tidy(handles, &path, instance.as_deref())),
-        };
-        written.map_err(|reason| (id, reason))
-    }
-}
-
-/// Removes room that nobody asked for, as far as the journal knows.
-fn tidy(handles: &Handles, path: &Path, instance: Option<&Instance>) -> u64 {
-    let growth = instance.map(|instance| lock(&instance.growing));
-    let is_wanted = growth.is_some_and(|growth| growth.asked.is_some())
-        || instance.is_some_and(|instance| lock(&instance.state).former.is_some());
-    if !is_wanted {
-        // Best effort: it is found again at the next start.
-        drop(super::build::remove_if_there(handles.disk(), path));
-    }
-    0
-}
-
 /// Takes what waits into the round; rows of rounds that failed are in it already.
 pub(super) fn freeze(state: &mut State, seq: u64) {
     state.is_dirty = false;
@@ -213,7 +147,12 @@ pub(super) fn freeze(state: &mut State, seq: u64) {
 }
 
 impl Work {
-    fn of(instance: &Arc<Instance>, state: &mut State, seq: u64, epoch: u64) -> Option<Self> {
+    pub(super) fn of(
+        instance: &Arc<Instance>,
+        state: &mut State,
+        seq: u64,
+        epoch: u64,
+    ) -> Option<Self> {
         let layout = instance.layout();
         let form = Arc::clone(&state.form);
         let archive_count = form.archives.len();
@@ -255,7 +194,7 @@ impl Work {
         Some(Self { instance, archive_count, layout, slot, labels, blocks, columns, frozen, filed })
     }
 
-    fn write(mut self, handles: &Handles, seq: u64, epoch: u64) -> io::Result<u64> {
+    pub(super) fn write(mut self, handles: &Handles, seq: u64, epoch: u64) -> io::Result<u64> {
         let file = handles.file(self.instance.id, &self.instance.path)?;
         let mut patches = Patches::of(file.as_ref());
         let instance = Arc::clone(&self.instance);

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use rrd::{Cell, Change, Column, GrantFrame, GrantedSeries, Kind, Labels, MemDisk, NewSeries, Policy};
+use rrd::{
+    Cell, Change, Column, GrantFrame, GrantedSeries, Kind, Labels, MemDisk, NewSeries, Policy,
+};
 
 use crate::world::{Frame, WEB, World, dump, gauge, name};
 

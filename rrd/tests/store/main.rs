@@ -3,9 +3,11 @@
 #![expect(clippy::cast_precision_loss, reason = "step numbers are small")]
 #![expect(clippy::float_cmp, reason = "what was stored comes back to the last bit")]
 
+mod change;
 mod crash;
 mod damage;
 mod grants;
 mod restart;
+mod reuse;
 mod rings;
 mod world;

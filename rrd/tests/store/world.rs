@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rrd::{
-    Batch, Change, ChangeError, ChangeFrame, Column, Damage, Disk, GrantError, GrantFrame, GrantRequest, InstanceChange, InstanceId,
-    Kind, Labels, MatchOp, Matcher, MemDisk, NewSeries, Policy, RoundReport, Rows, Sample,
-    SampleFrame, SeriesRef, Span, Step, Store, Timestamp, Verdicts,
+    Batch, Change, ChangeError, ChangeFrame, Column, Damage, Disk, GrantError, GrantFrame,
+    GrantRequest, InstanceChange, InstanceId, Kind, Labels, MatchOp, Matcher, MemDisk, NewSeries,
+    Policy, RoundReport, Rows, Sample, SampleFrame, SeriesRef, Span, Step, Store, Timestamp,
+    Verdicts,
 };
 
 pub(crate) const DIR: &str = "/archives";
@@ -184,6 +185,12 @@ impl World {
         let matcher = Matcher::new(label, op, value).unwrap();
         let found = self.store.select(&[matcher]);
         found.iter().map(|series| series.labels.to_string()).collect()
+    }
+
+    /// Bytes of all files in the folder.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        let paths = self.disk.list(Path::new(DIR)).unwrap();
+        paths.iter().map(|path| self.disk.open(path).unwrap().len().unwrap()).sum()
     }
 
     pub(crate) fn file_path() -> String {
