@@ -10,6 +10,7 @@ mod column_rows;
 mod dump;
 mod grant;
 mod instance;
+mod places;
 mod read;
 mod rebuild;
 mod recover;
@@ -18,6 +19,7 @@ mod request;
 mod round;
 mod select;
 mod state;
+mod takeover;
 mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +31,7 @@ pub use grant::{GrantRequest, NewSeries};
 pub use read::Rows;
 pub use round::{Round, RoundReport};
 pub use select::{InstanceInfo, SeriesInfo};
+pub use takeover::Room;
 
 use crate::handles::Handles;
 use crate::{Batch, Column, Damage, InstanceId, Timestamp};

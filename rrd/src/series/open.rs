@@ -161,7 +161,8 @@ impl Open {
         Timestamp::row_end(self.newest_row, step)
     }
 
-    pub(super) fn heard(&self) -> Timestamp {
+    /// When a reading was last taken, in journal time; the reading's own time where nobody told.
+    pub(crate) fn heard(&self) -> Timestamp {
         match self.heard_s {
             0 => self.last,
             secs => Timestamp::from_secs(i64::from(secs)),

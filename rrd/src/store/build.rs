@@ -1,12 +1,12 @@
 //! Building: a whole archive file in one go, from series whose rows are known.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::column_rows::ColumnRows;
-use super::grant::{Places, write_blocks};
+use super::grant::write_blocks;
+use super::places::Places;
 use super::state::{Filed, Written};
 use crate::file::{
     AccumulatorsHead, Block, Catalogue, Entry, Header, Patches, Ring, Slot, labels_at, record_len,
@@ -89,14 +89,7 @@ type Placed = Vec<(Column, BuiltSeries)>;
 
 /// Blocks and columns as grants of these series, one after the other, would have made them.
 fn place(policy: &Policy, series: Vec<BuiltSeries>) -> io::Result<(Vec<Block>, Placed)> {
-    let mut places = Places {
-        policy,
-        all_f64: false,
-        layout: &[],
-        used: Vec::new(),
-        blocks: Vec::new(),
-        free: BTreeMap::new(),
-    };
+    let mut places = Places::new(policy);
     let mut placed = Vec::with_capacity(series.len());
     for (count, one) in series.into_iter().enumerate() {
         let column = places.place(count, one.cell, &one.key).map_err(io::Error::other)?;

@@ -1,12 +1,13 @@
 //! Granting columns: room on disk first, then the journal, then the series can be resolved.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use super::instance::{Form, Growth, Index, Instance, Used, block_of};
+use super::instance::{Form, Growth, Index, Instance};
+use super::places::Places;
+use super::takeover::{self, Room, Silent};
 use super::{Store, lock, read, write};
-use crate::file::{Block, Catalogue, DirectoryEntry, FIRST_BLOCK_AT, Header, MOST_BLOCKS, Slot};
+use crate::file::{Block, DirectoryEntry, FIRST_BLOCK_AT, Header, Slot};
 use crate::file::{slot_at, write_labels};
 use crate::{
     Cell, Column, File, GrantError, GrantFrame, GrantedSeries, InstanceId, Kind, Labels,
@@ -48,6 +49,16 @@ impl Store {
         request: GrantRequest<'_>,
         append: &mut dyn FnMut(&GrantFrame) -> Result<u64, E>,
     ) -> Result<Grants, GrantError<E>> {
+        self.grant_within(Room::default(), request, append)
+    }
+
+    /// As [`Store::grant`], for an instance that may have so many series and no more.
+    pub fn grant_within<E>(
+        &self,
+        room: Room,
+        request: GrantRequest<'_>,
+        append: &mut dyn FnMut(&GrantFrame) -> Result<u64, E>,
+    ) -> Result<Grants, GrantError<E>> {
         let id = request.instance;
         if self.is_unavailable(id) {
             return Err(GrantError::Unavailable(id));
@@ -59,7 +70,7 @@ impl Store {
             let instance = self.instance_for(&request);
             let mut growth = lock(&instance.growing);
             if !growth.is_abandoned {
-                return self.grant_in(&instance, &mut growth, &request, append);
+                return self.grant_in(&instance, &mut growth, (room, &request), append);
             }
         }
     }
@@ -77,7 +88,7 @@ impl Store {
         &self,
         instance: &Instance,
         growth: &mut Growth,
-        request: &GrantRequest<'_>,
+        (room, request): (Room, &GrantRequest<'_>),
         append: &mut dyn FnMut(&GrantFrame) -> Result<u64, E>,
     ) -> Result<Grants, GrantError<E>> {
         if growth.is_leaving {
@@ -85,7 +96,17 @@ impl Store {
         }
         let layout = instance.layout();
         let forms = Forms::of(instance, growth);
-        let plan = Plan::of(&forms, &layout, &read(&instance.index), request);
+        let plan = {
+            let index = read(&instance.index);
+            let count = index.columns.len() + request.series.len();
+            let silent = if count > room.most {
+                let now = *lock(&self.advanced_to);
+                takeover::silent(instance, &index, request, (now, room))
+            } else {
+                Vec::new()
+            };
+            Plan::of(&forms, &layout, &index, (request, room.most, silent))
+        };
         if plan.series.is_empty() {
             if !growth.has_file {
                 self.abandon(instance, growth);
@@ -108,6 +129,9 @@ impl Store {
         append(&frame).map_err(GrantError::Append)?;
         let layout = instance.layout();
         let mut index = write(&instance.index);
+        for former in &plan.taken {
+            index.remove(&layout, &former.key, former.column());
+        }
         for granted in &frame.series {
             index.insert(&layout, &granted.labels.to_key().into(), granted.column);
         }
@@ -258,12 +282,19 @@ impl Forms {
 struct Plan {
     answers: Grants,
     series: Vec<GrantedSeries>,
+    /// Series whose columns others get.
+    taken: Vec<Silent>,
     /// Blocks to be added to the file.
     blocks: Vec<Block>,
 }
 
 impl Plan {
-    fn of(forms: &Forms, layout: &[Block], index: &Index, request: &GrantRequest<'_>) -> Self {
+    fn of(
+        forms: &Forms,
+        layout: &[Block],
+        index: &Index,
+        (request, most, silent): (&GrantRequest<'_>, usize, Vec<Silent>),
+    ) -> Self {
         let asked = forms.asked();
         let mut places = Places {
             policy: &forms.file.policy,
@@ -272,10 +303,14 @@ impl Plan {
             used: (0..layout.len()).map(|number| index.used(number)).collect(),
             blocks: Vec::new(),
             free: index.free.clone(),
+            most: most.min(MAX_COLUMNS),
+            silent,
+            taken: Vec::new(),
         };
         let mut granted: std::collections::HashMap<Vec<u8>, Column> =
             std::collections::HashMap::new();
-        let mut plan = Self { answers: Vec::new(), series: Vec::new(), blocks: Vec::new() };
+        let mut plan =
+            Self { answers: Vec::new(), series: Vec::new(), taken: Vec::new(), blocks: Vec::new() };
         for new in request.series {
             let key = new.labels.to_key();
             let known = index.columns.get(&key[..]).or_else(|| granted.get(&key));
@@ -283,7 +318,7 @@ impl Plan {
                 plan.answers.push(Ok(column));
                 continue;
             }
-            let count = index.columns.len() + plan.series.len();
+            let count = index.columns.len() + plan.series.len() - places.taken.len();
             let name = new.labels.metric().unwrap_or_default();
             let cell = Cell::choose(new.kind, name, new.first_reading, asked.policy.all_f64());
             let answer = places.place(count, cell, &key);
@@ -293,7 +328,7 @@ impl Plan {
             }
             plan.answers.push(answer);
         }
-        plan.blocks = places.blocks;
+        (plan.blocks, plan.taken) = (places.blocks, places.taken);
         plan
     }
 }
@@ -307,90 +342,5 @@ fn grant(form: &Form, new: &NewSeries, column: Column, cell: Cell) -> GrantedSer
         cell,
         min: f64::NAN,
         max: f64::NAN,
-    }
-}
-
-/// Free columns: those of the blocks there are, then those of blocks to be added.
-pub(super) struct Places<'a> {
-    pub(super) policy: &'a Policy,
-    /// A change that is under way widens the cells of all blocks.
-    pub(super) all_f64: bool,
-    pub(super) layout: &'a [Block],
-    pub(super) used: Vec<Used>,
-    pub(super) blocks: Vec<Block>,
-    /// Columns of dropped series, with their generation.
-    pub(super) free: BTreeMap<u32, u32>,
-}
-
-impl Places<'_> {
-    pub(super) fn place(
-        &mut self,
-        count: usize,
-        cell: Cell,
-        key: &[u8],
-    ) -> Result<Column, Refusal> {
-        if key.len() > Catalogue::LONGEST_KEY {
-            return Err(Refusal::KeyTooLong);
-        }
-        if count >= MAX_COLUMNS {
-            return Err(Refusal::TooManySeries);
-        }
-        if let Some(column) = self.reuse(cell, key) {
-            return Ok(column);
-        }
-        let mut all = self.layout.iter().chain(&self.blocks).zip(&self.used);
-        let number = match all
-            .position(|(block, used)| self.is_of(block, cell) && used.has_room(block, key))
-        {
-            Some(number) => number,
-            None => self.add_block(cell)?,
-        };
-        let first = self.block(number).first_column;
-        let used = &mut self.used[number];
-        let position = used.columns;
-        used.add(position, key);
-        Ok(Column { index: first + position, generation: 1 })
-    }
-
-    /// The first column of a dropped series that has the cell, and room for the key.
-    fn reuse(&mut self, cell: Cell, key: &[u8]) -> Option<Column> {
-        let fits = |(&index, &generation): (&u32, &u32)| {
-            let (number, block) = block_of(self.layout, index)?;
-            let fits = self.is_of(block, cell) && self.used.get(number)?.has_text(block, key);
-            fits.then_some((number, Column { index, generation: generation + 1 }))
-        };
-        let (number, column) = self.free.iter().find_map(fits)?;
-        self.free.remove(&column.index);
-        self.used[number].add(0, key);
-        Some(column)
-    }
-
-    fn is_of(&self, block: &Block, cell: Cell) -> bool {
-        self.all_f64 || block.cell == cell
-    }
-
-    fn block(&self, number: usize) -> &Block {
-        self.layout.get(number).unwrap_or_else(|| &self.blocks[number - self.layout.len()])
-    }
-
-    /// Blocks of one cell type have 4, 16, 64, 64, ... columns: a lone series costs little, and many
-    /// few blocks.
-    fn add_block(&mut self, cell: Cell) -> Result<usize, Refusal> {
-        let all = || self.layout.iter().chain(&self.blocks);
-        let number = all().count();
-        if number == MOST_BLOCKS {
-            return Err(Refusal::TooManySeries);
-        }
-        let width = match all().filter(|block| self.is_of(block, cell)).count() {
-            0 => 4,
-            1 => 16,
-            _ => 64,
-        };
-        let last = all().last();
-        let offset = last.map_or(FIRST_BLOCK_AT, Block::end);
-        let first_column = last.map_or(0, |block| block.columns().end);
-        self.blocks.push(Block::plan(self.policy, offset, first_column, width, cell));
-        self.used.push(Used::default());
-        Ok(number)
     }
 }

@@ -146,9 +146,10 @@ impl Index {
 
     /// Forgets the former series of a column.
     pub(crate) fn remove(&mut self, layout: &[Block], key: &[u8], column: Column) {
-        if self.columns.get(key) == Some(&column) {
-            self.columns.remove(key);
+        if self.columns.get(key) != Some(&column) {
+            return; // The grant that took the column has done so.
         }
+        self.columns.remove(key);
         if let Some((number, _)) = block_of(layout, column.index)
             && let Some(used) = self.used.get_mut(number)
         {

@@ -81,3 +81,76 @@ fn thousands_of_drops_and_grants_leave_room_in_the_catalogue() {
     assert_eq!(damage, []);
     assert_eq!(world.store.select(&[]).len(), 2);
 }
+
+/// Grants within room for so many series; the names of those that got a column.
+fn grant_within(world: &mut World, most: usize, series: &[&str]) -> Vec<String> {
+    let labels = rrd::Labels::from_pairs([("instance", "web-1")]).unwrap();
+    let series: Vec<_> = series.iter().map(|name| gauge(name)).collect();
+    let policy = world.policy.clone();
+    let request = rrd::GrantRequest {
+        instance: crate::world::WEB,
+        policy: &policy,
+        labels: &labels,
+        series: &series,
+    };
+    let room = rrd::Room { most, reuse_after_ms: 60_000 };
+    let mut frames = Vec::new();
+    let answers = world.store.grant_within(room, request, &mut |frame| {
+        frames.push(frame.clone());
+        Ok::<u64, ()>(0)
+    });
+    // Several grants may come before the worker applies the first.
+    for frame in frames {
+        world.append(crate::world::Frame::Grant(frame));
+    }
+    let named = series.iter().zip(answers.unwrap()).filter(|(_, answer)| answer.is_ok());
+    named.map(|(series, _)| series.labels.metric().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn beyond_its_room_a_new_series_takes_the_place_of_the_one_silent_longest() {
+    let mut world = World::new(POLICY);
+    assert_eq!(grant_within(&mut world, 3, &["a", "b", "c", "d"]), ["a", "b", "c"]);
+    for (series, at) in [("a", 1000), ("b", 1010), ("c", 1020), ("a", 1040)] {
+        world.push(&[(series, at, 1.0)]);
+    }
+    assert_eq!(grant_within(&mut world, 3, &["d"]), [""; 0], "nobody is silent for a minute");
+    world.push(&[("a", 1070, 3.0)]);
+    let b = world.column("b");
+    assert_eq!(grant_within(&mut world, 3, &["d", "e"]), ["d"], "b is, and c not yet");
+    assert_eq!(world.column("d"), Column { index: b.index, generation: 2 });
+    assert_eq!(world.store.resolve(crate::world::WEB, &name("b").to_key()), None);
+    assert_eq!(world.averages("d", 0, 0, 2000), "");
+    world.push(&[("a", 1100, 3.0)]);
+    assert_eq!(grant_within(&mut world, 3, &["e", "c"]), ["c"], "a series that is asked for stays");
+    assert_eq!(grant_within(&mut world, 3, &["e"]), ["e"]);
+    assert_eq!(world.store.select(&[]).len(), 3);
+    world.push(&[("d", 1100, 5.0), ("e", 1100, 6.0), ("e", 1110, 6.5)]);
+    let expected = crate::world::dump(&world.store);
+    world.round();
+    let disk = world.disk.clone();
+    let (mut world, damage) = world.restarted(disk);
+    assert_eq!(damage, []);
+    assert_eq!(crate::world::dump(&world.store), expected);
+    assert_eq!(grant_within(&mut world, 3, &["f"]), [""; 0], "all have been heard");
+}
+
+#[test]
+fn a_column_is_not_taken_twice_before_the_first_grant_is_applied() {
+    let mut world = World::new(POLICY);
+    grant_within(&mut world, 2, &["a", "b"]);
+    world.push(&[("a", 1000, 1.0), ("b", 1010, 1.0)]);
+    world.push(&[("b", 1100, 1.0)]);
+    let labels = rrd::Labels::default();
+    let room = rrd::Room { most: 2, reuse_after_ms: 60_000 };
+    let mut columns = Vec::new();
+    for name in ["c", "d"] {
+        let (policy, series) = (&world.policy, &[gauge(name)]);
+        let request =
+            rrd::GrantRequest { instance: crate::world::WEB, policy, labels: &labels, series };
+        let answer = world.store.grant_within(room, request, &mut |_| Ok::<u64, ()>(0));
+        columns.push(answer.unwrap()[0]);
+    }
+    assert_eq!(columns[0], Ok(Column { index: 0, generation: 2 }));
+    assert_eq!(columns[1], Err(rrd::Refusal::TooManySeries));
+}
