@@ -162,18 +162,28 @@ impl Store {
                 let what = format!("cannot take its place: {reason}; check the disk");
                 self.report(instance.damage(what));
             }
+            if lock(&instance.state).is_removed {
+                self.let_go(&instance);
+            }
         }
     }
 
-    pub(super) fn put_in_place(&self, instance: &Instance) -> io::Result<()> {
+    fn put_in_place(&self, instance: &Instance) -> io::Result<()> {
         let mut growth = lock(&instance.growing);
-        put_in_place(&self.handles, &self.dir, instance, &mut growth)?;
-        let is_removed = lock(&instance.state).is_removed;
-        if is_removed {
+        put_in_place(&self.handles, &self.dir, instance, &mut growth)
+    }
+
+    /// Takes an instance out whose file is gone: it may come again as a new one.
+    fn let_go(&self, instance: &Instance) {
+        let mut growth = lock(&instance.growing);
+        let is_gone = {
+            let state = lock(&instance.state);
+            state.is_removed && state.round.is_none() && !state.is_dirty
+        };
+        if is_gone {
             growth.is_abandoned = true;
             write(&self.instances).remove(&instance.id);
         }
-        Ok(())
     }
 }
 
@@ -198,7 +208,6 @@ fn put_in_place(
     } else {
         disk.rename(&instance.next_path(), &instance.path)?;
     }
-    disk.sync_dir(dir)?;
     handles.forget(instance.id);
     let mut state = lock(&instance.state);
     let layout = state.form.lay_all(&instance.layout());
@@ -209,8 +218,9 @@ fn put_in_place(
         state.settle(round, archive_count);
     }
     growth.asked = None;
-    drop(alone);
-    Ok(())
+    drop((state, alone));
+    // The new file has its name already; should power take it back, the next start gives it again.
+    disk.sync_dir(dir)
 }
 
 /// Makes `<id>.next` with all its blocks, allocated and synced: the room for a change.

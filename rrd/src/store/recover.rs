@@ -69,7 +69,7 @@ impl Store {
         let (nexts, mut others): (Vec<_>, Vec<_>) = paths.into_iter().partition(is_next);
         let disk = self.handles.disk();
         for path in nexts {
-            if slot_of(disk, &path)?.is_some_and(|slot| 0 < slot.seq && slot.seq <= upto) {
+            if counts(disk, &path, upto)? {
                 let archive = path.with_extension("rrd");
                 disk.rename(&path, &archive)?;
                 if !others.contains(&archive) {
@@ -116,13 +116,21 @@ fn id_of(path: &Path) -> Option<InstanceId> {
     path.file_stem()?.to_str()?.parse().ok()
 }
 
-/// The slot of a new file, if it was written whole.
-fn slot_of(disk: &dyn Disk, path: &Path) -> io::Result<Option<Slot>> {
-    let mut bytes = [0; SLOT_LEN];
-    match disk.open(path)?.read_at(&mut bytes, slot_at(0)) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-        read => read.map(|()| Slot::decode(&bytes)),
+/// True where a slot of a new file is not above the checkpoint: then it counts. Later rounds may have
+/// written either, if its name did not last.
+fn counts(disk: &dyn Disk, path: &Path, upto: u64) -> io::Result<bool> {
+    let file = disk.open(path)?;
+    for copy in 0..2 {
+        let mut bytes = [0; SLOT_LEN];
+        match file.read_at(&mut bytes, slot_at(copy)) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            read => read?,
+        }
+        if Slot::decode(&bytes).is_some_and(|slot| 0 < slot.seq && slot.seq <= upto) {
+            return Ok(true);
+        }
     }
+    Ok(false)
 }
 
 /// Why a file cannot be used, in words that end in a remedy.

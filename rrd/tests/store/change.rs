@@ -1,6 +1,8 @@
 //! A change of archives: as if they had always been so, as far as rows were kept.
 
-use rrd::{Change, ChangeError, ChangeFrame, Kind, MemDisk, NewSeries, Policy, Rows};
+use std::path::Path;
+
+use rrd::{Change, ChangeError, ChangeFrame, Disk, Kind, MemDisk, NewSeries, Policy, Rows};
 
 use crate::world::{World, dump, gauge};
 
@@ -290,4 +292,97 @@ fn room_for_a_change_that_never_was_goes_with_the_first_round() {
     assert_eq!(damage, []);
     world.round();
     assert_eq!(world.used_bytes(), len);
+}
+
+#[test]
+fn a_change_in_the_midst_of_a_round_loses_nothing() {
+    let mut world = World::new("10s:3m,1m:20m");
+    world.grant(&[gauge("a")]).unwrap();
+    let push = |world: &mut World, steps: std::ops::RangeInclusive<i64>| {
+        for n in steps {
+            world.push(&[("a", n * 10, n as f64)]);
+        }
+    };
+    push(&mut world, 1..=20);
+    world.round();
+    push(&mut world, 21..=40);
+    let seq = world.seq();
+    let round = world.store.begin_round(seq, 1);
+    push(&mut world, 41..=43);
+    world.change(Change::Policy(Policy::parse("10s:10m,2m:1h").unwrap())).unwrap();
+    push(&mut world, 44..=46);
+    let expected = dump(&world.store);
+    assert_eq!(round.write().failed, []);
+    assert_eq!(dump(&world.store), expected, "the old file has more rows than before");
+    world.checkpoint = seq;
+    world.store.finish_round(seq);
+    assert_eq!(dump(&world.store), expected);
+    let disk = world.disk.kill();
+    let (mut world, damage) = world.restarted(disk);
+    assert_eq!(damage, []);
+    assert_eq!(dump(&world.store), expected, "replayed over the round");
+    assert_eq!(world.averages("a", 1, 0, 500), "6.5 18.5 30.5");
+    world.round();
+    assert_eq!(dump(&world.store), expected);
+}
+
+#[test]
+fn a_new_file_that_cannot_take_its_place_stops_rounds_and_loses_nothing() {
+    let mut world = changed_world();
+    let expected = dump(&world.store);
+    let (seq, next) = (world.seq(), World::file_path().replace("rrd", "next"));
+    let (next, away) = (Path::new(&next), Path::new("/archives/away"));
+    assert_eq!(world.store.begin_round(seq, 1).write().failed, []);
+    world.disk.rename(next, away).unwrap();
+    world.checkpoint = seq;
+    world.store.finish_round(seq);
+    assert_eq!(world.store.damage().len(), 1);
+    assert_eq!(dump(&world.store), expected, "read from the old file");
+    world.push(&[("a", 40, 4.0)]);
+    assert_eq!(world.round().failed.len(), 1, "what counts must not be written over");
+    world.disk.rename(away, next).unwrap();
+    assert_eq!(world.round().failed.len(), 1, "in its place by now, but not written");
+    assert_eq!(world.round().failed, []);
+    comes_back(world);
+}
+
+#[test]
+fn a_name_that_does_not_last_is_given_again_at_the_next_start() {
+    for round_count in 0..4 {
+        let mut world = changed_world();
+        world.disk.fail_sync(crate::world::DIR);
+        assert_eq!(world.round().failed, []);
+        assert_eq!(world.store.damage().len(), 1);
+        for n in 0..round_count {
+            world.push(&[("a", 40 + n * 10, 4.0)]);
+            assert_eq!(world.round().failed, []);
+        }
+        world.push(&[("a", 100, 5.0)]);
+        assert_eq!(world.store.begin_round(world.seq(), 1).write().failed, [], "does not count");
+        comes_back(world);
+    }
+}
+
+/// A world whose archives have changed, before the round.
+fn changed_world() -> World {
+    let mut world = World::new("10s:3m,1m:20m");
+    world.grant(&[gauge("a")]).unwrap();
+    world.push(&[("a", 10, 1.0), ("a", 20, 2.0), ("a", 30, 3.0)]);
+    world.round();
+    world.change(Change::Policy(Policy::parse("10s:10m").unwrap())).unwrap();
+    world
+}
+
+fn comes_back(world: World) {
+    let expected = dump(&world.store);
+    for disk in [world.disk.kill(), world.disk.crash(1), world.disk.crash(2), world.disk.crash(3)] {
+        let (store, damage) = crate::world::open(&disk, world.checkpoint);
+        assert_eq!(damage, []);
+        for (seq, (stamp, frame)) in
+            (1..).zip(&world.frames).skip(usize::try_from(world.checkpoint).unwrap())
+        {
+            World::apply_to(&store, seq, *stamp, frame);
+        }
+        assert_eq!(dump(&store), expected);
+    }
 }

@@ -144,19 +144,24 @@ impl World {
 
     /// As the worker does.
     fn apply(&self, seq: u64, stamp: Timestamp, frame: &Frame) -> Verdicts {
-        self.store.advance(stamp.floor(Step::from_secs(5).unwrap()));
+        Self::apply_to(&self.store, seq, stamp, frame)
+    }
+
+    /// The same to another store.
+    pub(crate) fn apply_to(store: &Store, seq: u64, stamp: Timestamp, frame: &Frame) -> Verdicts {
+        store.advance(stamp.floor(Step::from_secs(5).unwrap()));
         match frame {
-            Frame::Grant(frame) => self.store.apply_grant(seq, frame).unwrap(),
+            Frame::Grant(frame) => store.apply_grant(seq, frame).unwrap(),
             Frame::Labels(id, labels) => {
                 let told = InstanceChange { id: *id, labels, is_gone: false };
-                self.store.apply_instance(seq, stamp, told).unwrap();
+                store.apply_instance(seq, stamp, told).unwrap();
             }
             Frame::Gone(id, labels) => {
                 let told = InstanceChange { id: *id, labels, is_gone: true };
-                self.store.apply_instance(seq, stamp, told).unwrap();
+                store.apply_instance(seq, stamp, told).unwrap();
             }
-            Frame::Change(frame) => self.store.apply_change(seq, frame).unwrap(),
-            Frame::Samples(frame) => return self.store.apply(seq, stamp, frame),
+            Frame::Change(frame) => store.apply_change(seq, frame).unwrap(),
+            Frame::Samples(frame) => return store.apply(seq, stamp, frame),
         }
         Verdicts::default()
     }
