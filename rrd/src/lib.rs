@@ -37,7 +37,7 @@ pub use labels::{LabelError, Labels, NAME};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use policy::{ArchiveSpec, Policy, PolicyError};
 pub use store::{
-    GrantRequest, InstanceChange, InstanceInfo, NewSeries, Room, Round, RoundReport, Rows,
-    SeriesInfo, Store, Verdicts,
+    GrantRequest, InstanceChange, InstanceInfo, NewSeries, ReclaimCandidate, Room, Round,
+    RoundReport, Rows, SeriesInfo, Store, Verdicts,
 };
 pub use time::{Span, Step, Timestamp};

@@ -13,6 +13,7 @@ mod instance;
 mod places;
 mod read;
 mod rebuild;
+mod reclaim;
 mod recover;
 mod remove;
 mod request;
@@ -29,6 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 pub use apply::{InstanceChange, Verdicts};
 pub use grant::{GrantRequest, NewSeries};
 pub use read::Rows;
+pub use reclaim::ReclaimCandidate;
 pub use round::{Round, RoundReport};
 pub use select::{InstanceInfo, SeriesInfo};
 pub use takeover::Room;

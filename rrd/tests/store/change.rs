@@ -343,7 +343,7 @@ fn a_new_file_that_cannot_take_its_place_stops_rounds_and_loses_nothing() {
     world.disk.rename(away, next).unwrap();
     assert_eq!(world.round().failed.len(), 1, "in its place by now, but not written");
     assert_eq!(world.round().failed, []);
-    comes_back(world);
+    comes_back(&world);
 }
 
 #[test]
@@ -359,7 +359,7 @@ fn a_name_that_does_not_last_is_given_again_at_the_next_start() {
         }
         world.push(&[("a", 100, 5.0)]);
         assert_eq!(world.store.begin_round(world.seq(), 1).write().failed, [], "does not count");
-        comes_back(world);
+        comes_back(&world);
     }
 }
 
@@ -373,7 +373,7 @@ fn changed_world() -> World {
     world
 }
 
-fn comes_back(world: World) {
+fn comes_back(world: &World) {
     let expected = dump(&world.store);
     for disk in [world.disk.kill(), world.disk.crash(1), world.disk.crash(2), world.disk.crash(3)] {
         let (store, damage) = crate::world::open(&disk, world.checkpoint);

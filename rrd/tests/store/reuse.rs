@@ -154,3 +154,43 @@ fn a_column_is_not_taken_twice_before_the_first_grant_is_applied() {
     assert_eq!(columns[0], Ok(Column { index: 0, generation: 2 }));
     assert_eq!(columns[1], Err(rrd::Refusal::TooManySeries));
 }
+
+#[test]
+fn the_archive_not_heard_for_longest_is_given_up_first() {
+    let mut world = World::new(POLICY);
+    let ids = [1, 2, 3, 4].map(rrd::InstanceId);
+    let policy = world.policy.clone();
+    for (id, at) in ids.into_iter().zip([Some(300), None, Some(100), Some(200)]) {
+        let (labels, series) = (rrd::Labels::default(), [gauge("a")]);
+        let request =
+            rrd::GrantRequest { instance: id, policy: &policy, labels: &labels, series: &series };
+        let mut frame = None;
+        let granted = world.store.grant(request, &mut |granted| {
+            frame = Some(granted.clone());
+            Ok::<u64, ()>(0)
+        });
+        world.append(crate::world::Frame::Grant(frame.unwrap()));
+        let Some(at) = at else { continue };
+        let (column, at) = (granted.unwrap()[0].unwrap(), crate::world::secs(at));
+        let samples = vec![rrd::Sample { column, at, value: 1.0 }];
+        let batch = rrd::Batch::default();
+        world.now = at;
+        world.append(crate::world::Frame::Samples(rrd::SampleFrame {
+            instance: id,
+            batch,
+            samples,
+        }));
+    }
+    let order = |world: &World, of: &[rrd::InstanceId]| {
+        let found = world.store.reclaim_candidates(of.iter().copied());
+        assert!(found.iter().all(|one| one.file_len > 0));
+        found.iter().map(|one| one.id.0).collect::<Vec<_>>()
+    };
+    assert_eq!(order(&world, &ids), [2, 3, 4, 1]);
+    assert_eq!(order(&world, &[ids[0], ids[2], rrd::InstanceId(9)]), [3, 1]);
+    let change = &mut |_: &rrd::ChangeFrame| Ok::<u64, ()>(0);
+    world.store.change(ids[2], Change::Remove, change).unwrap();
+    let frame = rrd::ChangeFrame { instance: ids[2], change: Change::Remove };
+    world.append(crate::world::Frame::Change(frame));
+    assert_eq!(order(&world, &ids), [2, 4, 1]);
+}
