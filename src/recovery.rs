@@ -1,5 +1,6 @@
 //! Recovery: the state of the last round, and the frames after it applied again.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -7,12 +8,12 @@ use alerter::Engine;
 use anyhow::{Context as _, Result, bail};
 use collector::{Accounting, Registry};
 use journal::Journal;
-use rrd::{Clock, Disk, Store};
+use rrd::{Clock, Disk, InstanceId, Store};
 use tracing::{error, info};
 
-use crate::aside::Aside;
+use crate::aside::{self, Aside};
 use crate::config::Config;
-use crate::rounds::{Rounds, Snapshots};
+use crate::rounds::{Before, Excepted, Rounds, Snapshots};
 use crate::snapshot::Snapshot;
 use crate::worker::{State, append_transitions, lock};
 
@@ -87,9 +88,14 @@ pub(crate) fn recover(
         error!(%damage, "the journal is damaged");
     }
     let upto = recovery.checkpoint.seq;
-    let (store, damaged) = Store::open(Arc::clone(disk), &folders.at("archives"), upto)?;
+    let mut excepted = excepted(&recovery.checkpoint);
+    let archives = folders.at("archives");
+    let (store, damaged) = Store::open_excepting(Arc::clone(disk), &archives, upto, &excepted)?;
     for damage in damaged {
         error!(%damage, "an archive is damaged; its instance is left out");
+    }
+    for instance in store.unavailable().into_iter().filter_map(|damage| damage.instance) {
+        excepted.entry(instance).or_insert(upto);
     }
     let store = Arc::new(store);
     let snapshots = snapshots(disk, &folders.at("state"));
@@ -99,12 +105,16 @@ pub(crate) fn recover(
         accounting: Arc::new(Accounting::default()),
         store: Arc::clone(&store),
     };
-    let aside = Aside::new(Arc::clone(disk), folders.at("aside"), journal.epoch());
-    let applied = replay(&state, recovery.frames, upto, aside)?;
+    let aside = Aside::new(Arc::clone(disk), folders.at("aside"));
+    state.store.begin_replay();
+    let left = apply_aside(&state, &aside, upto).context("frames set aside")?;
+    let applied = replay(&state, recovery.frames, upto, &aside)?;
+    state.store.end_replay();
     let owed = lock(&state.engine).end_replay();
     append_transitions(&state, &journal, owed);
     journal.mark_applied(applied);
-    let rounds = Rounds::new(store, journal.clone(), snapshots, upto);
+    let before = Before { done: upto, excepted, aside, left };
+    let rounds = Rounds::new(store, journal.clone(), snapshots, before);
     Ok(Recovered { state, journal, rounds, applied })
 }
 
@@ -118,12 +128,55 @@ fn shape(journal_bytes: u64) -> journal::Config {
     }
 }
 
-fn replay(state: &State, frames: journal::Frames, upto: u64, mut aside: Aside) -> Result<u64> {
+/// The files that the record excepts, by whose they are.
+fn excepted(record: &journal::Record) -> Excepted {
+    let known = |(name, seq): &(String, u64)| match name.parse() {
+        Ok(instance) => Some((instance, *seq)),
+        Err(reason) => {
+            error!(name, %reason, "the record excepts a file that is none of ours");
+            None
+        }
+    };
+    record.excepted.iter().filter_map(known).collect()
+}
+
+/// Applies the frames that were set aside for archives that can be used again, up to the record: those
+/// after it are in the journal. Answers whose frames could not be applied.
+fn apply_aside(state: &State, aside: &Aside, upto: u64) -> Result<BTreeSet<InstanceId>> {
+    let mut left = BTreeSet::new();
+    for (instance, _, path) in aside.files()? {
+        if !state.store.is_loaded(instance) {
+            left.insert(instance);
+            continue;
+        }
+        let mut count = 0_u64;
+        for frame in aside.read(&path)? {
+            match frame {
+                Ok(frame) if frame.seq <= upto => state.apply_aside(instance, &frame),
+                Ok(_) => break,
+                Err(reason) => {
+                    error!(path = %path.display(), %reason, "frames set aside are damaged");
+                    left.insert(instance);
+                    break;
+                }
+            }
+            count += 1;
+        }
+        info!(path = %path.display(), frames = count, "frames set aside are applied");
+        state.take_over(instance, upto);
+    }
+    Ok(left)
+}
+
+fn replay(state: &State, frames: journal::Frames, upto: u64, aside: &Aside) -> Result<u64> {
     let mut applied = upto;
+    let mut homeless = aside.writer(upto);
     let (mut count, mut lost) = (0_u64, 0_u64);
     for frame in frames {
         let frame = frame?;
-        aside.look(&state.store, &frame)?;
+        if let Some(instance) = aside::is_homeless(&state.store, &frame) {
+            homeless.push(instance, &frame).context("frames of damaged archives")?;
+        }
         let owed = state.advance(frame.stamp);
         debug_assert!(owed.is_empty(), "an engine in replay owes nothing");
         let outcome = state.apply(&frame);
@@ -132,7 +185,7 @@ fn replay(state: &State, frames: journal::Frames, upto: u64, mut aside: Aside) -
         applied = frame.seq;
         count += 1;
     }
-    for path in aside.write().context("frames of damaged archives")? {
+    for path in homeless.finish().context("frames of damaged archives")? {
         error!(path = %path.display(), "acknowledged frames of a damaged archive are set aside");
     }
     if lost > 0 {

@@ -2,15 +2,20 @@
 //!
 //! Order matters: archives and snapshots first, all synced; then the journal's record of S; only then
 //! does S count, and the journal forgets what is older.
+//!
+//! A file that fails is excepted: its instance is set apart, its frames are set aside, and the record
+//! names it with the S of the last round that could write it. Each round tries it again.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use journal::{Journal, Record};
-use rrd::{Round, Store};
-use tracing::{error, info};
+use rrd::{InstanceId, Round, RoundReport, Store};
+use tracing::{error, info, warn};
 
+use crate::aside::Aside;
 use crate::snapshot::Snapshot;
 
 /// Time from the start of one round to the start of the next.
@@ -19,7 +24,13 @@ const PERIOD: Duration = Duration::from_mins(1);
 const NEARLY_FULL: f64 = 0.75;
 /// Time after which a nearly full journal has a failed round tried again: a disk that fails shall
 /// not be kept busy with it.
-const RETRY: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_secs(3);
+
+/// More excepted files than this have no place in the record, and are no matter of single files.
+const MOST_EXCEPTED: usize = 700;
+
+/// Files that a record excepts, each with its own S.
+pub(crate) type Excepted = BTreeMap<InstanceId, u64>;
 
 /// The parts beside the store, as they stood at one boundary between two frames.
 pub(crate) struct Moment {
@@ -34,29 +45,40 @@ pub(crate) struct Snapshots {
     pub(crate) alerts: Snapshot,
 }
 
+/// What the last record left behind, as recovery found it.
+pub(crate) struct Before {
+    /// Its S.
+    pub(crate) done: u64,
+    /// The files that it excepts, and those that could not be opened.
+    pub(crate) excepted: Excepted,
+    /// Where frames are set aside.
+    pub(crate) aside: Aside,
+    /// Frames of these are left there, for they could not be applied.
+    pub(crate) left: BTreeSet<InstanceId>,
+}
+
 /// Begins rounds in the worker and writes them in a thread of their own, one at a time.
 pub(crate) struct Rounds {
     store: Arc<Store>,
     journal: Journal,
     snapshots: Snapshots,
-    running: Option<(u64, JoinHandle<Result<(), String>>)>,
+    before: Before,
+    running: Option<(u64, JoinHandle<Result<Excepted, String>>)>,
     begun_at: Duration,
-    /// The last S that counts.
-    done: u64,
     /// The last round came to nothing.
     failed: bool,
 }
 
 impl Rounds {
-    /// Rounds that go on after `done`, the S of the record that recovery found.
+    /// Rounds that go on after the record that recovery found.
     pub(crate) fn new(
         store: Arc<Store>,
         journal: Journal,
         snapshots: Snapshots,
-        done: u64,
+        before: Before,
     ) -> Self {
         let (running, begun_at, failed) = (None, Duration::ZERO, false);
-        Self { store, journal, snapshots, running, begun_at, done, failed }
+        Self { store, journal, snapshots, before, running, begun_at, failed }
     }
 
     /// Ends a round that has been written, and begins one when it is time. `applied` is the sequence
@@ -65,7 +87,7 @@ impl Rounds {
         if self.running.as_ref().is_some_and(|(_, thread)| thread.is_finished()) {
             self.join();
         }
-        if self.running.is_some() || applied <= self.done {
+        if self.running.is_some() || applied <= self.before.done {
             return;
         }
         let wait = match self.journal.fill() >= NEARLY_FULL {
@@ -82,23 +104,24 @@ impl Rounds {
     /// A last round, waited for.
     pub(crate) fn last(&mut self, applied: u64, moment: impl FnOnce() -> Moment) {
         self.join();
-        if applied > self.done {
+        if applied > self.before.done {
             self.begin(applied, moment());
             self.join();
         }
     }
 
     fn begin(&mut self, seq: u64, moment: Moment) {
-        let epoch = self.journal.epoch();
-        let round = self.store.begin_round(seq, epoch);
-        let (journal, snapshots, done) = (self.journal.clone(), self.snapshots.clone(), self.done);
-        let store = Arc::clone(&self.store);
-        let write = move || {
-            write(epoch, done, round, &moment, &snapshots, &journal)?;
-            // Here, because it is work for the disk, of which the worker does none.
-            store.install(seq);
-            Ok(())
+        let round = self.store.begin_round(seq, self.journal.epoch());
+        let writing = Writing {
+            store: Arc::clone(&self.store),
+            journal: self.journal.clone(),
+            snapshots: self.snapshots.clone(),
+            aside: self.before.aside.clone(),
+            done: self.before.done,
+            excepted: self.before.excepted.clone(),
+            left: self.before.left.clone(),
         };
+        let write = move || writing.write(round, &moment);
         match std::thread::Builder::new().name("round".to_owned()).spawn(write) {
             Ok(thread) => self.running = Some((seq, thread)),
             Err(reason) => {
@@ -111,11 +134,12 @@ impl Rounds {
     fn join(&mut self) {
         let Some((seq, thread)) = self.running.take() else { return };
         let outcome = thread.join();
-        self.failed = !matches!(outcome, Ok(Ok(())));
+        self.failed = !matches!(outcome, Ok(Ok(_)));
         match outcome {
-            Ok(Ok(())) => {
+            Ok(Ok(excepted)) => {
                 self.store.finish_round(seq);
-                self.done = seq;
+                self.before.done = seq;
+                self.before.excepted = excepted;
             }
             Ok(Err(reason)) => error!(seq, %reason, "a round failed; the journal keeps its frames"),
             Err(_) => error!(seq, "a round panicked; the journal keeps its frames"),
@@ -123,25 +147,63 @@ impl Rounds {
     }
 }
 
-fn write(
-    epoch: u64,
+/// What the thread of a round works with.
+struct Writing {
+    store: Arc<Store>,
+    journal: Journal,
+    snapshots: Snapshots,
+    aside: Aside,
     done: u64,
-    round: Round,
-    moment: &Moment,
-    snapshots: &Snapshots,
-    journal: &Journal,
-) -> Result<(), String> {
-    let seq = round.seq();
-    let report = round.write();
-    if let Some((instance, reason)) = report.failed.first() {
-        let others = report.failed.len() - 1;
-        return Err(format!("archive {instance} and {others} others: {reason}"));
+    excepted: Excepted,
+    left: BTreeSet<InstanceId>,
+}
+
+impl Writing {
+    /// Answers the files that the record excepts.
+    fn write(self, round: Round, moment: &Moment) -> Result<Excepted, String> {
+        let (seq, epoch, done) = (round.seq(), self.journal.epoch(), self.done);
+        let report = round.write();
+        let excepted = self.except(&report)?;
+        let failed = report.failed.iter().map(|(instance, _)| *instance).collect();
+        let kept = self.aside.keep(&self.journal, (done, seq), &failed);
+        kept.map_err(|reason| format!("frames cannot be set aside: {reason:#}"))?;
+        self.snapshots.registry.write(epoch, seq, done, &moment.registry)?;
+        self.snapshots.alerts.write(epoch, seq, done, &moment.alerts)?;
+        let named = excepted.iter().map(|(id, seq)| (id.to_string(), *seq)).collect();
+        self.journal.trim(Record { seq, epoch, excepted: named }).map_err(|e| e.to_string())?;
+        info!(seq, files = report.files, bytes = report.bytes, "round written");
+        // Here, because it is work for the disk, of which the worker does none.
+        self.store.install(seq);
+        let is_kept = |id| excepted.contains_key(&id) || self.left.contains(&id);
+        if let Err(reason) = self.aside.remove_but(is_kept) {
+            warn!(%reason, "frames set aside that are written by now stay there");
+        }
+        Ok(excepted)
     }
-    snapshots.registry.write(epoch, seq, done, &moment.registry)?;
-    snapshots.alerts.write(epoch, seq, done, &moment.alerts)?;
-    journal.trim(Record { seq, epoch, excepted: Vec::new() }).map_err(|e| e.to_string())?;
-    info!(seq, files = report.files, bytes = report.bytes, "round written");
-    Ok(())
+
+    /// Sets the instances apart whose files failed. Errors when that is a matter of the disk: then
+    /// nobody is set apart, and the round is tried again as a whole.
+    fn except(&self, report: &RoundReport) -> Result<Excepted, String> {
+        let failed: BTreeSet<_> = report.failed.iter().map(|(instance, _)| *instance).collect();
+        let most = (self.store.instance_count() / 2).clamp(1, MOST_EXCEPTED);
+        if let Some((instance, reason)) = report.failed.first().filter(|_| failed.len() > most) {
+            let others = failed.len() - 1;
+            return Err(format!("archive {instance} and {others} others: {reason}"));
+        }
+        let is_lost = |id: InstanceId| self.store.is_unavailable(id) && !self.store.is_loaded(id);
+        let mut excepted = self.excepted.clone();
+        excepted.retain(|id, _| failed.contains(id) || is_lost(*id));
+        for (instance, reason) in &report.failed {
+            excepted.entry(*instance).or_insert(self.done);
+            self.store.suspend(*instance, format!("cannot be written: {reason}; check the disk"));
+        }
+        while excepted.len() > MOST_EXCEPTED {
+            // Beyond that only files that no start could open: theirs are whole up to a later S.
+            let Some((&id, _)) = excepted.iter().rfind(|(id, _)| is_lost(**id)) else { break };
+            excepted.remove(&id);
+        }
+        Ok(excepted)
+    }
 }
 
 #[cfg(test)]
@@ -163,7 +225,9 @@ mod tests {
         let (store, _) = Store::open(Arc::clone(&shared), Path::new("/archives"), 0).unwrap();
         let of = |name| Snapshot::of(Arc::clone(&shared), Path::new("/state"), name);
         let snapshots = Snapshots { registry: of("registry"), alerts: of("alerts") };
-        let mut rounds = Rounds::new(Arc::new(store), journal.clone(), snapshots, 0);
+        let aside = Aside::new(shared, "/aside".into());
+        let before = Before { done: 0, excepted: BTreeMap::new(), aside, left: BTreeSet::new() };
+        let mut rounds = Rounds::new(Arc::new(store), journal.clone(), snapshots, before);
         let mut applied = 0;
         while journal.fill() < NEARLY_FULL {
             applied = journal.append_reserved(journal::TICK, &[]).unwrap();
@@ -177,7 +241,7 @@ mod tests {
             begun
         };
         disk.fail_sync("/state/alerts.a");
-        let begun = [100, 101, 104, 105, 106].map(|secs| begins(&mut rounds, secs));
+        let begun = [100, 101, 102, 103, 104].map(|secs| begins(&mut rounds, secs));
         assert_eq!(begun, [true, false, false, true, false]);
         disk.heal();
         assert!(begins(&mut rounds, 110));

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alerter::Engine;
-use collector::registry::Instance;
+use collector::registry::{Instance, Lifecycle};
 use collector::{Accounting, Intake, Registry};
 use journal::{Frame, Journal};
 use rrd::{Clock, InstanceChange, InstanceId, Matcher, Span, Step, Store, Timestamp, Verdicts};
@@ -182,6 +182,25 @@ impl State {
             }
         }
         applied
+    }
+
+    /// Applies a frame that was set aside for `instance`. One that was applied before changes nothing.
+    pub(crate) fn apply_aside(&self, instance: InstanceId, frame: &Frame) {
+        self.store.advance_one(instance, frame.stamp.floor(SILENCE_GRID));
+        // The rest of what a frame does (books, alerts) was done when it was new.
+        self.apply(frame);
+    }
+
+    /// Has the archive of `instance` take over what the registry says of it as of frame `seq`.
+    pub(crate) fn take_over(&self, instance: InstanceId, seq: u64) {
+        let Some(known) = self.registry.instance(instance) else { return };
+        let ended = match known.lifecycle {
+            Lifecycle::Withdrawn { at, .. } => at,
+            Lifecycle::Active => Timestamp::MIN,
+        };
+        let told =
+            InstanceChange { id: instance, labels: &known.labels, is_gone: !known.is_active() };
+        self.store.take_over(seq, told, ended);
     }
 
     /// All that a round must write, at this boundary between two frames.

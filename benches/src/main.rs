@@ -1,18 +1,24 @@
-//! Measured comparisons with rival engines: `cargo xtask bench quick`.
+//! Measured comparisons with rival engines: `cargo xtask bench quick`, `rrd`, `layout`.
 //!
 //! Each figure is measured in this run, on this machine, beside rrdtool where it can do the same.
 
 mod apply;
+mod cached;
+mod cold;
 mod data;
+mod goals;
 mod graph;
 mod intake;
+mod layout;
 mod meter;
 mod peer;
+mod procfs;
 mod read;
+mod store;
 mod table;
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
@@ -21,16 +27,27 @@ use crate::peer::Rrdtool;
 use crate::table::Table;
 
 fn main() -> ExitCode {
-    let outcome = match std::env::args().nth(1).as_deref() {
-        Some("quick") | None => quick(),
-        Some(other) => Err(anyhow::anyhow!("no benchmark named {other}; there is: quick")),
-    };
-    match outcome {
+    match chosen() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let shown = writeln!(io::stderr(), "bench: {error:#}");
             if shown.is_ok() { ExitCode::FAILURE } else { ExitCode::from(2) }
         }
+    }
+}
+
+fn chosen() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] | ["quick"] => quick(),
+        ["rrd"] => store::run(&scratch_parent()?, store::INSTANCES),
+        ["rrd", instances] => store::run(&scratch_parent()?, instances.parse()?),
+        ["layout"] => layout::run(&scratch_parent()?, layout::INSTANCES),
+        ["layout", instances] => layout::run(&scratch_parent()?, instances.parse()?),
+        // Processes that `rrd` starts, to be killed.
+        ["load", folder, ..] => store::load(Path::new(folder), &arguments[2..]),
+        ["reopen", folder] => store::reopen(Path::new(folder)),
+        _ => bail!("no such benchmark; there are: quick, rrd [INSTANCES], layout [INSTANCES]"),
     }
 }
 

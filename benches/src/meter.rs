@@ -45,6 +45,13 @@ pub(crate) fn processor_time() -> Duration {
     Duration::new(secs, u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
+/// Processor time of this thread so far.
+pub(crate) fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let secs = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::new(secs, u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
 /// The middle one of an odd number of measurements.
 pub(crate) fn median(mut measured: Vec<Duration>) -> Duration {
     measured.sort_unstable();

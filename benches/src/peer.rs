@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::procfs::Process;
+
 /// A running rrdtool.
 pub(crate) struct Rrdtool {
     process: Child,
@@ -53,12 +55,13 @@ impl Rrdtool {
 }
 
 impl Rrdtool {
-    /// Processor time it has used so far; it has one thread.
+    pub(crate) fn process(&self) -> Process {
+        Process::Other(self.process.id())
+    }
+
+    /// Processor time it has used so far.
     pub(crate) fn processor_time(&self) -> Result<Duration> {
-        let path = format!("/proc/{}/schedstat", self.process.id());
-        let text = std::fs::read_to_string(&path).context(path)?;
-        let nanos = text.split(' ').next().unwrap_or_default().parse()?;
-        Ok(Duration::from_nanos(nanos))
+        self.process().processor_time()
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn run(applied: &Applied, peer: Option<&mut Rrdtool>, table: &mut Tab
 }
 
 /// The file that graphs are drawn from, too.
-fn read_peer(peer: &mut Rrdtool) -> Result<std::time::Duration> {
+pub(crate) fn read_peer(peer: &mut Rrdtool) -> Result<std::time::Duration> {
     fill(peer, "day0.rrd", 0)?;
     let (start, end) = (moment(1).as_millis() / 1000, moment(DAY_MINUTES).as_millis() / 1000);
     let command = format!("fetch day0.rrd AVERAGE -r 60 -s {start} -e {}", end - 1);

@@ -238,6 +238,16 @@ impl Journal {
         self.handle.start_epoch()
     }
 
+    /// Reads the frames after `after` back from the files, up to some frame that was durable when this
+    /// was called, or a later one. For a round that must keep what it cannot write; no checkpoint at or
+    /// above `after` may be recorded meanwhile.
+    pub fn reread(&self, after: u64) -> Result<Frames, JournalError> {
+        let folder = &self.handle.shared.folder;
+        // Commits go on meanwhile: an end that looks torn is one that is being written.
+        let scan = scan(folder, after)?;
+        Ok(Frames::new(Arc::clone(folder), after, scan.runs))
+    }
+
     /// Commits what is pending and accepts no more. [`Journal::next`] still hands out what is left.
     pub fn close(&self) {
         self.handle.close();

@@ -56,12 +56,6 @@ impl Handles {
         Ok(file)
     }
 
-    /// Closes what is open of an instance: another file has its name.
-    pub(crate) fn forget(&self, instance: InstanceId) {
-        lock(&self.files).forget(instance);
-        lock(&self.maps).forget(instance);
-    }
-
     /// The first `len` bytes of the instance's file: a map where the system has one, else the file.
     pub(crate) fn source(&self, instance: InstanceId, path: &Path, len: u64) -> io::Result<Source> {
         let known = lock(&self.maps).get(instance).filter(|map| map.len() >= len);
@@ -70,9 +64,21 @@ impl Handles {
         }
         let file = self.file(instance, path)?;
         let Some(os_file) = file.os_file() else { return Ok(Source::File(file)) };
-        let map = Arc::new(Map::of(os_file, len)?);
+        let map = match Map::of(os_file, len) {
+            Ok(map) => Arc::new(map),
+            Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                return Ok(Source::File(file));
+            }
+            Err(error) => return Err(error),
+        };
         lock(&self.maps).put(instance, Arc::clone(&map));
         Ok(Source::Map(map))
+    }
+
+    /// Closes what is open of the instance, after a failure: whoever asks next opens it anew.
+    pub(crate) fn forget(&self, instance: InstanceId) {
+        lock(&self.files).remove(instance);
+        lock(&self.maps).remove(instance);
     }
 }
 
@@ -102,7 +108,7 @@ impl<T: Clone> Recent<T> {
         Some(thing.clone())
     }
 
-    fn forget(&mut self, instance: InstanceId) {
+    fn remove(&mut self, instance: InstanceId) {
         if let Some((used_at, _)) = self.things.remove(&instance) {
             self.by_tick.remove(&used_at);
         }
@@ -135,6 +141,8 @@ mod tests {
         assert_eq!(recent.get(InstanceId(2)), None);
         recent.put(InstanceId(3), 'd');
         assert_eq!((recent.get(InstanceId(1)), recent.get(InstanceId(3))), (Some('a'), Some('d')));
+        recent.remove(InstanceId(3));
+        assert_eq!((recent.get(InstanceId(3)), recent.get(InstanceId(1))), (None, Some('a')));
         assert_eq!(recent.by_tick.len(), recent.things.len());
     }
 }

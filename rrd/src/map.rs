@@ -3,22 +3,36 @@
 //! No reference to mapped memory ever leaves: the kernel changes it under us when a round writes the
 //! file. Bytes are copied out by relaxed atomic loads, which may be stale or torn, never undefined;
 //! the store's own lock keeps rounds and readers apart, and checksums prove what was read.
+//!
+//! A page that cannot be read (its file was cut, its sector is bad) is a SIGBUS. Ours puts a page of
+//! zeroes in its place and marks the map, so that the reader gets an error; any other kills as before.
 #![expect(unsafe_code, reason = "mapped memory is reached through raw pointers, here alone")]
 
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::{c_int, c_void};
 use std::io;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{self, AtomicU8, AtomicU32, Ordering};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
+
+use table::Claim;
 
 /// A read-only map of the first bytes of a file.
 #[derive(Debug)]
 pub(crate) struct Map {
+    /// Given back before the map goes, so that the handler never knows of one that is gone.
+    claim: Claim,
     raw: MmapRaw,
 }
 
 impl Map {
-    /// Maps the first `len` bytes. Errors when the file is shorter: a read beyond its end would
-    /// kill the process.
+    /// Maps the first `len` bytes. Errors when the file is shorter, and as `OutOfMemory` when there
+    /// are as many maps as the handler can watch: then the file is read without one.
     pub(crate) fn of(file: &std::fs::File, len: u64) -> io::Result<Self> {
         if file.metadata()?.len() < len {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -26,7 +40,9 @@ impl Map {
         let len = usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let raw = MmapOptions::new().len(len).map_raw_read_only(file)?;
         raw.advise(Advice::Random)?;
-        Ok(Self { raw })
+        watch();
+        let claim = Claim::of(raw.as_ptr().addr(), len).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { claim, raw })
     }
 
     /// Bytes that are mapped.
@@ -34,7 +50,8 @@ impl Map {
         self.raw.len() as u64
     }
 
-    /// Copies bytes from `offset`; `UnexpectedEof` outside the map.
+    /// Copies bytes from `offset`; `UnexpectedEof` outside the map, and an error for ever after one
+    /// of its pages could not be read.
     pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let start = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
         let end = start.checked_add(buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -48,6 +65,11 @@ impl Map {
         }
         for (index, byte) in rest.iter_mut().enumerate() {
             *byte = self.byte(start + words * 4 + index);
+        }
+        // The bytes first, then the mark: whoever saw the zeroes of a lost page sees it.
+        atomic::fence(Ordering::Acquire);
+        if self.claim.is_broken() {
+            return Err(io::Error::other("a page of the file cannot be read"));
         }
         Ok(())
     }
@@ -76,27 +98,47 @@ impl Map {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
+/// What the handler needs: the disposition before ours, and the bytes of a page.
+static BEFORE: OnceLock<(libc::sigaction, usize)> = OnceLock::new();
 
-    use super::*;
+/// Puts our handler before the one there was, once.
+fn watch() {
+    BEFORE.get_or_init(|| {
+        // SAFETY: asks for a number, without any pointer.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        // SAFETY: all zeroes are a value of this plain type: the default, with no flag and no mask.
+        let blank: libc::sigaction = unsafe { std::mem::zeroed() };
+        let (mut ours, mut before) = (blank, blank);
+        let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) = on_bus_error;
+        ours.sa_sigaction = handler as *const () as usize;
+        ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        // SAFETY: a whole disposition, whose handler has the signature that SA_SIGINFO asks for, and
+        // room for the former. A failure (SIGBUS knows none) leaves faults as deadly as they were.
+        unsafe { libc::sigaction(libc::SIGBUS, &raw const ours, &raw mut before) };
+        (before, usize::try_from(page).unwrap_or(4096))
+    });
+}
 
-    #[test]
-    fn a_map_copies_any_stretch_and_nothing_outside() {
-        let mut file = tempfile::tempfile().unwrap();
-        let content: Vec<u8> = (0..=255).cycle().take(10_000).collect();
-        file.write_all(&content).unwrap();
-        let map = Map::of(&file, 9_999).unwrap();
-        assert_eq!(map.len(), 9_999);
-        for (offset, len) in [(0, 9_999), (1, 7), (4, 8), (4, 9), (9_998, 1), (9_999, 0)] {
-            let mut bytes = vec![0; len];
-            map.read_at(&mut bytes, offset as u64).unwrap();
-            assert_eq!(bytes, content[offset..offset + len], "{offset} + {len}");
-        }
-        for (offset, len) in [(9_999, 1), (0, 10_000), (u64::MAX, 1)] {
-            assert!(map.read_at(&mut vec![0; len], offset).is_err(), "{offset} + {len}");
-        }
-        assert!(Map::of(&file, 10_001).is_err());
+/// Only atomics and system calls: it interrupts a thread anywhere.
+extern "C" fn on_bus_error(_signal: c_int, info: *mut libc::siginfo_t, _context: *mut c_void) {
+    let Some((before, page)) = BEFORE.get() else { return }; // Tried again until `watch` is done.
+    // SAFETY: with SA_SIGINFO the kernel passes a valid `siginfo_t` that outlives the handler.
+    let info = unsafe { &*info };
+    // SAFETY: SIGBUS has an address; of one that a process sent it is any number, which is no map's.
+    let address = unsafe { info.si_addr() };
+    if table::mark_broken(address.addr()) && cover(address, *page) {
+        return;
     }
+    // SAFETY: `before` is what the same call gave. The read is tried again, and faults as before.
+    unsafe { libc::sigaction(libc::SIGBUS, before, ptr::null_mut()) };
+}
+
+/// Puts zeroes in place of the page that holds `address`.
+fn cover(address: *mut c_void, page: usize) -> bool {
+    let start = address.map_addr(|at| at & !(page - 1));
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+    // SAFETY: the page lies in a map of ours, which lives while its reader is interrupted here. It is
+    // read through atomics alone, so that its bytes may change, and is unmapped with the rest.
+    let mapped = unsafe { libc::mmap(start, page, libc::PROT_READ, flags, -1, 0) };
+    mapped != libc::MAP_FAILED
 }

@@ -5,8 +5,12 @@
 //! runs of rows, for the finest archive and, put together, for every coarser one.
 
 mod consolidate;
+mod head;
 mod open;
+mod phase;
 mod reading;
+#[cfg_attr(not(test), expect(dead_code, reason = "the command line changes one series"))]
+mod single;
 mod touched;
 
 #[cfg(test)]
@@ -20,12 +24,15 @@ mod oracle;
 #[cfg(test)]
 mod timeline;
 
-use crate::policy::ArchiveSpec;
 use crate::{Kind, Timestamp};
 
-pub(crate) use consolidate::{OpenRow, Run, row_is_known};
+pub(crate) use consolidate::{OpenRow, Run, Sums, row_is_known};
+pub(crate) use head::{Head, OpenMut, Out};
 pub(crate) use open::Open;
+pub(crate) use phase::{Grid, Phase};
 use reading::Reading;
+#[cfg(test)]
+use single::{apply, apply_whole, silence};
 
 /// What a series' readings mean, and which of them count. `NaN` limits are no limits.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,96 +58,86 @@ pub(crate) enum Verdict {
 }
 
 /// Takes one reading at `at`; `NaN` is a marker, which ends the series until its next reading.
-/// Every row this closes is handed to `out`, the finest archive's before the coarser ones'.
+/// Every row this closes is handed to `out`, the finest archive's before the coarser ones'. The phase
+/// is that of the series before.
 #[inline]
-pub(crate) fn apply(
+pub(crate) fn take(
     definition: &Definition,
-    archives: &[ArchiveSpec],
-    open: &mut Open,
-    at: Timestamp,
-    value: f64,
-    out: &mut impl FnMut(Run),
+    phase: &mut Phase<'_>,
+    open: &mut OpenMut<'_>,
+    (at, value): (Timestamp, f64),
+    out: &mut impl Out,
 ) -> Verdict {
-    take(definition, archives, open, at, Reading::Real(value), out)
-}
-
-/// As [`apply`], for a whole number that may have more digits than an f64 keeps.
-#[cfg_attr(not(test), expect(dead_code, reason = "the command line reads whole numbers as text"))]
-pub(crate) fn apply_whole(
-    definition: &Definition,
-    archives: &[ArchiveSpec],
-    open: &mut Open,
-    at: Timestamp,
-    value: i128,
-    out: &mut impl FnMut(Run),
-) -> Verdict {
-    take(definition, archives, open, at, Reading::Whole(value), out)
+    take_reading(definition, phase, open, (at, Reading::Real(value)), out)
 }
 
 #[inline]
-fn take(
+fn take_reading(
     definition: &Definition,
-    archives: &[ArchiveSpec],
-    open: &mut Open,
-    at: Timestamp,
-    reading: Reading,
-    out: &mut impl FnMut(Run),
+    phase: &mut Phase<'_>,
+    open: &mut OpenMut<'_>,
+    (at, reading): (Timestamp, Reading),
+    out: &mut impl Out,
 ) -> Verdict {
     debug_assert!(definition.heartbeat_ms < 1 << 60, "wrapped times are above any heartbeat");
-    let mut elapsed_ms = elapsed_ms(open.last, at);
+    let step = phase.step();
+    let mut elapsed_ms = elapsed_ms(open.head.last, at);
     // Also true of an earlier reading and of a first one: both wrap to a huge number.
-    if elapsed_ms > definition.heartbeat_ms {
-        if open.is_unborn() {
+    if elapsed_ms > definition.heartbeat_ms || !is_sane(at) {
+        if open.head.is_unborn() {
             if reading.is_marker() || !is_sane(at) {
                 return Verdict::Duplicate;
             }
-            open.begin_before(at, archives);
-            elapsed_ms = self::elapsed_ms(open.last, at);
+            out.born(open.begin_before(at, step));
+            elapsed_ms = self::elapsed_ms(open.head.last, at);
         } else if !is_sane(at) {
             return Verdict::Late;
         }
     }
-    let step = archives[0].step;
-    let opened = open.opened(step);
-    let covered_from = open.last.max(opened); // A step that silence closed is not covered again.
+    phase.seek(open.head.in_open_step(step));
+    let opened = phase.opened();
+    let covered_from = open.head.last.max(opened); // A step that silence closed is not covered again.
     if at <= covered_from {
-        return stale(open, at, archives, reading);
+        return stale(open.head, at, phase, reading);
     }
     let is_gap = elapsed_ms > definition.heartbeat_ms;
-    let rate = open.rate(definition, reading, elapsed_ms, is_gap);
+    let rate = open.head.rate(definition, reading, elapsed_ms, is_gap);
     let end = opened + step;
     let mut age = 0;
     if at < end {
-        open.cover(rate, at.millis_since(covered_from).unsigned_abs());
+        open.head.cover(rate, at.millis_since(covered_from).unsigned_abs());
     } else {
-        cross(archives, open, &Stretch { from: covered_from, end, to: at, rate, is_gap }, out);
+        let stretch = Stretch { from: covered_from, end, to: at, rate, is_gap };
         // A reading on the boundary itself belongs to the step it closes.
-        age = u64::from(at == open.opened(step));
+        age = u64::from(cross(phase, open, &stretch, out));
     }
-    open.touched.set(age, !reading.is_marker());
-    open.last = at;
-    open.set_ended(reading.is_marker());
+    open.head.touched.set(age, !reading.is_marker());
+    open.head.last = at;
+    open.head.set_ended(reading.is_marker());
     Verdict::Stored
 }
 
 /// Closes the open step, the rest of it unknown, when the series has been silent for longer than its
 /// heartbeat of journal time. The previous reading is kept: what comes later covers from the step's end.
-pub(crate) fn silence(
+pub(crate) fn hush(
     definition: &Definition,
-    archives: &[ArchiveSpec],
-    open: &mut Open,
+    phase: &mut Phase<'_>,
+    open: &mut OpenMut<'_>,
     now: Timestamp,
-    out: &mut impl FnMut(Run),
+    out: &mut impl Out,
 ) {
-    let step = archives[0].step;
-    let is_open = !open.is_unborn() && open.last > open.opened(step);
-    if !is_open || now.millis_since(open.heard()) <= heartbeat(definition) {
+    if open.head.hushed_after(definition).is_none_or(|deadline| now <= deadline) {
         return;
     }
-    let end = open.opened(step) + step;
-    open.cover(f64::NAN, end.millis_since(open.last).unsigned_abs());
-    let value = open.step_value(step);
-    open.close(archives, 1, value, out);
+    phase.seek(open.head.last);
+    if open.head.last <= phase.opened() {
+        return;
+    }
+    let end = phase.opened() + phase.step();
+    open.head.cover(f64::NAN, end.millis_since(open.head.last).unsigned_abs());
+    let value = open.head.step_value(phase.step());
+    open.close_one(phase, value, out);
+    open.head.set_hushed();
 }
 
 /// Time that one reading covers, from inside the open step to its end or beyond.
@@ -153,45 +150,50 @@ struct Stretch {
     is_gap: bool,
 }
 
-/// Closes the open step and every whole one the stretch covers, and opens the step it ends in.
-fn cross(archives: &[ArchiveSpec], open: &mut Open, stretch: &Stretch, out: &mut impl FnMut(Run)) {
-    let step = archives[0].step;
+/// Closes the open step and every whole one the stretch covers, and opens the step it ends in; true
+/// where that begins at the stretch's very end.
+#[inline]
+fn cross(
+    phase: &mut Phase<'_>,
+    open: &mut OpenMut<'_>,
+    stretch: &Stretch,
+    out: &mut impl Out,
+) -> bool {
+    let step = phase.step();
     let first_ms = stretch.end.millis_since(stretch.from).unsigned_abs();
     let value = if first_ms == step.as_millis() {
         stretch.rate // One reading is the whole step, to the last bit.
     } else {
-        open.cover(stretch.rate, first_ms);
+        open.head.cover(stretch.rate, first_ms);
         // rrdtool's rule: a gap closes its first step as unknown, however much of it was known.
-        if stretch.is_gap { f64::NAN } else { open.step_value(step) }
+        if stretch.is_gap { f64::NAN } else { open.head.step_value(step) }
     };
-    open.close(archives, 1, value, out);
+    open.close_one(phase, value, out);
     let mut rest_ms = stretch.to.millis_since(stretch.end).unsigned_abs();
     if rest_ms >= step.as_millis() {
         let whole = rest_ms / step.as_millis();
-        open.close(archives, whole, stretch.rate, out);
+        phase.next();
+        open.close_many(phase, whole, stretch.rate, out);
         rest_ms %= step.as_millis();
     }
-    open.cover(stretch.rate, rest_ms);
+    open.head.cover(stretch.rate, rest_ms);
+    rest_ms == 0
 }
 
 /// What becomes of a reading that is not after the series' last one, or falls in a closed step.
 #[cold]
-fn stale(open: &Open, at: Timestamp, archives: &[ArchiveSpec], reading: Reading) -> Verdict {
-    if reading.is_marker() || at == open.last {
+fn stale(head: &Head, at: Timestamp, phase: &Phase<'_>, reading: Reading) -> Verdict {
+    if reading.is_marker() || at == head.last {
         return Verdict::Duplicate;
     }
-    let row = at.row(archives[0].step);
-    let age = (open.newest_row + 1 - row).unsigned_abs();
-    if open.touched.is_set(age) { Verdict::Duplicate } else { Verdict::Late }
+    let row = at.row(phase.step());
+    let age = (phase.newest_row() + 1 - row).unsigned_abs();
+    if head.touched.is_set(age) { Verdict::Duplicate } else { Verdict::Late }
 }
 
 /// Milliseconds from `last` to `at`; a huge number when `at` is earlier, or `last` is "never".
 fn elapsed_ms(last: Timestamp, at: Timestamp) -> u64 {
     at.as_millis().wrapping_sub(last.as_millis()).cast_unsigned()
-}
-
-fn heartbeat(definition: &Definition) -> i64 {
-    i64::try_from(definition.heartbeat_ms).unwrap_or(i64::MAX)
 }
 
 /// Within 36 million years of 1970, so that no row number times its step overflows.

@@ -4,12 +4,15 @@
 //! lock guards one thing and is named with its reason where it is declared.
 
 mod apply;
+mod available;
 mod build;
 mod change;
 mod column_rows;
+mod columns;
 mod dump;
 mod grant;
 mod instance;
+mod keys;
 mod places;
 mod read;
 mod rebuild;
@@ -25,6 +28,7 @@ mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use apply::{InstanceChange, Verdicts};
@@ -38,6 +42,7 @@ pub use takeover::Room;
 use crate::handles::Handles;
 use crate::{Batch, Column, Damage, InstanceId, Timestamp};
 use instance::Instance;
+use keys::Keys;
 
 /// Damage found while reading is kept for the operator; beyond this there is nothing new to say.
 const MOST_DAMAGE: usize = 1000;
@@ -49,20 +54,25 @@ pub struct Store {
     /// Which instances there are, in order of id, so that whatever is derived from them is the same
     /// everywhere. Written when one is seen for the first time; everybody else copies and lets go.
     instances: RwLock<BTreeMap<InstanceId, Arc<Instance>>>,
-    /// Instances whose file is there but cannot be used. Written by `open` alone.
-    unavailable: BTreeSet<InstanceId>,
+    /// Keys of the series of all instances.
+    keys: Arc<Keys>,
+    /// Instances whose file is there but cannot be used, and why. Intake asks for every request; the
+    /// start, rounds and readers write.
+    unavailable: RwLock<BTreeMap<InstanceId, Damage>>,
     /// Instances with room for a change, found at open: the first round removes what nobody asked for.
     leftovers: Mutex<BTreeSet<InstanceId>>,
     /// Damage found since the start. Short: readers push, an operator's page copies.
     damage: Mutex<Vec<Damage>>,
     /// The latest journal time that silence was judged at; the worker's own.
     advanced_to: Mutex<Timestamp>,
+    /// Rows that an unfinished round has overwritten are missing, and that is no damage.
+    is_replaying: AtomicBool,
 }
 
 impl Store {
     /// The column of the series with this key ([`crate::Labels::to_key`]), if it has been granted one.
     pub fn resolve(&self, instance: InstanceId, key: &[u8]) -> Option<Column> {
-        read(&self.instance(instance)?.index).columns.get(key).copied()
+        read(&self.instance(instance)?.index).get(key)
     }
 
     /// The last numbered batch that was applied for the instance.
@@ -72,14 +82,16 @@ impl Store {
         (batch.number > 0).then_some(batch)
     }
 
-    /// True when some instance's file is there and cannot be used.
-    pub fn has_unavailable(&self) -> bool {
-        !self.unavailable.is_empty()
+    /// From here on, until [`Store::end_replay`], a tile that does not match its checksum is unknown
+    /// without a report: a round that was cut short may have overwritten the oldest rows, until replay
+    /// has brought the newest row to where that round was.
+    pub fn begin_replay(&self) {
+        self.is_replaying.store(true, Ordering::Release);
     }
 
-    /// True when this instance's file is there and cannot be used: its frames are not applied.
-    pub fn is_unavailable(&self, instance: InstanceId) -> bool {
-        self.unavailable.contains(&instance)
+    /// The journal has been replayed: what does not match now is damage.
+    pub fn end_replay(&self) {
+        self.is_replaying.store(false, Ordering::Release);
     }
 
     /// Damage found at open and since, the oldest first, at most a thousand.

@@ -1,85 +1,158 @@
 //! Waiting rows: closed, but not yet in the file. Readers see them; a round writes them.
 
-use crate::Cell;
-use crate::series::Run;
+use std::collections::BTreeMap;
 
-/// "No earlier run."
+use crate::series::Run;
+use crate::{Cell, Policy};
+
+/// "No earlier entry."
 const NONE: u32 = u32::MAX;
 
 /// Runs of closed rows of one instance, as a chain for each column: newest first.
-#[derive(Debug, Default)]
+///
+/// An entry is a few words of 32 bits: where the earlier one of its column begins; what it is, with
+/// the distance of its first row from the first that came; then its numbers, as wide as their cell.
+/// A usual row of the finest archive has 12 bytes, one of another archive 24.
+#[derive(Debug)]
 pub(crate) struct Waiting {
-    heads: Vec<Head>,
-    /// Rows of the finest archive: most of all there are, so they are kept small.
-    fine: Vec<Fine>,
-    coarse: Vec<Coarse>,
+    /// By column: where the newest entry begins.
+    heads: Vec<u32>,
+    words: Vec<u32>,
+    /// By archive: the first row that came.
+    base_rows: [i64; Policy::MOST_ARCHIVES],
+    /// Whose rows a column has, where that is not the first series it was given to.
+    generations: BTreeMap<u32, u32>,
 }
 
-/// Where a column's chains begin, and whose rows they are.
+/// How the numbers of a series are kept.
 #[derive(Clone, Copy, Debug)]
-struct Head {
-    generation: u32,
-    fine: u32,
-    coarse: u32,
+pub(crate) struct Kept {
+    pub(crate) cell: Cell,
+    /// Coarser rows keep their newest step, too.
+    pub(crate) last: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Fine {
-    earlier: u32,
-    count: u32,
-    first_row: i64,
-    value: f64,
-}
+/// Bits of an entry's second word: its archive, and which words it has.
+const ARCHIVE: u32 = 7;
+/// Numbers have two words.
+const WIDE: u32 = 8;
+/// The newest step is kept.
+const LAST: u32 = 16;
+/// The first row (two words) and the count (one) are given in full.
+const LONG: u32 = 32;
+/// All others: the distance of the first row from the first that came.
+const DISTANCE_SHIFT: u32 = 6;
+const MOST_DISTANCE: i64 = (u32::MAX >> DISTANCE_SHIFT) as i64;
 
-#[derive(Clone, Copy, Debug)]
-struct Coarse {
-    earlier: u32,
-    archive: u8,
-    count: u32,
-    known: u32,
-    first_row: i64,
-    average: f64,
-    min: f64,
-    max: f64,
-    last: f64,
-}
+/// Words of the longest entry: head 2, first row 2, count 1, known 1, four wide numbers.
+const LONGEST: usize = 2 + 3 + 1 + 8;
+/// Room is made by a quarter, at least so many words: doubling would leave much of it unused.
+const LEAST_GROWTH: usize = 64;
 
-const _: () = assert!(size_of::<Fine>() == 24 && size_of::<Coarse>() == 56);
+impl Default for Waiting {
+    fn default() -> Self {
+        Self {
+            heads: Vec::new(),
+            words: Vec::new(),
+            base_rows: [i64::MIN; Policy::MOST_ARCHIVES],
+            generations: BTreeMap::new(),
+        }
+    }
+}
 
 impl Waiting {
     pub(crate) const fn is_empty(&self) -> bool {
-        self.fine.is_empty() && self.coarse.is_empty()
+        self.words.is_empty()
     }
 
-    /// Adds rows of a column, as its cell will keep them. Rows of an earlier generation are dropped.
+    /// Makes room for the chains of so many columns.
     #[inline]
-    pub(crate) fn push(&mut self, column: u32, generation: u32, cell: Cell, run: Run) {
-        let index = column as usize;
-        if index >= self.heads.len() {
-            self.heads.resize(index + 1, Head { generation: 0, fine: NONE, coarse: NONE });
+    pub(crate) fn grow(&mut self, column_count: usize) {
+        if self.heads.len() < column_count {
+            self.heads.reserve_exact(column_count - self.heads.len());
+            self.heads.resize(column_count, NONE);
         }
-        let head = &mut self.heads[index];
-        if head.generation != generation {
-            *head = Head { generation, fine: NONE, coarse: NONE };
+    }
+
+    /// Adds equal rows of the finest archive, as their cell will keep them. Rows of an earlier
+    /// generation are dropped.
+    #[inline]
+    pub(crate) fn push_fine(
+        &mut self,
+        (column, generation): (u32, u32),
+        kept: Kept,
+        (first_row, count): (i64, u64),
+        value: f64,
+    ) {
+        let distance = first_row.wrapping_sub(self.base_rows[0]);
+        let is_usual = (0..=MOST_DISTANCE).contains(&distance)
+            && (count, generation, kept.cell) == (1, 1, Cell::F32)
+            && self.generations.is_empty()
+            && (column as usize) < self.heads.len();
+        if !is_usual || self.words.capacity() - self.words.len() < 3 {
+            let run = Run::of_equal(0, first_row, count, (value, 1));
+            return self.push(column, generation, kept, &run);
         }
-        let (count, first_row) = last_rows(&run);
-        if run.archive == 0 {
-            let value = cell.kept(run.average);
-            self.fine.push(Fine { earlier: head.fine, count, first_row, value });
-            head.fine = last_index(self.fine.len());
-        } else {
-            self.coarse.push(Coarse {
-                earlier: head.coarse,
-                archive: u8::try_from(run.archive).expect("at most eight archives"),
-                count,
-                known: run.known,
-                first_row,
-                average: cell.kept(run.average),
-                min: cell.kept(run.min),
-                max: cell.kept(run.max),
-                last: cell.kept(run.last),
-            });
-            head.coarse = last_index(self.coarse.len());
+        let distance = u32::try_from(distance).expect("within 26 bits");
+        let head = &mut self.heads[column as usize];
+        let entry = [*head, distance << DISTANCE_SHIFT, narrow(value).to_bits()];
+        *head = index(self.words.len());
+        self.words.extend_from_slice(&entry);
+    }
+
+    /// As [`Waiting::push_fine`], for rows of any archive.
+    pub(crate) fn push(&mut self, column: u32, generation: u32, kept: Kept, run: &Run) {
+        let place = column as usize;
+        self.grow(place + 1);
+        if self.generation(column) != generation {
+            self.generations.insert(column, generation);
+            self.heads[place] = NONE;
+        }
+        if self.words.capacity() - self.words.len() < LONGEST {
+            self.words.reserve_exact(LEAST_GROWTH.max(self.words.len() / 4));
+        }
+        let earlier = std::mem::replace(&mut self.heads[place], index(self.words.len()));
+        self.write(earlier, kept, run);
+    }
+
+    fn generation(&self, column: u32) -> u32 {
+        self.generations.get(&column).copied().unwrap_or(1)
+    }
+
+    fn write(&mut self, earlier: u32, kept: Kept, run: &Run) {
+        let (count, first_row) = last_rows(run);
+        let base_row = &mut self.base_rows[run.archive];
+        if *base_row == i64::MIN {
+            *base_row = first_row;
+        }
+        let distance =
+            first_row.checked_sub(*base_row).filter(|far| (0..=MOST_DISTANCE).contains(far));
+        let short = distance.filter(|_| count == 1).and_then(|far| u32::try_from(far).ok());
+        let keeps_last = kept.last && run.archive > 0;
+        let head = u32::try_from(run.archive).expect("at most eight archives")
+            | if kept.cell == Cell::F64 { WIDE } else { 0 }
+            | if keeps_last { LAST } else { 0 }
+            | short.map_or(LONG, |far| far << DISTANCE_SHIFT);
+        self.words.extend_from_slice(&[earlier, head]);
+        if short.is_none() {
+            self.words.extend_from_slice(&halves(first_row.cast_unsigned()));
+            self.words.push(count);
+        }
+        self.put(kept.cell, run.average);
+        if run.archive > 0 {
+            self.put(kept.cell, run.min);
+            self.put(kept.cell, run.max);
+            self.words.push(run.known);
+        }
+        if keeps_last {
+            self.put(kept.cell, run.last);
+        }
+    }
+
+    fn put(&mut self, cell: Cell, value: f64) {
+        match cell {
+            Cell::F32 => self.words.push(narrow(value).to_bits()),
+            Cell::F64 => self.words.extend_from_slice(&halves(value.to_bits())),
         }
     }
 
@@ -90,41 +163,64 @@ impl Waiting {
         generation: u32,
         archive: usize,
     ) -> impl Iterator<Item = Run> {
-        let head = self.heads.get(column as usize).filter(|head| head.generation == generation);
-        let (fine, coarse) = match head {
-            Some(head) if archive == 0 => (head.fine, NONE),
-            Some(head) => (NONE, head.coarse),
-            None => (NONE, NONE),
+        let head = self.heads.get(column as usize).copied();
+        let head = head.filter(|_| self.generation(column) == generation);
+        let first = head.and_then(|head| self.entry(head));
+        let entries = std::iter::successors(first, |entry| self.entry(entry.earlier));
+        entries.filter(move |entry| entry.archive() == archive).map(|entry| entry.run(self))
+    }
+
+    fn entry(&self, at: u32) -> Option<Entry<'_>> {
+        let (&[earlier, head], words) = self.words.get(at as usize..)?.split_first_chunk()?;
+        Some(Entry { earlier, head, words })
+    }
+}
+
+/// One entry: its two first words, and the others.
+struct Entry<'a> {
+    earlier: u32,
+    head: u32,
+    words: &'a [u32],
+}
+
+impl Entry<'_> {
+    const fn archive(&self) -> usize {
+        (self.head & ARCHIVE) as usize
+    }
+
+    fn run(mut self, waiting: &Waiting) -> Run {
+        let archive = self.archive();
+        let (first_row, count) = if self.head & LONG != 0 {
+            (self.wide().cast_signed(), self.word())
+        } else {
+            (waiting.base_rows[archive] + i64::from(self.head >> DISTANCE_SHIFT), 1)
         };
-        let fine = chain(&self.fine, fine, |run| run.earlier).map(Fine::run);
-        let coarse = chain(&self.coarse, coarse, |run| run.earlier)
-            .filter(move |run| usize::from(run.archive) == archive)
-            .map(Coarse::run);
-        fine.chain(coarse)
-    }
-}
-
-impl Fine {
-    fn run(&self) -> Run {
-        let &Self { count, first_row, value, .. } = self;
-        let known = u32::from(!value.is_nan());
-        let count = u64::from(count);
-        let (average, min, max, last) = (value, value, value, value);
-        Run { archive: 0, first_row, count, average, min, max, last, known }
-    }
-}
-
-impl Coarse {
-    fn run(&self) -> Run {
-        let &Self { archive, first_row, count, average, min, max, last, known, .. } = self;
-        let (archive, count) = (usize::from(archive), u64::from(count));
+        let (count, average) = (u64::from(count), self.number());
+        if archive == 0 {
+            return Run::of_equal(0, first_row, count, (average, 1));
+        }
+        let (min, max, known) = (self.number(), self.number(), self.word());
+        let last = if self.head & LAST != 0 { self.number() } else { f64::NAN };
         Run { archive, first_row, count, average, min, max, last, known }
     }
-}
 
-fn chain<T>(runs: &[T], head: u32, earlier: impl Fn(&T) -> u32) -> impl Iterator<Item = &T> {
-    let first = runs.get(head as usize);
-    std::iter::successors(first, move |run| runs.get(earlier(run) as usize))
+    fn number(&mut self) -> f64 {
+        if self.head & WIDE != 0 {
+            f64::from_bits(self.wide())
+        } else {
+            f64::from(f32::from_bits(self.word()))
+        }
+    }
+
+    fn wide(&mut self) -> u64 {
+        u64::from(self.word()) | u64::from(self.word()) << 32
+    }
+
+    fn word(&mut self) -> u32 {
+        let (word, rest) = self.words.split_first().expect("an entry is written whole");
+        self.words = rest;
+        *word
+    }
 }
 
 /// Longer runs are gaps, and no ring keeps that many rows: their last rows are enough.
@@ -134,9 +230,22 @@ fn last_rows(run: &Run) -> (u32, i64) {
     (count, run.first_row.saturating_add_unsigned(skipped))
 }
 
-/// Runs are bounded by the journal, which refuses samples long before there are four billion.
-fn last_index(len: usize) -> u32 {
-    u32::try_from(len - 1).expect("the journal holds fewer frames than that")
+/// The number as a cell of four bytes gives it back: readers see the same before and after the round.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "rounding to the cell is the purpose")]
+fn narrow(value: f64) -> f32 {
+    if Cell::F32.holds(value) { value as f32 } else { f32::NAN }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "each half is 32 bits by construction")]
+const fn halves(bits: u64) -> [u32; 2] {
+    [bits as u32, (bits >> 32) as u32]
+}
+
+/// Rows are bounded by the journal, which refuses samples long before they are 16 GiB.
+#[inline]
+fn index(len: usize) -> u32 {
+    u32::try_from(len).expect("the journal holds fewer frames than that")
 }
 
 #[cfg(test)]
@@ -148,13 +257,16 @@ mod tests {
         Run { archive, first_row, count: 1, average, min, max, last, known: 1 }
     }
 
+    const WIDE: Kept = Kept { cell: Cell::F64, last: false };
+    const NARROW: Kept = Kept { cell: Cell::F32, last: false };
+
     #[test]
     fn a_column_sees_its_own_rows_newest_first() {
         let mut waiting = Waiting::default();
         for row in 1..4 {
-            waiting.push(0, 1, Cell::F64, run(0, row, 1.5));
-            waiting.push(5, 1, Cell::F64, run(0, row + 10, 2.5));
-            waiting.push(0, 1, Cell::F64, run(2, row + 20, 3.5));
+            waiting.push(0, 1, WIDE, &run(0, row, 1.5));
+            waiting.push(5, 1, WIDE, &run(0, row + 10, 2.5));
+            waiting.push(0, 1, WIDE, &run(2, row + 20, 3.5));
         }
         let rows = |column, archive| {
             waiting.runs(column, 1, archive).map(|run| run.first_row).collect::<Vec<_>>()
@@ -168,9 +280,9 @@ mod tests {
     #[test]
     fn a_new_generation_never_sees_the_rows_of_the_former() {
         let mut waiting = Waiting::default();
-        waiting.push(0, 1, Cell::F64, run(0, 1, 1.0));
+        waiting.push(0, 1, WIDE, &run(0, 1, 1.0));
         assert_eq!(waiting.runs(0, 2, 0).count(), 0);
-        waiting.push(0, 2, Cell::F64, run(0, 2, 2.0));
+        waiting.push(0, 2, WIDE, &run(0, 2, 2.0));
         assert_eq!(waiting.runs(0, 2, 0).count(), 1);
         assert_eq!(waiting.runs(0, 1, 0).count(), 0);
     }
@@ -179,11 +291,53 @@ mod tests {
     fn rows_are_rounded_as_their_cell_rounds_them() {
         let mut waiting = Waiting::default();
         for (column, value) in [(0, 0.1), (1, 1e39), (2, f64::INFINITY)] {
-            waiting.push(column, 1, Cell::F32, run(0, 1, value));
+            waiting.push(column, 1, NARROW, &run(0, 1, value));
         }
         let value = |column| waiting.runs(column, 1, 0).next().unwrap().average;
         assert_eq!(value(0).to_bits(), f64::from(0.1_f32).to_bits());
         assert!(value(1).is_nan());
         assert!(value(2).is_infinite());
+    }
+
+    #[test]
+    fn rows_of_all_kinds_come_back_as_they_were() {
+        for kept in [WIDE, NARROW, Kept { last: true, ..WIDE }, Kept { last: true, ..NARROW }] {
+            let mut waiting = Waiting::default();
+            let mut pushed = Vec::new();
+            // The first row, a late one, the next, a gap, one beyond any short distance, the last.
+            for (first_row, count) in
+                [(100, 1), (-7, 1), (101, 1), (102, 9), (1 << 40, 1), ((1 << 40) + 1, 1 << 40)]
+            {
+                for archive in [0, 3, 7] {
+                    let mut run = Run { count, ..run(archive, first_row, 0.5) };
+                    if archive > 0 {
+                        (run.min, run.max, run.known) = (-1.5, 2.5, 3);
+                        run.last = if kept.last { 1.25 } else { f64::NAN };
+                    }
+                    match archive {
+                        0 => waiting.push_fine((2, 1), kept, (first_row, count), run.average),
+                        _ => waiting.push(2, 1, kept, &run),
+                    }
+                    let (count, first_row) = last_rows(&run);
+                    pushed.push(Run { count: u64::from(count), first_row, ..run });
+                }
+            }
+            for archive in [0, 3, 7] {
+                let mut got: Vec<Run> = waiting.runs(2, 1, archive).collect();
+                got.reverse();
+                let want: Vec<&Run> = pushed.iter().filter(|run| run.archive == archive).collect();
+                assert_eq!(format!("{got:?}"), format!("{want:?}"), "{kept:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_usual_row_waits_in_twelve_bytes() {
+        let mut waiting = Waiting::default();
+        for row in 0..1000 {
+            waiting.push_fine((0, 1), NARROW, (row, 1), 0.5);
+        }
+        assert_eq!(waiting.words.len(), 3 * 1000);
+        assert!(waiting.words.capacity() <= 3 * 1000 * 5 / 4 + LEAST_GROWTH);
     }
 }

@@ -94,6 +94,12 @@ impl Health {
                 float(behind),
             ),
             (
+                "roundel_instances_unavailable",
+                "gauge",
+                "Instances whose archive cannot be read or written; their samples are refused.",
+                float(self.store.unavailable().len() as u64),
+            ),
+            (
                 "roundel_samples_received_total",
                 "counter",
                 "Samples received.",
@@ -141,6 +147,11 @@ impl Health {
             Some(first) => (Level::Critical, first.to_string()),
             None => (Level::Ok, String::new()),
         };
+        let unavailable = self.store.unavailable();
+        let (apart, why) = match unavailable.first() {
+            Some(first) => (Level::Critical, first.to_string()),
+            None => (Level::Ok, String::new()),
+        };
         let constant = "never grows with time, only with new series";
         group(
             "Archives",
@@ -148,6 +159,7 @@ impl Health {
                 fact("Instances", FactValue::Count(instances.len() as u64), Level::Ok, ""),
                 fact("Series", FactValue::Count(series as u64), Level::Ok, ""),
                 fact("On disk", FactValue::Bytes(bytes), Level::Ok, constant),
+                fact("Set apart", FactValue::Count(unavailable.len() as u64), apart, &why),
                 fact("Damaged places", FactValue::Count(damage.len() as u64), level, &note),
             ],
         )
@@ -258,22 +270,49 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_journal_that_has_stopped_makes_the_server_unready_and_says_why() {
-        let (disk, clock) = (MemDisk::new(), Arc::new(ManualClock::default()));
+    fn health(disk: &MemDisk, clock: &Arc<ManualClock>) -> Health {
         let shared = || Arc::new(disk.clone());
         let config = journal::Config { segment_bytes: 64 << 10, ..journal::Config::default() };
         let (journal, _) =
             Journal::open(shared(), Path::new("/journal"), config, clock.clone()).unwrap();
         let (store, _) = Store::open(shared(), Path::new("/archives"), 0).unwrap();
-        let health = Health {
-            journal: journal.clone(),
+        Health {
+            journal,
             store: Arc::new(store),
             accounting: Arc::default(),
             started_at: clock.wall(),
-            clock,
+            clock: clock.clone(),
             pulse: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_off_is_told() {
+        let (disk, clock) = (MemDisk::new(), Arc::new(ManualClock::default()));
+        let health = health(&disk, &clock);
+        let level = || {
+            let facts = health.facts();
+            let mut facts = facts.iter().flat_map(|group| &group.facts);
+            facts.find(|fact| fact.name == "Ahead of the wall clock").unwrap().level
         };
+        let now = clock.wall();
+        for (off_ms, expected) in [
+            (0, Level::Ok),
+            (119_000, Level::Ok),
+            (121_000, Level::Warning),
+            (-119_000, Level::Ok),
+            (-121_000, Level::Warning),
+        ] {
+            clock.set_wall(now.plus_millis(off_ms));
+            assert_eq!(level(), expected, "{off_ms} ms");
+        }
+    }
+
+    #[test]
+    fn a_journal_that_has_stopped_makes_the_server_unready_and_says_why() {
+        let (disk, clock) = (MemDisk::new(), Arc::new(ManualClock::default()));
+        let health = health(&disk, &clock);
+        let journal = health.journal.clone();
         health.pulse.ready.store(true, Ordering::Release);
         assert!(health.ready());
         disk.fail_sync("/journal/segment-000");

@@ -10,9 +10,9 @@ use fixtures::remote_write::Series;
 use http::HeaderMap;
 use serde_json::Value;
 
-use crate::crash::now_secs;
 use crate::http::{self as client, Received, receiver};
 use crate::server::{Server, config, eventually, folder};
+use crate::steady::now_secs;
 
 const SECRETS: [&str; 2] = [
     "whsec_YSBzZWNyZXQgb2YgdGhlIHRlc3RzLCBudW1iZXIgMDE=",

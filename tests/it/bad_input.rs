@@ -10,10 +10,10 @@ use bytes::Bytes;
 use fixtures::remote_write::Series;
 use http_body_util::Full;
 
-use crate::crash::now_secs;
 use crate::http;
 use crate::peers::not_run;
 use crate::server::{ADMIN, Server, eventually, folder};
+use crate::steady::now_secs;
 
 const POLICY: [&str; 2] = ["--policy", "1s:10m,1m:1d"];
 

@@ -1,134 +1,238 @@
-//! Kill -9 in the middle of a steady push: every acknowledged sample is there afterwards.
+//! Kill -9 of the real program, in a steady push and in recovery: every acknowledged sample is there
+//! afterwards, and the archives are those of a server that was never killed.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use fixtures::remote_write::Series;
+use fixtures::dice::{Dice, told};
+use journal::{Journal, Recovery};
+use rrd::{Batch, GrantFrame, ManualClock, OsDisk, Sample, SampleFrame, Store, Timestamp};
 
 use crate::http;
-use crate::server::{Server, eventually, folder};
+use crate::server::{Server, eventually, folder, roundel};
+use crate::steady::{POLICY, Sender, now_secs};
 
-/// How many series are pushed in every request.
-const SERIES: usize = 20;
+const SENDERS: usize = 4;
 /// How many times the server is killed.
-const KILLS: u32 = 5;
-/// Steps of a second, so that a push faster than time has an hour of moments to use.
-const POLICY: &str = "1s:1h,1m:1d";
-/// The width of a step.
-const STEP_MS: i64 = 1000;
-
-/// What was acknowledged: (series, END) to value.
-type Acknowledged = BTreeMap<(usize, i64), f64>;
+const KILLS: usize = 50;
+/// A start after a kill takes this long at most, in the middle of all starts.
+const READY: Duration = Duration::from_secs(2);
 
 fn start(dir: &Path) -> Server {
     Server::start(dir, &["--policy", POLICY])
 }
 
-/// The reading of a series at a moment; whole, so that f32 keeps it.
-fn value(series: usize, at_ms: i64) -> f64 {
-    let mixed = (at_ms / STEP_MS).wrapping_mul(31) + i64::try_from(series).unwrap() * 17;
-    f64::from(i32::try_from(mixed.rem_euclid(100_000)).unwrap())
-}
-
-fn request(at_ms: i64) -> Vec<Series> {
-    (0..SERIES)
-        .map(|n| {
-            let number = n.to_string();
-            Series::new(&[
-                ("__name__", "steady"),
-                ("job", "crash"),
-                ("instance", "i"),
-                ("n", &number),
-            ])
-            .reading(at_ms, value(n, at_ms))
-        })
-        .collect()
-}
-
-/// Pushes one reading a series and step until the server stops answering.
-async fn push_until_gone(url: &str, at_ms: &mut i64, acknowledged: &mut Acknowledged) {
-    while let Some(answer) = http::remote_write(url, &request(*at_ms)).await {
-        assert!(answer.status.is_success(), "{} {}", answer.status, answer.text());
-        acknowledged.extend((0..SERIES).map(|n| ((n, *at_ms), value(n, *at_ms))));
-        *at_ms += STEP_MS;
-    }
-}
-
-/// All that the server answers for the metric over the pushed span.
-async fn stored(url: &str, from_ms: i64, to_ms: i64) -> Acknowledged {
-    let pairs = [
-        ("query", "steady".to_owned()),
-        ("start", (from_ms / 1000).to_string()),
-        ("end", (to_ms / 1000).to_string()),
-        ("step", (STEP_MS / 1000).to_string()),
-    ];
-    let answer = http::get(&format!("{url}/api/v1/query_range?{}", http::encoded(&pairs))).await;
-    let json = answer.json();
-    assert_eq!(json["status"], "success", "{json}");
-    let mut found = Acknowledged::new();
-    for line in json["data"]["result"].as_array().unwrap() {
-        let series = line["metric"]["n"].as_str().unwrap().parse().unwrap();
-        for point in line["values"].as_array().unwrap() {
-            #[expect(clippy::cast_possible_truncation, reason = "whole seconds of this century")]
-            let at_ms = (point[0].as_f64().unwrap() * 1000.0) as i64;
-            found.insert((series, at_ms), point[1].as_str().unwrap().parse().unwrap());
+/// What every series holds, row by row, without what differs between two servers: ids, batches and
+/// the times in which readings came.
+fn rows(data: &Path) -> BTreeMap<String, String> {
+    let upto = journal::checkpoint(&OsDisk, &data.join("journal")).unwrap().seq;
+    let (store, damage) = Store::open(Arc::new(OsDisk), &data.join("archives"), upto).unwrap();
+    assert_eq!(damage, []);
+    let mut dump = String::new();
+    store.canonical_dump(&mut dump).unwrap();
+    assert_eq!(store.damage(), []);
+    let mut instances = BTreeMap::new();
+    let mut instance = String::new();
+    for line in dump.lines() {
+        match line.split_once(' ').unwrap() {
+            ("instance", rest) => rest.split_once(' ').unwrap().1.clone_into(&mut instance),
+            ("batch" | "open", _) => {}
+            _ => writeln!(instances.entry(instance.clone()).or_insert_with(String::new), "{line}")
+                .unwrap(),
         }
     }
-    found
+    instances
+}
+
+/// The sum of the counters whose names begin so.
+async fn counted(url: &str, name: &str) -> f64 {
+    let text = http::get(&format!("{url}/metrics")).await.text();
+    let lines = text.lines().filter(|line| line.starts_with(name));
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+}
+
+/// Received = stored + duplicate + late + refused, once everything is applied.
+async fn check_balance(url: &str) {
+    eventually("the accounts to balance", Duration::from_secs(20), async || {
+        let received = counted(url, "roundel_samples_received_total").await;
+        let mut known = 0.0;
+        for what in ["stored", "duplicate", "late", "refused"] {
+            known += counted(url, &format!("roundel_samples_{what}_total")).await;
+        }
+        (received > 0.0 && (received - known).abs() < 0.5).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_acknowledged_sample_survives_kill_9() {
+async fn fifty_kills_in_a_steady_push_lose_nothing_and_leave_no_trace() {
+    let seed = told().unwrap_or_else(now_secs);
+    eprintln!("ROUNDEL_SEED={seed}");
+    let mut dice = Dice::new(seed);
     let dir = folder();
-    // From the past on, so that nothing is refused as future and the ring of an hour holds all.
-    let now_ms = i64::try_from(now_secs()).unwrap() * 1000;
-    let from_ms = (now_ms - 3_000_000) / STEP_MS * STEP_MS;
-    let mut at_ms = from_ms;
-    let mut acknowledged = Acknowledged::new();
-    for kill in 0..KILLS {
+    let mut senders: Vec<Sender> = (0..SENDERS).map(Sender::new).collect();
+    let mut starts = Vec::new();
+    for _ in 0..KILLS {
+        let begun = now();
         let server = start(dir.path());
+        starts.push(begun.elapsed());
         let url = server.url.clone();
-        let pause = Duration::from_millis(40 + 70 * u64::from(kill));
-        let killer = tokio::spawn(async move {
-            tokio::time::sleep(pause).await;
-            server.kill();
-        });
-        push_until_gone(&url, &mut at_ms, &mut acknowledged).await;
-        killer.await.unwrap();
+        // Mostly early, when a start's traces are fresh; up to two seconds.
+        let pause = Duration::from_millis(dice.below(44) * dice.below(44));
+        let pushes: Vec<_> = senders
+            .into_iter()
+            .map(|mut sender| {
+                let url = url.clone();
+                tokio::spawn(async move {
+                    sender.push_until_gone(&url).await;
+                    sender
+                })
+            })
+            .collect();
+        tokio::time::sleep(pause).await;
+        server.kill();
+        senders = Vec::new();
+        for push in pushes {
+            senders.push(push.await.unwrap());
+        }
     }
-    assert!(acknowledged.len() > SERIES * 10, "the push was no push: {}", acknowledged.len());
+    starts.sort();
+    assert!(starts[KILLS / 2] <= READY, "half of the starts took {:?}", starts[KILLS / 2]);
+    let acknowledged: usize = senders.iter().map(Sender::acknowledged).sum();
+    assert!(acknowledged > 1000, "the push was no push: {acknowledged}");
+
     let server = start(dir.path());
-    let found = stored(&server.url, from_ms, at_ms).await;
-    let lost: Vec<_> = acknowledged.iter().filter(|(key, v)| found.get(key) != Some(v)).collect();
-    assert!(lost.is_empty(), "{} of {} lost: {lost:?}", lost.len(), acknowledged.len());
+    for sender in &mut senders {
+        sender.check(&server.url).await;
+        // What was under way at the last kill is sent again, as any sender does.
+        assert!(sender.push(&server.url).await);
+        sender.check(&server.url).await;
+    }
+    check_balance(&server.url).await;
+    assert!(server.stop().success());
+
+    let calm_dir = folder();
+    let calm = start(calm_dir.path());
+    let again = senders.into_iter().map(|sender| tokio::spawn(sender.send_again(calm.url.clone())));
+    for sent in again.collect::<Vec<_>>() {
+        sent.await.unwrap();
+    }
+    check_balance(&calm.url).await;
+    assert!(calm.stop().success());
+    let (found, expected) = (rows(&dir.path().join("data")), rows(&calm_dir.path().join("data")));
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (instance, rows) in &expected {
+        assert!(&found[instance] == rows, "ROUNDEL_SEED={seed}: the rows of {instance} differ");
+    }
+}
+
+/// Appends frames of samples until the journal holds so many bytes of them, as if a server had been
+/// killed before its first round.
+fn fill_journal(data: &Path, bytes: usize) {
+    let clock = Arc::new(ManualClock::at(Timestamp::from_secs(now_secs().try_into().unwrap())));
+    let shape = journal::Config::default();
+    let opened = Journal::open(Arc::new(OsDisk), &data.join("journal"), shape, clock).unwrap();
+    let (journal, Recovery { frames, checkpoint, .. }) = opened;
+    assert_eq!(checkpoint.seq, 0, "a round has been written already");
+    let frames: Vec<_> = frames.map(Result::unwrap).collect();
+    let grant = frames.iter().find(|frame| frame.kind == rrd::FRAME_GRANT).unwrap();
+    let grant = GrantFrame::decode(&grant.body).unwrap();
+    let first = i64::try_from(now_secs()).unwrap() - 40_000;
+    let (mut written, mut second) = (0, first);
+    while written < bytes {
+        let seconds = second..second + 500;
+        second = seconds.end;
+        let samples = seconds.flat_map(|at| {
+            let at = Timestamp::from_secs(at);
+            let value = f64::from(u32::try_from(at.as_millis() / 1000 % 1000).unwrap());
+            grant.series.iter().map(move |series| Sample { column: series.column, at, value })
+        });
+        let samples: Vec<_> = samples.collect();
+        let frame =
+            SampleFrame { instance: grant.instance, batch: Batch::default(), samples }.encode();
+        written += frame.len();
+        let seq = journal.append(rrd::FRAME_SAMPLES, &frame).unwrap();
+        journal.wait_durable(seq).unwrap();
+        while journal.stats().unread_bytes > 0 {
+            journal.next(Duration::ZERO);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_in_the_replay_of_a_hundred_mebibytes_change_nothing() {
+    const NESTED: u32 = 5;
+    let seed = told().unwrap_or_else(now_secs);
+    eprintln!("ROUNDEL_SEED={seed}");
+    let mut dice = Dice::new(seed);
+    let dir = folder();
+    let settings = dir.path().join("roundel.toml");
+    std::fs::write(&settings, "journal_size = \"144MiB\"\n").unwrap();
+    let arguments =
+        ["--no-local-agent", "--policy", POLICY, "--config", settings.to_str().unwrap()];
+    let server = Server::spawn(dir.path(), &arguments);
+    assert!(Sender::new(0).push(&server.url).await);
+    server.kill();
+    fill_journal(&dir.path().join("data"), 100 << 20);
+    let calm_dir = folder();
+    let copy =
+        Command::new("cp").arg("-r").arg(dir.path().join("data")).arg(calm_dir.path()).status();
+    assert!(copy.unwrap().success());
+
+    let begun = now();
+    let calm = Server::spawn(calm_dir.path(), &arguments);
+    let took = begun.elapsed();
+    eprintln!("replayed 100 MiB in {took:?}");
+    assert!(calm.stop().success());
+    for nested in 1..=NESTED {
+        let mut child = roundel()
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(dir.path().join("data"))
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // The first ones early, the last one near the end of the replay.
+        let part = took * nested / (NESTED + 1);
+        tokio::time::sleep(
+            part.mul_f64(0.5 + f64::from(u32::try_from(dice.below(50)).unwrap()) / 100.0),
+        )
+        .await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let server = Server::spawn(dir.path(), &arguments);
+    assert!(server.stop().success());
+    let (found, expected) = (rows(&dir.path().join("data")), rows(&calm_dir.path().join("data")));
+    assert!(expected.values().any(|rows| rows.lines().count() > 20 * 3600), "an hour of rows");
+    assert!(found == expected, "ROUNDEL_SEED={seed}: the rows differ");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_and_a_start_keep_everything() {
     let dir = folder();
     let server = start(dir.path());
-    let now_ms = i64::try_from(now_secs()).unwrap() * 1000;
-    let from_ms = (now_ms - 600_000) / STEP_MS * STEP_MS;
-    for step in 0..30 {
-        let answer =
-            http::remote_write(&server.url, &request(from_ms + step * STEP_MS)).await.unwrap();
-        assert!(answer.status.is_success(), "{}", answer.text());
+    let mut sender = Sender::new(0);
+    for _ in 0..30 {
+        assert!(sender.push(&server.url).await);
     }
-    let to_ms = from_ms + 29 * STEP_MS;
     let url = server.url.clone();
-    let whole = SERIES * 30;
     let before = eventually("all rows", Duration::from_secs(5), async || {
-        let found = stored(&url, from_ms, to_ms).await;
-        (found.len() == whole).then_some(found)
+        let found = sender.stored(&url).await;
+        (found.len() == sender.acknowledged()).then_some(found)
     })
     .await;
     assert!(server.stop().success());
     let server = start(dir.path());
-    assert_eq!(stored(&server.url, from_ms, to_ms).await, before);
+    assert_eq!(sender.stored(&server.url).await, before);
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test drives the real program in real time")]
-pub(crate) fn now_secs() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+fn now() -> Instant {
+    Instant::now()
 }

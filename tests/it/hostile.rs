@@ -14,9 +14,9 @@ use fixtures::remote_write::Series;
 use http_body_util::Full;
 use serde_json::{Value, json};
 
-use crate::crash::now_secs;
 use crate::http::{self, Answer};
 use crate::server::{ADMIN, Server, eventually, folder};
+use crate::steady::now_secs;
 
 /// Names as nobody should choose them: markup, quotes, control characters, other directions.
 const NAMES: [&str; 12] = [

@@ -7,10 +7,10 @@ use std::time::Duration;
 use fixtures::remote_write::Series;
 use serde_json::json;
 
-use crate::crash::now_secs;
 use crate::http;
 use crate::peers::{Peer, free_port, program};
 use crate::server::{ADMIN, Server, eventually, folder, roundel};
+use crate::steady::now_secs;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Steps of a second, so that rows close soon.

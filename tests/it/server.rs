@@ -59,8 +59,21 @@ impl Server {
 
     /// Starts a server with just these arguments.
     pub(crate) fn spawn(dir: &Path, arguments: &[&str]) -> Self {
+        Self::run(roundel(), dir, arguments)
+    }
+
+    /// Starts a server through another program that executes it in its own place.
+    pub(crate) fn spawn_in(wrapper: &[&str], dir: &Path, arguments: &[&str]) -> Self {
+        let (program, before) = wrapper.split_first().unwrap();
+        let mut command = Command::new(program);
+        command.args(before).arg(env!("CARGO_BIN_EXE_roundel"));
+        command.env("ROUNDEL_ADMIN_TOKEN", ADMIN).env("NO_COLOR", "1");
+        Self::run(command, dir, arguments)
+    }
+
+    fn run(mut command: Command, dir: &Path, arguments: &[&str]) -> Self {
         let log = File::options().create(true).append(true).open(dir.join("log.txt")).unwrap();
-        let mut child = roundel()
+        let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(dir.join("data"))
             .args(arguments)

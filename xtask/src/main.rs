@@ -1,5 +1,6 @@
 //! The commands of this repository: `cargo xtask test`, `bench`, `demo`.
 
+mod counts;
 mod demo;
 mod licences;
 mod outcome;
@@ -25,10 +26,16 @@ struct Arguments {
 enum Task {
     /// Bring what the tests need, then run every check: format, lints, tests, docs, licences
     Test,
-    /// Measure, beside a peer in the same run: `cargo xtask bench quick`
+    /// Measure, beside peers in the same run
     Bench {
-        /// Which measurement; `quick` takes about two minutes
+        /// `quick` (two minutes), `rrd` (a million series), `layout` (tiles), `counts` (instructions)
         name: String,
+        /// For `counts`: keep what is measured as the new baseline
+        #[arg(long)]
+        record: bool,
+        /// For `rrd` and `layout`: how many instances, instead of 10,000 and 2,000
+        #[arg(long)]
+        instances: Option<u32>,
     },
     /// A server, five agents, real load on one of them: watch an alert become mail and webhook
     Demo {
@@ -41,7 +48,10 @@ enum Task {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Task::Test => test::all(),
-        Task::Bench { name } => bench(&name),
+        Task::Bench { name, record, .. } if name == "counts" => {
+            peers::bring().and_then(|()| counts::check(record))
+        }
+        Task::Bench { name, instances, .. } => bench(&name, instances),
         Task::Demo { listen } => demo::play(&listen),
     };
     match outcome {
@@ -75,7 +85,9 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-fn bench(name: &str) -> Result<()> {
+fn bench(name: &str, instances: Option<u32>) -> Result<()> {
     peers::bring()?;
-    run(cargo().args(["run", "--release", "--quiet", "--package", "benches", "--", name]))
+    let mut command = cargo();
+    command.args(["run", "--release", "--quiet", "--package", "benches", "--", name]);
+    run(command.args(instances.map(|count| count.to_string())))
 }

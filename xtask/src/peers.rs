@@ -17,11 +17,17 @@ const UNPACKED: [(&str, &str); 4] = [
 ];
 
 /// Programs that bring libraries and so are installed, by root only. (package, program)
-const INSTALLED: [(&str, &str); 4] = [
+const INSTALLED: [(&str, &str); 9] = [
     ("chromium", "/usr/bin/chromium"),
     ("chromium-driver", "/usr/bin/chromedriver"),
     ("rrdtool", "/usr/bin/rrdtool"),
+    ("rrdcached", "/usr/bin/rrdcached"),
     ("strace", "/usr/bin/strace"),
+    ("valgrind", "/usr/bin/valgrind"),
+    // A file system whose power can be cut: fixtures/src/power.rs.
+    ("e2fsprogs", "/sbin/mkfs.ext4"),
+    ("mount", "/bin/mount"),
+    ("perl-base", "/usr/bin/perl"),
 ];
 
 /// Where the unpacked peers lie.

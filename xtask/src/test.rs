@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::outcome::{Steps, say};
-use crate::{cargo, licences, peers, root, run, spelling};
+use crate::{cargo, counts, licences, peers, root, run, spelling};
 
 /// Runs all checks; the first that fails ends the run.
 pub(crate) fn all() -> Result<()> {
@@ -39,7 +39,8 @@ fn checks(steps: &mut Steps) -> Result<()> {
     steps.step("documentation", || {
         let doc = ["doc", "--workspace", "--no-deps", "--quiet"];
         run(cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings"))
-    })
+    })?;
+    steps.step("instruction counts", || counts::check(false))
 }
 
 /// All tests, by cargo-nextest where it is there.

@@ -77,7 +77,8 @@ impl Inner {
             self.parts.journal.append(rrd::FRAME_GRANT, &frame.encode())
         };
         let all = |reason, message: String| Ok(vec![Err((reason, message)); series.len()]);
-        let room = Room { most: SERIES_GRANT, ..Room::default() };
+        // The history of a silent series would be lost for the new one: beyond the limit refuse that.
+        let room = Room { most: SERIES_GRANT, reuse_after_ms: u64::MAX };
         match self.parts.store.grant_within(room, request, &mut append) {
             Ok(granted) => Ok(granted.into_iter().map(|one| one.map_err(explained)).collect()),
             Err(GrantError::Append(refused)) => Err(refused.into()),

@@ -34,6 +34,10 @@ use admission::Room;
 use change::Turn;
 use session::Sessions;
 
+/// Said to the sender of an instance that the store has set apart; what failed stays in the log.
+const UNAVAILABLE: &str =
+    "the archive of this instance cannot be used now; send again later, and see the server's log";
+
 /// What the intake works with.
 pub struct Parts {
     /// Where columns are granted.

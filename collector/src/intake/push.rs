@@ -11,7 +11,7 @@ use http::header::CONTENT_TYPE;
 use rrd::{Batch, Kind, NewSeries, Sample, SampleFrame, Timestamp};
 
 use super::session::{Known, Order, Refused, Session};
-use super::{Denial, Inner, Intake, aside};
+use super::{Denial, Inner, Intake, UNAVAILABLE, aside};
 use crate::accounting::{Reason, Tally};
 use crate::auth::Caller;
 use crate::limits::{Window, checked_series};
@@ -80,6 +80,9 @@ impl Inner {
     ) -> Result<Taken, Denial> {
         let push = Push::decode(body).map_err(|error| Denial::bad(error.to_string()))?;
         check(&push, instance)?;
+        if self.parts.store.is_unavailable(instance.id) {
+            return Err(Denial::later("store", UNAVAILABLE));
+        }
         match session.order(push.incarnation, push.number, push.floor) {
             Order::Gap { resend_from } => return Err(Denial::gap(resend_from)),
             Order::Repeat { seq } => {

@@ -9,8 +9,8 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, StatusCode};
 use rrd::{Batch, NewSeries, Sample, SampleFrame};
 
-use super::{Denial, Inner, Intake, aside, to_the_end};
-use crate::accounting::Tally;
+use super::{Denial, Inner, Intake, UNAVAILABLE, aside, to_the_end};
+use crate::accounting::{Reason, Tally};
 use crate::auth::Caller;
 use crate::limits::{WRITE_BODY_LIMIT, WRITE_DECODED_LIMIT, Window};
 use crate::refusals::Refusals;
@@ -132,18 +132,23 @@ impl Inner {
     }
 
     fn commit_groups(&self, sorted: Sorted) -> Result<Taken, Denial> {
-        let Sorted { groups, refusals, exemplars, .. } = sorted;
+        let Sorted { groups, mut refusals, exemplars, .. } = sorted;
         let mut tally = Tally::default();
         tally.exemplars(exemplars);
-        refusals.tally(&mut tally);
         let mut samples = 0;
         let mut frames = Vec::new();
         for (instance, group) in groups.into_parts() {
             let count = u64::try_from(group.len()).expect("limited");
+            if self.parts.store.is_unavailable(instance) {
+                let shown = || format!("all of instance {instance}");
+                refusals.add(Some(instance), Reason::Store, count, shown, UNAVAILABLE);
+                continue;
+            }
             tally.received(Some(instance), count);
             samples += count;
             frames.push(SampleFrame { instance, batch: Batch::default(), samples: group });
         }
+        refusals.tally(&mut tally);
         if frames.is_empty() {
             refusals.stored_nothing()?;
         }

@@ -4,6 +4,7 @@ mod crash;
 mod durability;
 mod random;
 mod recovery;
+mod rot;
 mod space;
 
 use std::path::{Path, PathBuf};

@@ -250,3 +250,37 @@ fn a_configuration_that_cannot_work_is_refused() {
         assert!(matches!(refused, Err(JournalError::Config(_))));
     }
 }
+
+/// As a round does that must keep what it cannot write.
+#[test]
+fn frames_are_read_back_while_others_are_committed() {
+    let disk = MemDisk::new();
+    let opened = open(&disk);
+    let mut expected = std::collections::VecDeque::new();
+    let read_back = |after: u64, upto: u64| -> Vec<(u64, u8)> {
+        let frames = opened.journal.reread(after).unwrap().map(Result::unwrap);
+        let frames = frames.take_while(|frame| frame.seq <= upto);
+        frames.map(|frame| (frame.seq, frame.body.first().copied().unwrap_or_default())).collect()
+    };
+    // Three laps around the four segments, always the last twenty frames not yet written.
+    for turn in 0..150_u8 {
+        let seq = opened.append_durably(&[turn; 4000]);
+        expected.push_back((seq, turn));
+        let (first, upto) = (expected[0].0, seq);
+        std::thread::scope(|scope| {
+            scope.spawn(|| opened.journal.append(1, &[255]));
+            assert_eq!(
+                read_back(first - 1, upto).iter().filter(|(_, byte)| *byte != 255).count(),
+                expected.len(),
+                "turn {turn}"
+            );
+        });
+        let found = read_back(first - 1, upto);
+        assert!(found.is_sorted_by(|a, b| a.0 + 1 == b.0), "none is missing: {found:?}");
+        if expected.len() == 20 {
+            let (written, _) = expected.pop_front().unwrap();
+            opened.journal.trim(record(written, 1)).unwrap();
+        }
+        opened.journal.next(Duration::ZERO);
+    }
+}

@@ -246,9 +246,12 @@ impl Image {
     /// The write in whose midst the power goes is as unsynced as any: parts of it may be on disk.
     fn change_file(&mut self, node: usize, change: Change) -> io::Result<()> {
         let was_on = !self.off;
+        let room = self.check_room(node, change.end());
         let outcome = self.change();
         if outcome.is_ok() {
-            self.check_room(node, change.end())?;
+            room?;
+        } else if room.is_err() {
+            return outcome;
         }
         if was_on {
             self.nodes[node].write(change);

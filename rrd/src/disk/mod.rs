@@ -29,7 +29,8 @@ pub trait Disk: Send + Sync {
     /// Creates a folder and its parents; succeeds when it exists.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
 
-    /// The files directly in a folder, sorted by name.
+    /// The files directly in a folder, sorted by name. Links count as files, whatever they lead to, and
+    /// so do folders with an extension: they stand where a file should, and opening them says so.
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
 
     /// Makes created, renamed and removed names in a folder last.

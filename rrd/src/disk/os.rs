@@ -52,8 +52,9 @@ impl Disk for OsDisk {
         let mut files = Vec::new();
         for entry in fs::read_dir(dir).map_err(|error| named(dir, &error))? {
             let entry = entry?;
-            if entry.file_type()?.is_file() {
-                files.push(entry.path());
+            let path = entry.path();
+            if !entry.file_type()?.is_dir() || path.extension().is_some() {
+                files.push(path);
             }
         }
         files.sort();

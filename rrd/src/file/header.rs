@@ -59,6 +59,9 @@ impl Header {
             ));
         }
         let damaged = || "its header is damaged; restore it from a backup".to_owned();
+        if version == 0 {
+            return Err("format 0, which no program wrote; restore it from a backup".to_owned());
+        }
         let body = bytes.get(..HEADER_LEN).and_then(unseal).ok_or_else(damaged)?;
         let mut fields = Reader(&body[MAGIC.len() + 4..]);
         Self::fields(&mut fields).ok_or_else(damaged)

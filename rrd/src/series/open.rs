@@ -1,7 +1,10 @@
-//! The open end of a series: everything needed to go on from its last reading. Held in memory for
-//! every series and written into the checkpoint slots of its file.
+//! The open end of a series: everything needed to go on from its last reading, as the checkpoint slots
+//! of its file have it. Memory keeps less for each series: see [`super::Head`].
 
-use super::consolidate::{ClosedSteps, OpenRow, Run};
+use super::consolidate::{OpenRow, Sums};
+use super::head::{HUSHED, Head, OpenMut};
+use super::is_sane;
+use super::phase::{Grid, steps_left};
 use super::touched::Touched;
 use crate::policy::ArchiveSpec;
 use crate::{Step, Timestamp};
@@ -29,19 +32,16 @@ pub(crate) struct Open {
     flags: u8,
 }
 
-const _: () = assert!(size_of::<Open>() == 88, "every series holds one");
-const _: () = assert!(size_of::<OpenRow>() == 32, "every series holds one an archive");
-
 /// A marker ended the series.
-const ENDED: u8 = 1;
+pub(super) const ENDED: u8 = 1;
 /// `reading` is a whole number, and may be subtracted from the next.
-const PRIMED: u8 = 2;
+pub(super) const PRIMED: u8 = 2;
 /// The whole number in `reading` is below zero.
-const NEGATIVE: u8 = 4;
+pub(super) const NEGATIVE: u8 = 4;
 const ALL_FLAGS: u8 = ENDED | PRIMED | NEGATIVE;
 
 /// Bits of a forgotten f64.
-const FORGOTTEN: u64 = f64::NAN.to_bits();
+pub(super) const FORGOTTEN: u64 = f64::NAN.to_bits();
 
 /// Why stored bytes are not the open end of a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,15 +101,15 @@ impl Open {
     }
 
     /// True after a marker, until the next reading: the series is not visible.
-    pub(crate) const fn is_ended(&self) -> bool {
+    #[cfg(test)]
+    pub(super) const fn is_ended(&self) -> bool {
         self.flags & ENDED != 0
     }
 
-    /// Notes the journal's time at which a reading was taken: [`super::silence`] counts from it,
-    /// so that a sender whose clock is slow is not taken for silent.
-    #[inline]
-    pub(crate) fn hear(&mut self, stamp: Timestamp) {
-        self.heard_s = u32::try_from(stamp.as_millis() / 1000).unwrap_or(0);
+    /// As [`Head::hear`].
+    #[cfg(test)]
+    pub(super) fn hear(&mut self, stamp: Timestamp) {
+        self.heard_s = Head::second_of(stamp);
     }
 
     /// Rate x milliseconds so far in the open step, and how much of it is unknown.
@@ -126,22 +126,15 @@ impl Open {
 
     fn agrees_when_born(&self, archives: &[ArchiveSpec]) -> bool {
         let step = archives[0].step;
-        let opened = self.newest_row.checked_mul(step.as_millis().cast_signed());
-        let ends_soon_enough = opened.is_some_and(|opened| {
-            self.last.millis_since(Timestamp::from_millis(opened)) < step.as_millis().cast_signed()
-        });
+        // Silence closes the step of the last reading, and none after it.
+        let of_last = self.last.floor(step).row(step);
+        let ends_soon_enough =
+            is_sane(self.last) && (self.newest_row == of_last || self.newest_row == of_last + 1);
         let rows_agree = archives[1..].iter().zip(&self.rows).all(|(archive, row)| {
             let per_row = archive.steps_per_row(step);
             row.left == steps_left(self.newest_row, per_row) && row.known <= per_row - row.left
         });
         ends_soon_enough && self.unknown_ms < step.as_millis() && rows_agree
-    }
-
-    /// Begins at the last boundary before `at`: a first gauge covers at most one step.
-    #[cold]
-    pub(super) fn begin_before(&mut self, at: Timestamp, archives: &[ArchiveSpec]) {
-        let step = archives[0].step;
-        self.begin_at(Timestamp::row_end(at.row(step) - 1, step), archives);
     }
 
     fn begin_at(&mut self, start: Timestamp, archives: &[ArchiveSpec]) {
@@ -155,91 +148,66 @@ impl Open {
         }
     }
 
-    /// Where the open step begins: the end of the newest closed row.
-    #[inline]
-    pub(crate) fn opened(&self, step: Step) -> Timestamp {
-        Timestamp::row_end(self.newest_row, step)
-    }
-
-    /// When a reading was last taken, in journal time; the reading's own time where nobody told.
-    pub(crate) fn heard(&self) -> Timestamp {
-        match self.heard_s {
-            0 => self.last,
-            secs => Timestamp::from_secs(i64::from(secs)),
+    /// Lays it into the arrays of an instance.
+    pub(crate) fn store(&self, open: &mut OpenMut<'_>, grid: &Grid) {
+        let Head { generation, class, .. } = *open.head;
+        // Silence closes the step of the last reading, and none after it.
+        let is_hushed =
+            !self.is_unborn() && self.newest_row > self.last.floor(grid.step()).row(grid.step());
+        *open.head = Head {
+            last: self.last,
+            reading: self.reading,
+            sum: self.sum,
+            unknown_ms: self.unknown_ms,
+            touched: self.touched,
+            heard_s: self.heard_s,
+            generation,
+            class,
+            flags: self.flags | if is_hushed { HUSHED } else { 0 },
+        };
+        for (index, row) in self.rows.iter().enumerate() {
+            (open.rows[index], open.known[index]) = (row.sums(), row.known);
         }
     }
 
-    #[inline]
-    pub(super) const fn set_ended(&mut self, ended: bool) {
-        self.flags = self.flags & !ENDED | if ended { ENDED } else { 0 };
-    }
-
-    /// Counts time of the open step: at a rate, or unknown where that is `NaN`.
-    #[inline]
-    #[expect(clippy::cast_precision_loss, reason = "at most a step: exact below 285,000 years")]
-    pub(super) fn cover(&mut self, rate: f64, covered_ms: u64) {
-        if rate.is_nan() {
-            self.unknown_ms += covered_ms;
-        } else if covered_ms > 0 {
-            // An infinite rate times no time at all would be no number.
-            self.sum += rate * covered_ms as f64;
+    /// What [`Open::store`] has laid there, and what has become of it.
+    pub(crate) fn load(
+        birth: Timestamp,
+        head: &Head,
+        rows: (&[Sums], &[u32]),
+        grid: &Grid,
+    ) -> Self {
+        let is_unborn = head.is_unborn();
+        let newest_row = if is_unborn { 0 } else { head.opened(grid.step()).row(grid.step()) };
+        let widths = grid.per_row().iter();
+        let left =
+            widths.map(|&width| if is_unborn { u32::MAX } else { steps_left(newest_row, width) });
+        let rows = rows.0.iter().zip(rows.1).zip(left);
+        let rows = rows.map(|((&Sums { sum, min, max }, &known), left)| OpenRow {
+            sum,
+            min,
+            max,
+            known,
+            left,
+        });
+        Self {
+            birth,
+            last: head.last,
+            newest_row,
+            reading: head.reading,
+            sum: head.sum,
+            unknown_ms: head.unknown_ms,
+            touched: head.touched,
+            rows: rows.collect(),
+            heard_s: head.heard_s,
+            flags: head.flags & ALL_FLAGS,
         }
     }
 
-    /// The mean over the known time of a step all of which is covered; unknown if more than half is.
-    #[inline]
-    #[expect(clippy::cast_precision_loss, reason = "at most a step: exact below 285,000 years")]
-    pub(super) fn step_value(&self, step: Step) -> f64 {
-        let known_ms = step.as_millis().saturating_sub(self.unknown_ms);
-        if known_ms < self.unknown_ms { f64::NAN } else { self.sum / known_ms as f64 }
+    /// How many archives it has open rows of.
+    pub(super) fn coarser_count(&self) -> usize {
+        self.rows.len()
     }
-
-    /// Closes `count` equal steps, hands out the rows this fills and opens the next step.
-    #[inline]
-    pub(super) fn close(
-        &mut self,
-        archives: &[ArchiveSpec],
-        count: u64,
-        value: f64,
-        out: &mut impl FnMut(Run),
-    ) {
-        let steps = ClosedSteps { after: self.newest_row, count, value };
-        out(steps.finest_run());
-        steps.consolidate(archives, &mut self.rows, out);
-        self.newest_row += count.cast_signed();
-        self.touched.grow_older(count);
-        (self.sum, self.unknown_ms) = (0.0, 0);
-    }
-
-    #[inline]
-    pub(super) const fn previous_real(&self) -> f64 {
-        f64::from_bits(self.reading)
-    }
-
-    #[inline]
-    pub(super) const fn remember_real(&mut self, value: f64) {
-        self.reading = value.to_bits();
-    }
-
-    pub(super) fn previous_whole(&self) -> Option<i128> {
-        let magnitude = i128::from(self.reading);
-        let value = if self.flags & NEGATIVE == 0 { magnitude } else { -magnitude };
-        (self.flags & PRIMED != 0).then_some(value)
-    }
-
-    pub(super) fn remember_whole(&mut self, value: Option<i128>) {
-        let magnitude = value.and_then(|value| u64::try_from(value.unsigned_abs()).ok());
-        let sign = if value.is_some_and(i128::is_negative) { NEGATIVE } else { 0 };
-        self.flags &= !(PRIMED | NEGATIVE);
-        self.flags |= if magnitude.is_some() { PRIMED | sign } else { 0 };
-        self.reading = magnitude.unwrap_or(FORGOTTEN);
-    }
-}
-
-/// Steps from row `newest` of the finest archive to the end of the coarser row being filled.
-fn steps_left(newest: i64, per_row: u32) -> u32 {
-    let begun = newest.rem_euclid(i64::from(per_row));
-    per_row - u32::try_from(begun).expect("a remainder of a u32")
 }
 
 /// Bytes before the open rows: six words of 8, the touched bits, the second and the flags.

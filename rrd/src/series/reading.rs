@@ -1,6 +1,6 @@
 //! A reading: one raw number, and the rate it makes with the one before.
 
-use super::{Definition, Open};
+use super::{Definition, Head};
 use crate::Kind;
 
 /// What a sender read. Whole numbers come apart from f64 where their last digits count.
@@ -51,7 +51,7 @@ impl Reading {
     }
 }
 
-impl Open {
+impl Head {
     /// The rate per second since the previous reading, `NaN` when unknown; remembers this reading.
     #[inline]
     pub(super) fn rate(

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use super::instance::{Instance, block_of};
-use super::state::{Series, State};
+use super::columns::Class;
+use super::instance::{Form, Instance, block_of};
+use super::keys::Key;
+use super::state::{NO_ROW, State};
 use super::{Store, lock, write};
 use crate::codec::GrantedSeries;
 use crate::file::Block;
-use crate::series::{self, Definition, Open, Verdict};
-use crate::{Damage, GrantFrame, InstanceId, Labels, SampleFrame, StoreError, Timestamp};
+use crate::series::{self, Definition, Head, OpenMut, Out, Phase, Run, Verdict};
+use crate::waiting::{Kept, Waiting};
+use crate::{Column, Damage, GrantFrame, InstanceId, Labels, SampleFrame, StoreError, Timestamp};
 
 /// What became of the samples of a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,31 +50,50 @@ impl Store {
         if seq <= state.applied_seq {
             return verdicts;
         }
+        if state.is_removed {
+            verdicts.stale_generation = frame.samples.len() as u64;
+            return verdicts;
+        }
         state.took(seq);
         if frame.batch.number > 0 {
             state.batch = frame.batch;
         }
-        let State { columns, waiting, form, .. } = &mut *state;
+        let second = Head::second_of(stamp);
+        state.listen(second);
+        let State { form, columns, names, classes, waiting, newest_row, .. } = &mut *state;
+        let columns = Arc::make_mut(columns);
+        let mut keep = Keep::into(waiting, columns.len());
+        let mut phase = Phase::new(&form.grid);
+        let mut births = Vec::new();
         for sample in &frame.samples {
-            let column = sample.column;
-            let series = columns.get_mut(column.index as usize).and_then(Option::as_mut);
-            let Some(series) = series.filter(|series| series.generation == column.generation)
-            else {
+            let Column { index, generation } = sample.column;
+            let open = columns.open(index as usize);
+            // Where no series lives the generation is 0, which is none.
+            let open = open.filter(|open| open.head.generation == generation && generation > 0);
+            let Some(mut open) = open else {
                 verdicts.stale_generation += 1;
                 continue;
             };
-            let cell = series.cell;
-            let mut keep = |run| waiting.push(column.index, column.generation, cell, run);
-            let Series { definition, open, .. } = series;
-            let verdict =
-                series::apply(definition, &form.archives, open, sample.at, sample.value, &mut keep);
-            match verdict {
+            let class = &classes[usize::from(open.head.class)];
+            keep.of(sample.column, class.kept);
+            let reading = (sample.at, sample.value);
+            match series::take(&class.definition, &mut phase, &mut open, reading, &mut keep) {
                 Verdict::Stored => {
-                    open.hear(stamp);
+                    open.head.hear(second);
                     verdicts.stored += 1;
                 }
                 Verdict::Duplicate => verdicts.duplicate += 1,
                 Verdict::Late => verdicts.late += 1,
+            }
+            if let Some(birth) = keep.birth.take() {
+                births.push((index as usize, birth));
+            }
+        }
+        *newest_row = keep.newest_row.max(*newest_row);
+        if !births.is_empty() {
+            let names = Arc::make_mut(names);
+            for (index, birth) in births {
+                names.bear(index, birth);
             }
         }
         verdicts
@@ -103,9 +125,7 @@ impl Store {
             state.labels = frame.labels.clone();
             state.labels_seq = seq;
         }
-        for granted in &frame.series {
-            instance.define(&mut state, &layout, seq, granted);
-        }
+        instance.define(&mut state, &layout, seq, frame, |bytes| self.keys.intern(bytes));
         state.took(seq);
         Ok(())
     }
@@ -151,56 +171,171 @@ impl Store {
     }
 }
 
-impl Instance {
-    /// Begins a series in its column, whoever lived there before, and makes it resolvable; live, its
-    /// grant has done that already.
-    fn define(&self, state: &mut State, layout: &[Block], seq: u64, granted: &GrantedSeries) {
-        let index = granted.column.index as usize;
-        if index >= state.columns.len() {
-            state.columns.resize_with(index + 1, || None);
-        }
-        let archive_count = state.form.archives.len();
-        state.filed.grow(index + 1, archive_count);
-        if let Some(former) = &state.columns[index] {
-            if former.generation >= granted.column.generation {
-                return;
-            }
-            let column = crate::Column { generation: former.generation, ..granted.column };
-            write(&self.index).remove(layout, &former.key, column);
-        }
-        state.filed.forget(index);
-        state.vacant.remove(&granted.column.index);
-        if let Some((number, _)) = block_of(layout, granted.column.index) {
-            state.catalogue_seqs.insert(number, seq);
-        }
-        let key: Arc<[u8]> = granted.labels.to_key().into();
-        write(&self.index).insert(layout, &key, granted.column);
-        state.columns[index] = Some(Series {
-            key,
-            generation: granted.column.generation,
-            cell: granted.cell,
-            definition: Definition {
-                kind: granted.kind,
-                heartbeat_ms: granted.heartbeat_ms,
-                min: granted.min,
-                max: granted.max,
-            },
-            open: Open::unborn(archive_count - 1),
-        });
+impl State {
+    /// Notes that readings were heard in this second, so that silence is looked for in time.
+    fn listen(&mut self, second: u32) {
+        let least_ms = self.classes.iter().map(|class| class.definition.heartbeat_ms).min();
+        let least_ms = i64::try_from(least_ms.unwrap_or(0)).unwrap_or(i64::MAX);
+        let until = match second {
+            0 => Timestamp::MIN,
+            _ => Timestamp::from_secs(i64::from(second)).plus_millis(least_ms),
+        };
+        self.hushed_until = self.hushed_until.min(until);
+    }
+}
+
+/// Where the worker puts what samples bring about.
+struct Keep<'a> {
+    waiting: &'a mut Waiting,
+    column: (u32, u32),
+    kept: Kept,
+    newest_row: i64,
+    birth: Option<Timestamp>,
+}
+
+impl<'a> Keep<'a> {
+    fn into(waiting: &'a mut Waiting, column_count: usize) -> Self {
+        waiting.grow(column_count);
+        let kept = Kept { cell: crate::Cell::F64, last: false };
+        Self { waiting, column: (0, 0), kept, newest_row: NO_ROW, birth: None }
     }
 
-    fn hush(&self, stamp: Timestamp) {
-        let mut state = lock(&self.state);
-        let State { columns, waiting, is_dirty, form, .. } = &mut *state;
-        for (index, series) in (0..).zip(columns) {
-            let Some(Series { generation, cell, definition, open, .. }) = series else { continue };
-            let mut keep = |run| {
-                *is_dirty = true;
-                waiting.push(index, *generation, *cell, run);
-            };
-            series::silence(definition, &form.archives, open, stamp, &mut keep);
-        }
+    /// What follows is of this series.
+    #[inline]
+    const fn of(&mut self, column: Column, kept: Kept) {
+        self.column = (column.index, column.generation);
+        self.kept = kept;
     }
+}
+
+impl Out for Keep<'_> {
+    #[inline]
+    fn fine(&mut self, first_row: i64, count: u64, value: f64) {
+        self.newest_row = self.newest_row.max(first_row.saturating_add_unsigned(count - 1));
+        self.waiting.push_fine(self.column, self.kept, (first_row, count), value);
+    }
+
+    fn coarse(&mut self, run: &Run) {
+        let (column, generation) = self.column;
+        self.waiting.push(column, generation, self.kept, run);
+    }
+
+    #[inline]
+    fn born(&mut self, birth: Timestamp) {
+        self.birth = Some(birth);
+    }
+}
+
+impl Instance {
+    /// Begins series in their columns, whoever lived there before, and makes them resolvable; live,
+    /// their grant has done that already.
+    pub(super) fn define(
+        &self,
+        state: &mut State,
+        layout: &[Block],
+        seq: u64,
+        frame: &GrantFrame,
+        intern: impl Fn(&[u8]) -> Arc<Key>,
+    ) {
+        let last = frame.series.iter().map(|granted| granted.column.index).max();
+        let count = last.map_or(0, |last| last as usize + 1);
+        state.grow(count);
+        let archive_count = state.form.archives.len();
+        state.filed.grow(count, archive_count);
+        let mut keyed = Vec::with_capacity(frame.series.len());
+        for granted in &frame.series {
+            let key = intern(&granted.labels.to_key());
+            if self.begin(state, layout, seq, granted, &key) {
+                keyed.push((key, granted.column));
+            }
+        }
+        write(&self.index).insert(layout, keyed);
+    }
+
+    /// False where a later series lives in the column.
+    fn begin(
+        &self,
+        state: &mut State,
+        layout: &[Block],
+        seq: u64,
+        granted: &GrantedSeries,
+        key: &Arc<Key>,
+    ) -> bool {
+        let index = granted.column.index as usize;
+        let former = state.series_at(index);
+        let is_new = former.is_none();
+        if let Some(former) = former {
+            if former.head.generation >= granted.column.generation {
+                return false;
+            }
+            write(&self.index).remove(layout, former.key, former.column());
+        }
+        state.filed.forget(index);
+        let names = Arc::make_mut(&mut state.names);
+        if let Some((number, _)) = block_of(layout, granted.column.index) {
+            names.change_catalogue(number, seq);
+        }
+        names.set(index, Arc::clone(key), Timestamp::MIN);
+        let class = state.class(class(&state.form, granted));
+        let columns = Arc::make_mut(&mut state.columns);
+        columns.begin(index, Head::unborn(granted.column.generation, class));
+        if is_new {
+            state.series_count += 1;
+        } else {
+            state.look_for_newest(state.form.policy.step());
+        }
+        true
+    }
+
+    /// Closes the open steps of series that have been silent for a heartbeat.
+    pub(super) fn hush(&self, stamp: Timestamp) {
+        let mut state = lock(&self.state);
+        if stamp <= state.hushed_until {
+            return;
+        }
+        let (due, next) = state.silent(stamp, state.form.policy.step());
+        state.hushed_until = next;
+        if due.is_empty() {
+            return;
+        }
+        state.is_dirty = true;
+        state.for_each(&due, |class, phase, open, keep| {
+            series::hush(&class.definition, phase, open, stamp, keep);
+        });
+    }
+}
+
+impl State {
+    /// Changes the series of these columns.
+    fn for_each(
+        &mut self,
+        indices: &[usize],
+        change: impl Fn(&Class, &mut Phase<'_>, &mut OpenMut<'_>, &mut Keep<'_>),
+    ) {
+        let Self { form, columns, classes, waiting, newest_row, .. } = self;
+        let columns = Arc::make_mut(columns);
+        let mut keep = Keep::into(waiting, columns.len());
+        let mut phase = Phase::new(&form.grid);
+        for &place in indices {
+            let (Some(mut open), Ok(index)) = (columns.open(place), u32::try_from(place)) else {
+                continue;
+            };
+            let class = &classes[usize::from(open.head.class)];
+            keep.of(Column { index, generation: open.head.generation }, class.kept);
+            change(class, &mut phase, &mut open, &mut keep);
+        }
+        *newest_row = keep.newest_row.max(*newest_row);
+    }
+}
+
+fn class(form: &Form, granted: &GrantedSeries) -> Class {
+    let definition = Definition {
+        kind: granted.kind,
+        heartbeat_ms: granted.heartbeat_ms,
+        min: granted.min,
+        max: granted.max,
+    };
+    Class { definition, kept: Kept { cell: granted.cell, last: form.policy.keeps_last() } }
 }
 
 fn check_place(
@@ -217,13 +352,11 @@ fn check_place(
 }
 
 /// A marker for every series: unknown from its last reading on, until there is another.
-fn end_all(state: &mut State, stamp: Timestamp) {
-    let State { columns, waiting, form, .. } = state;
-    for (index, series) in (0..).zip(columns) {
-        let Some(Series { definition, open, cell, generation, .. }) = series else { continue };
-        let mut keep = |run| waiting.push(index, *generation, *cell, run);
+pub(super) fn end_all(state: &mut State, stamp: Timestamp) {
+    let all: Vec<usize> = state.all_series().map(|series| series.index).collect();
+    state.for_each(&all, |class, phase, open, keep| {
         // A sender whose clock is ahead has readings later than the marker, which would be ignored.
-        let at = stamp.max(open.last.plus_millis(1));
-        series::apply(definition, &form.archives, open, at, f64::NAN, &mut keep);
-    }
+        let at = stamp.max(open.head.last().plus_millis(1));
+        series::take(&class.definition, phase, open, (at, f64::NAN), keep);
+    });
 }

@@ -172,7 +172,7 @@ impl Filling<'_> {
                 *checksum = column_rows.write(&rows, 0, &mut self.patches)?;
             }
             self.filed.grow(column.index as usize + 1, self.archive_count);
-            self.filed.rows[column.index as usize] = newest_row;
+            Arc::make_mut(&mut self.filed.rows)[column.index as usize] = newest_row;
         }
         Ok(Done { column, checksums, series: Some((key, definition, open)) })
     }
@@ -199,12 +199,12 @@ impl Filling<'_> {
         let entries = columns.iter().map(Done::entry);
         let catalogue = Catalogue::encode(seq, epoch, entries);
         self.patches.push(block.catalogue_at(0), &catalogue)?;
-        self.filed.catalogues.push(Written { seq, copy: 0 });
+        Arc::make_mut(&mut self.filed.catalogues).push(Written { seq, copy: 0 });
         self.filed.grow(block.columns().end as usize, self.archive_count);
+        let checksums = Arc::make_mut(&mut self.filed.checksums);
         for done in columns {
             let first = done.column.index as usize * self.archive_count;
-            self.filed.checksums[first..first + self.archive_count]
-                .copy_from_slice(&done.checksums);
+            checksums[first..first + self.archive_count].copy_from_slice(&done.checksums);
         }
         Ok(())
     }
@@ -224,6 +224,9 @@ impl Filling<'_> {
             block_count,
             is_removed: false,
         };
+        // The second slot leads to copies that are not there: without the first one the file is damaged,
+        // and not new.
+        self.patches.push(slot_at(1), &slot.encode())?;
         self.patches.push(slot_at(0), &slot.encode())
     }
 }

@@ -4,17 +4,19 @@
 //! former file for readers, and by the next round for the new file. Both do it here, so that nobody
 //! sees a difference.
 
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::columns::{Columns, Series};
 use super::instance::{Form, Instance, block_of};
 use super::read::{Extent, Source, View};
-use super::state::{Filed, NO_ROW, State};
+use super::state::{Filed, State};
 use super::{Store, lock, read};
 use crate::file::{Block, TILE_ROWS};
-use crate::series::{Open, OpenRow, Run};
+use crate::series::{Head, Open, OpenRow, Run};
 use crate::waiting::Waiting;
-use crate::{Column, Policy};
+use crate::{Column, Policy, Timestamp};
 
 /// The archives that an instance had, as they were when the frame of the change was applied.
 pub(crate) struct Former {
@@ -42,16 +44,16 @@ impl Former {
             state.frozen.push(Arc::new(waiting));
         }
         let step = state.form.policy.step();
-        let end = |series: &super::state::Series| {
-            let (birth_row, newest_row) = series.open.closed_rows(step)?;
-            Some(End { generation: series.generation, birth_row, newest_row })
+        let end = |series: Series<'_>| {
+            let (birth_row, newest_row) = series.closed_rows(step)?;
+            Some(End { generation: series.head.generation, birth_row, newest_row })
         };
         Self {
             form: Arc::clone(&state.form),
             layout,
             filed: state.filed.clone(),
             waiting: state.frozen.clone(),
-            ends: state.columns.iter().map(|series| end(series.as_ref()?)).collect(),
+            ends: (0..state.columns.len()).map(|index| end(state.series_at(index)?)).collect(),
         }
     }
 
@@ -67,11 +69,8 @@ impl Former {
 
     fn extent(&self, column: Column, archive: usize) -> Option<Extent> {
         let End { birth_row, newest_row, .. } = self.end(column)?;
-        let place = usize::try_from(column.index).ok()?;
-        let filed_row = self.filed.rows.get(place).copied().unwrap_or(NO_ROW);
-        let at = place * self.form.archives.len() + archive;
-        let checksum = self.filed.checksums.get(at).copied().unwrap_or_default();
-        Some(Extent { birth_row, newest_row, filed_row, checksum })
+        let rows = (birth_row, newest_row);
+        Some(self.filed.extent(column, archive, rows, self.form.archives.len()))
     }
 
     /// Finest steps in a row of an archive.
@@ -94,17 +93,14 @@ impl Store {
         let (former, series) = {
             let mut state = lock(&instance.state);
             let former = Arc::new(Former::of(&mut state, instance.layout()));
-            let series = (0..).zip(&state.columns).filter_map(|(index, series)| {
-                let series = series.as_ref()?;
-                Some((Column { index, generation: series.generation }, series.open.clone()))
-            });
-            let series: Vec<_> = series.collect();
-            (former, series)
+            let all = state.all_series();
+            let series = all.map(|series| (series.column(), series.open(&state.form.grid)));
+            (former, series.collect::<Vec<_>>())
         };
         let opens: Vec<_> = {
             let _shared = read(&instance.tiles);
-            let report = |damage| self.report(damage);
-            let source = Source { handles: &self.handles, instance, report: &report };
+            let failed = |damage, reason: &io::Error| self.cannot_read(instance, damage, reason);
+            let source = Source { handles: &self.handles, instance, failed: &failed };
             let open = |(column, open): (Column, Open)| {
                 let derived = Derived { former: &former, source: &source, column, form: &form };
                 (column, derived.open(&open))
@@ -124,19 +120,28 @@ impl State {
         opens: Vec<(Column, Open)>,
     ) {
         let (old, new) = (former.form.policy.heartbeat_ms(), form.policy.heartbeat_ms());
-        for (column, open) in opens {
-            let Some(series) = self.columns.get_mut(column.index as usize).and_then(Option::as_mut)
-            else {
-                continue;
-            };
-            series.open = open;
+        for class in Arc::make_mut(&mut self.classes) {
+            class.kept.last = form.policy.keeps_last();
             if form.policy.all_f64() {
-                series.cell = crate::Cell::F64;
+                class.kept.cell = crate::Cell::F64;
             }
             if old != new {
-                series.definition.heartbeat_ms = new.unwrap_or(form.usual_heartbeat_ms());
+                class.definition.heartbeat_ms = new.unwrap_or(form.usual_heartbeat_ms());
             }
         }
+        let mut columns = Columns::new(form.grid.coarser_count());
+        columns.grow(self.columns.len());
+        for (column, open) in opens {
+            let place = column.index as usize;
+            let Some(head) = self.columns.head(place) else { continue };
+            columns.begin(place, Head::unborn(column.generation, head.class));
+            if let Some(mut stored) = columns.open(place) {
+                open.store(&mut stored, &form.grid);
+            }
+        }
+        self.columns = Arc::new(columns);
+        // A shorter heartbeat may have passed already.
+        self.hushed_until = Timestamp::MIN;
         self.filed = Filed::default();
         self.filed.grow(self.columns.len(), form.archives.len());
         self.frozen.clear();

@@ -1,12 +1,13 @@
 //! The canonical dump: all that a crash must not change, as text.
 
 use std::fmt::{self, Write};
+use std::sync::Arc;
 
+use super::columns::Series;
 use super::instance::Instance;
-use super::state::Series;
 use super::{Store, lock};
-use crate::series::Open;
-use crate::{Column, Labels};
+use crate::series::{Grid, Open};
+use crate::{ArchiveSpec, Column, Labels};
 
 impl Store {
     /// Writes labels, catalogue, accumulators with their bits, and every readable cell, in one order:
@@ -19,19 +20,17 @@ impl Store {
     }
 
     fn dump_instance(&self, instance: &Instance, out: &mut dyn Write) -> fmt::Result {
-        let form = instance.form();
-        let series = {
+        let (series, form) = {
             let state = lock(&instance.state);
             if !state.is_granted || state.is_removed {
                 return Ok(());
             }
-            writeln!(out, "instance {} {} {}", instance.id, form.policy, state.labels)?;
+            writeln!(out, "instance {} {} {}", instance.id, state.form.policy, state.labels)?;
             let batch = state.batch;
             writeln!(out, "batch {} {:x} {}", batch.incarnation, batch.boot_id, batch.number)?;
-            let dumps = (0..).zip(&state.columns);
-            dumps
-                .filter_map(|(index, s)| Some(describe(index, s.as_ref()?, form.archives.len())))
-                .collect::<Vec<_>>()
+            let all = state.all_series();
+            let all = all.map(|series| describe(series, &state.form.grid));
+            (all.collect::<Vec<_>>(), Arc::clone(&state.form))
         };
         for (column, text) in series {
             out.write_str(&text)?;
@@ -50,7 +49,7 @@ impl Store {
         out: &mut dyn Write,
     ) -> fmt::Result {
         let (rows, form) = self.stored_rows(instance, column, archive, None);
-        let step = form.archives[archive].step;
+        let Some(&ArchiveSpec { step, .. }) = form.archives.get(archive) else { return Ok(()) };
         let mut end = rows.first_end;
         for index in 0..rows.len() {
             let [average, min, max] =
@@ -65,13 +64,14 @@ impl Store {
     }
 }
 
-fn describe(index: u32, series: &Series, archive_count: usize) -> (Column, String) {
-    let column = Column { index, generation: series.generation };
-    let labels = Labels::from_key(&series.key).unwrap_or_default();
-    let definition = &series.definition;
-    let text = format!("series {index} {} {labels} {:?} ", column.generation, series.cell);
-    let mut open = vec![0; Open::encoded_len(archive_count - 1)];
-    series.open.encode(&mut open);
+fn describe(series: Series<'_>, grid: &Grid) -> (Column, String) {
+    let column = series.column();
+    let labels = Labels::from_key(series.key.bytes()).unwrap_or_default();
+    let definition = &series.class.definition;
+    let Column { index, generation } = column;
+    let text = format!("series {index} {generation} {labels} {:?} ", series.class.kept.cell);
+    let mut open = vec![0; Open::encoded_len(grid.coarser_count())];
+    series.open(grid).encode(&mut open);
     let mut hex = String::with_capacity(2 * open.len());
     for nibble in open.iter().flat_map(|byte| [byte >> 4, byte & 15]) {
         hex.extend(char::from_digit(u32::from(nibble), 16));

@@ -80,7 +80,10 @@ impl Store {
             return known;
         }
         let mut instances = write(&self.instances);
-        let new = || Arc::new(Instance::new(request.instance, &self.dir, request.policy.clone()));
+        let new = || {
+            let (form, keys) = (Form::of(request.policy.clone()), Arc::clone(&self.keys));
+            Arc::new(Instance::new(request.instance, &self.dir, form, keys))
+        };
         Arc::clone(instances.entry(request.instance).or_insert_with(new))
     }
 
@@ -98,8 +101,8 @@ impl Store {
         let forms = Forms::of(instance, growth);
         let plan = {
             let index = read(&instance.index);
-            let count = index.columns.len() + request.series.len();
-            let silent = if count > room.most {
+            let count = index.len() + request.series.len();
+            let silent = if count > room.most && room.reuse_after_ms < u64::MAX {
                 let now = *lock(&self.advanced_to);
                 takeover::silent(instance, &index, request, (now, room))
             } else {
@@ -128,13 +131,14 @@ impl Store {
         let frame = GrantFrame { instance: instance.id, policy, labels, series };
         append(&frame).map_err(GrantError::Append)?;
         let layout = instance.layout();
+        let keyed =
+            |granted: &GrantedSeries| (self.keys.intern(&granted.labels.to_key()), granted.column);
+        let keyed: Vec<_> = frame.series.iter().map(keyed).collect();
         let mut index = write(&instance.index);
         for former in &plan.taken {
             index.remove(&layout, &former.key, former.column());
         }
-        for granted in &frame.series {
-            index.insert(&layout, &granted.labels.to_key().into(), granted.column);
-        }
+        index.insert(&layout, keyed);
         Ok(plan.answers)
     }
 
@@ -313,12 +317,12 @@ impl Plan {
             Self { answers: Vec::new(), series: Vec::new(), taken: Vec::new(), blocks: Vec::new() };
         for new in request.series {
             let key = new.labels.to_key();
-            let known = index.columns.get(&key[..]).or_else(|| granted.get(&key));
-            if let Some(&column) = known {
+            let known = index.get(&key).or_else(|| granted.get(&key).copied());
+            if let Some(column) = known {
                 plan.answers.push(Ok(column));
                 continue;
             }
-            let count = index.columns.len() + plan.series.len() - places.taken.len();
+            let count = index.len() + plan.series.len() - places.taken.len();
             let name = new.labels.metric().unwrap_or_default();
             let cell = Cell::choose(new.kind, name, new.first_reading, asked.policy.all_f64());
             let answer = places.place(count, cell, &key);

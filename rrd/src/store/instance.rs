@@ -1,12 +1,15 @@
 //! One instance of the store: its file's layout, its index, its state, and the locks between them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 
+use super::columns::Series;
+use super::keys::{Key, Keys};
 use super::state::State;
 use super::{read, write};
 use crate::file::{Block, Catalogue, Entry, FIRST_BLOCK_AT};
+use crate::series::Grid;
 use crate::{ArchiveSpec, Cell, Column, Damage, InstanceId, Policy};
 
 /// A sender that says nothing of its interval may miss this much, or three steps if that is more.
@@ -50,11 +53,13 @@ pub(crate) struct Growth {
 pub(crate) struct Form {
     pub(crate) policy: Policy,
     pub(crate) archives: Arc<[ArchiveSpec]>,
+    pub(crate) grid: Grid,
 }
 
 impl Form {
     pub(crate) fn of(policy: Policy) -> Arc<Self> {
-        Arc::new(Self { archives: policy.archives().into(), policy })
+        let grid = Grid::of(policy.archives());
+        Arc::new(Self { archives: policy.archives().into(), grid, policy })
     }
 
     /// The heartbeat of a series where the policy names none.
@@ -85,9 +90,10 @@ impl Form {
 }
 
 /// Which columns are taken, by whom.
-#[derive(Debug, Default)]
 pub(crate) struct Index {
-    pub(crate) columns: HashMap<Arc<[u8]>, Column>,
+    keys: Arc<Keys>,
+    /// In order of the keys' addresses.
+    columns: Vec<(Arc<Key>, Column)>,
     /// Columns whose series was dropped, with its generation.
     pub(crate) free: BTreeMap<u32, u32>,
     /// One for each block.
@@ -120,16 +126,71 @@ impl Used {
 }
 
 impl Index {
+    fn new(keys: Arc<Keys>) -> Self {
+        Self { keys, columns: Vec::new(), free: BTreeMap::new(), used: Vec::new() }
+    }
+
+    /// How many series have a column.
+    pub(crate) const fn len(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// The column of the series with these bytes for a key.
+    pub(crate) fn get(&self, bytes: &[u8]) -> Option<Column> {
+        self.column(&*self.keys.find(bytes)?)
+    }
+
+    /// The column of the series with this key.
+    pub(crate) fn column(&self, key: &Key) -> Option<Column> {
+        Some(self.columns[self.place(key).ok()?].1)
+    }
+
+    fn place(&self, key: &Key) -> Result<usize, usize> {
+        let address = std::ptr::from_ref(key);
+        self.columns.binary_search_by(|(known, _)| Arc::as_ptr(known).cmp(&address))
+    }
+
     pub(crate) fn used(&self, block: usize) -> Used {
         self.used.get(block).copied().unwrap_or_default()
     }
 
-    /// Notes that a column belongs to a key; false when it was known already.
-    pub(crate) fn insert(&mut self, layout: &[Block], key: &Arc<[u8]>, column: Column) -> bool {
-        let known = self.columns.insert(Arc::clone(key), column);
-        if known == Some(column) {
-            return false;
+    /// Notes that columns belong to keys; those known already are passed over.
+    pub(crate) fn insert(
+        &mut self,
+        layout: &[Block],
+        series: impl IntoIterator<Item = (Arc<Key>, Column)>,
+    ) {
+        let mut new = Vec::new();
+        for (key, column) in series {
+            match self.place(&key) {
+                Ok(place) if self.columns[place].1 == column => continue,
+                Ok(place) => self.columns[place].1 = column,
+                Err(_) => new.push((Arc::clone(&key), column)),
+            }
+            self.take_room(layout, key.bytes(), column);
         }
+        self.columns.reserve_exact(new.len());
+        self.columns.append(&mut new);
+        // Two sorted runs and few others: the sort knows how to join them.
+        self.columns.sort_by_key(|(key, _)| Arc::as_ptr(key));
+        self.columns.dedup_by(|later, kept| {
+            let is_same = Arc::ptr_eq(&later.0, &kept.0);
+            if is_same {
+                kept.1 = later.1;
+            }
+            is_same
+        });
+    }
+
+    /// Notes that others may have these columns, whose series had these generations.
+    pub(crate) fn insert_free(&mut self, layout: &[Block], vacant: &BTreeMap<u32, u32>) {
+        for (&index, &generation) in vacant {
+            self.take_room(layout, &[], Column { index, generation });
+            self.free.insert(index, generation);
+        }
+    }
+
+    fn take_room(&mut self, layout: &[Block], key: &[u8], column: Column) {
         let was_free = self.free.remove(&column.index).is_some();
         if let Some((number, block)) = block_of(layout, column.index) {
             if self.used.len() <= number {
@@ -141,46 +202,49 @@ impl Index {
             }
             used.add(column.index - block.first_column, key);
         }
-        true
     }
 
     /// Forgets the former series of a column.
-    pub(crate) fn remove(&mut self, layout: &[Block], key: &[u8], column: Column) {
-        if self.columns.get(key) != Some(&column) {
-            return; // The grant that took the column has done so.
-        }
-        self.columns.remove(key);
-        if let Some((number, _)) = block_of(layout, column.index)
-            && let Some(used) = self.used.get_mut(number)
-        {
-            used.text = used.text.saturating_sub(Catalogue::entry_len(key));
+    pub(crate) fn remove(&mut self, layout: &[Block], key: &Key, column: Column) {
+        match self.place(key) {
+            Ok(place) if self.columns[place].1 == column => self.columns.remove(place),
+            _ => return, // The grant that took the column has done so.
+        };
+        if let Some(used) = self.used_at(layout, column) {
+            used.text = used.text.saturating_sub(Catalogue::entry_len(key.bytes()));
         }
     }
-}
 
-impl Index {
     /// Forgets the series of a column, which another may have.
-    pub(crate) fn vacate(&mut self, layout: &[Block], key: &[u8], column: Column) {
+    pub(crate) fn vacate(&mut self, layout: &[Block], key: &Key, column: Column) {
         self.remove(layout, key, column);
         self.free.insert(column.index, column.generation);
-        if let Some((number, _)) = block_of(layout, column.index)
-            && let Some(used) = self.used.get_mut(number)
-        {
+        if let Some(used) = self.used_at(layout, column) {
             used.text += Catalogue::entry_len(&[]);
         }
+    }
+
+    /// Forgets all series: the instance is to go.
+    pub(crate) fn clear(&mut self) {
+        self.columns.clear();
+        self.free.clear();
+    }
+
+    fn used_at(&mut self, layout: &[Block], column: Column) -> Option<&mut Used> {
+        self.used.get_mut(block_of(layout, column.index)?.0)
     }
 }
 
 impl Instance {
-    pub(crate) fn new(id: InstanceId, dir: &Path, policy: Policy) -> Self {
+    pub(crate) fn new(id: InstanceId, dir: &Path, form: Arc<Form>, keys: Arc<Keys>) -> Self {
         Self {
             id,
             path: dir.join(format!("{id}.rrd")),
             growing: Mutex::default(),
             layout: RwLock::default(),
             tiles: RwLock::default(),
-            state: Mutex::new(State::of(Form::of(policy))),
-            index: RwLock::default(),
+            state: Mutex::new(State::of(form)),
+            index: RwLock::new(Index::new(keys)),
         }
     }
 
@@ -195,11 +259,6 @@ impl Instance {
     /// Bytes of the file as far as it has been laid out.
     pub(crate) fn file_len(&self) -> u64 {
         read(&self.layout).last().map_or(0, Block::end)
-    }
-
-    /// What archives there are, as far as frames have been applied.
-    pub(crate) fn form(&self) -> Arc<Form> {
-        Arc::clone(&super::lock(&self.state).form)
     }
 
     /// The file of the archives to come, beside that of those there are.
@@ -220,8 +279,8 @@ pub(crate) fn block_of(layout: &[Block], column: u32) -> Option<(usize, &Block)>
     block.columns().contains(&column).then_some((number, block))
 }
 
-impl<'a> From<&'a super::state::Series> for Entry<'a> {
-    fn from(series: &'a super::state::Series) -> Self {
-        Self::of(series.generation, &series.definition, &series.key)
+impl<'a> From<Series<'a>> for Entry<'a> {
+    fn from(series: Series<'a>) -> Self {
+        Self::of(series.head.generation, &series.class.definition, series.key.bytes())
     }
 }

@@ -76,7 +76,7 @@ impl<'a> Places<'a> {
         let fits = |former: &Silent| {
             let (number, block) = block_of(self.layout, former.index)?;
             let mut used = *self.used.get(number)?;
-            used.text = used.text.saturating_sub(Catalogue::entry_len(&former.key));
+            used.text = used.text.saturating_sub(Catalogue::entry_len(former.key.bytes()));
             (self.is_of(block, cell) && used.has_text(block, key)).then_some((number, used))
         };
         let mut found = self.silent.iter().enumerate();

@@ -2,15 +2,16 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::change::Derived;
 use super::instance::{Form, Instance, block_of};
 use super::state::NO_ROW;
-use super::{Store, lock, read};
+use super::{SeriesInfo, Store, lock, read};
 use crate::file::{Block, LONGEST_ROW, PLANES, Ring, Shape, TILE_ROWS, add_rows, begin_checksum};
 use crate::handles::{self, Handles};
 use crate::series::{Run, row_is_known};
-use crate::{Column, Damage, SeriesRef, Span, Step, Timestamp};
+use crate::{ArchiveSpec, Column, Damage, SeriesRef, Span, Step, Timestamp};
 
 /// Consecutive rows of one archive: row `i` ends at `first_end + i * step`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,10 +35,31 @@ impl Store {
     /// holds, and those after the newest, are left out; so are all when the series is not there.
     /// A row of whose steps more than the policy's share is unknown is unknown.
     pub fn rows(&self, series: SeriesRef, archive: usize, span: Span) -> Rows {
+        self.rows_if(series, archive, span, |_| true)
+    }
+
+    /// As [`Store::rows`], of a series that was found; none where its archives have changed since, and
+    /// this one is another by now.
+    pub fn rows_of(&self, found: &SeriesInfo, archive: usize, span: Span) -> Rows {
+        let is_same =
+            |spec: &ArchiveSpec| found.archives.get(archive).is_some_and(|s| s.step == spec.step);
+        self.rows_if(found.series, archive, span, is_same)
+    }
+
+    fn rows_if(
+        &self,
+        series: SeriesRef,
+        archive: usize,
+        span: Span,
+        is_wanted: impl FnOnce(&ArchiveSpec) -> bool,
+    ) -> Rows {
         let Some(instance) = self.instance(series.instance) else { return Rows::default() };
         let (mut rows, form) = self.stored_rows(&instance, series.column, archive, Some(span));
-        if archive > 0 && !rows.is_empty() {
-            let steps_per_row = form.archives[archive].steps_per_row(form.policy.step());
+        let Some(spec) = form.archives.get(archive).filter(|spec| is_wanted(spec)) else {
+            return Rows::default();
+        };
+        if archive > 0 {
+            let steps_per_row = spec.steps_per_row(form.policy.step());
             rows.hide(steps_per_row, form.policy.xff());
         }
         rows
@@ -71,8 +93,8 @@ impl Store {
         }
         let former = state.former.clone();
         drop(state);
-        let report = |damage| self.report(damage);
-        let source = Source { handles: &self.handles, instance, report: &report };
+        let failed = |damage, reason: &io::Error| self.cannot_read(instance, damage, reason);
+        let source = Source { handles: &self.handles, instance, failed: &failed };
         match former {
             Some(former) => {
                 let derived = Derived { former: &former, source: &source, column, form: &form };
@@ -85,6 +107,18 @@ impl Store {
         }
         (rows, form)
     }
+
+    /// What becomes of rows that cannot be read.
+    pub(super) fn cannot_read(&self, instance: &Instance, damage: Damage, reason: &io::Error) {
+        let is_torn = reason.kind() == io::ErrorKind::InvalidData;
+        if is_torn && self.is_replaying.load(Ordering::Acquire) {
+            return;
+        }
+        self.report(damage);
+        if !is_torn {
+            self.check_length(instance);
+        }
+    }
 }
 
 /// The file of one instance, to be read while its tiles are shared.
@@ -92,8 +126,8 @@ impl Store {
 pub(super) struct Source<'a> {
     pub(super) handles: &'a Handles,
     pub(super) instance: &'a Instance,
-    /// Hears of what cannot be read.
-    pub(super) report: &'a dyn Fn(Damage),
+    /// Hears of what cannot be read, and why; where a checksum does not match, that is invalid data.
+    pub(super) failed: &'a dyn Fn(Damage, &io::Error),
 }
 
 impl Source<'_> {
@@ -106,18 +140,22 @@ impl Source<'_> {
             Err(reason) => {
                 let what =
                     format!("cannot be read: {reason}; its rows are unknown, check the disk");
-                return (self.report)(instance.damage(what));
+                return (self.failed)(instance.damage(what), &reason);
             }
         };
         let last = view.filed.min(view.last);
         for tile in Ring::tile_of(view.first)..=Ring::tile_of(last) {
             if let Err(reason) = view.read_tile(&source, tile, rows) {
-                (self.report)(instance.damage(format!(
+                let what = format!(
                     "column {}, archive {}, rows {}..: {reason}; they are unknown, restore the file to have them back",
                     view.column.index,
                     view.archive,
                     Ring::first_row(tile),
-                )));
+                );
+                (self.failed)(instance.damage(what), &reason);
+                if reason.kind() != io::ErrorKind::InvalidData {
+                    return;
+                }
             }
         }
     }
@@ -304,7 +342,10 @@ impl<'a> View<'a> {
         let cells = &cells[..count * row_len];
         let checksum = add_rows(begin_checksum(tile, self.column), cells);
         if checksum != self.expected(source, tile, tile_end)? {
-            return Err(io::Error::other("their checksum does not match"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "their checksum does not match",
+            ));
         }
         for (row, cells) in (low..).zip(cells.chunks_exact(row_len)) {
             if (self.first..=self.last).contains(&row) {

@@ -10,46 +10,21 @@ use std::sync::Arc;
 
 use super::build::{BuiltSeries, Whole, fill, remove_if_there};
 use super::change::{Derived, Former};
+use super::columns::Series;
 use super::instance::{Form, Growth, Instance};
 use super::read::Source;
-use super::round::freeze;
-use super::state::{InRound, Series, State};
+use super::round::Begun;
+use super::state::State;
 use super::{Store, lock, read, write};
 use crate::file::{Block, Header};
 use crate::handles::Handles;
-use crate::series::{Definition, Open, Run};
-use crate::waiting::Waiting;
-use crate::{Batch, Cell, Column, Disk, File, Labels};
+use crate::series::Run;
+use crate::{Column, Damage, Disk, File, InstanceId};
 
 /// One instance of a round whose archives have changed since its file was written.
 pub(super) struct Rebuild {
-    pub(super) instance: Arc<Instance>,
+    begun: Begun,
     former: Arc<Former>,
-    form: Arc<Form>,
-    layout: Vec<Block>,
-    labels: Labels,
-    batch: Batch,
-    columns: Vec<(Column, Option<Tenant>)>,
-    frozen: Vec<Arc<Waiting>>,
-}
-
-/// A series as it stood when the round began.
-struct Tenant {
-    key: Arc<[u8]>,
-    definition: Definition,
-    cell: Cell,
-    open: Open,
-}
-
-impl Tenant {
-    fn of(series: &Series) -> Self {
-        Self {
-            key: Arc::clone(&series.key),
-            definition: series.definition,
-            cell: series.cell,
-            open: series.open.clone(),
-        }
-    }
 }
 
 impl Rebuild {
@@ -60,82 +35,68 @@ impl Rebuild {
         former: Arc<Former>,
         seq: u64,
     ) -> Self {
-        freeze(state, seq);
-        let columns: Vec<_> =
-            state.places().map(|(column, series)| (column, series.map(Tenant::of))).collect();
-        state.round = Some(InRound {
-            seq,
-            frozen_count: state.frozen.len(),
-            filed: None,
-            counts: false,
-            generations: state.generations(),
-        });
-        Self {
-            instance: Arc::clone(instance),
-            former,
-            form: Arc::clone(&state.form),
-            layout: state.form.lay_all(&instance.layout()),
-            labels: state.labels.clone(),
-            batch: state.batch,
-            columns,
-            frozen: state.frozen.clone(),
+        let begun = Begun::of(instance, state, seq);
+        if let Some(round) = &mut state.round {
+            round.successor = Some(begun.generations());
         }
+        Self { begun, former }
+    }
+
+    pub(super) fn instance(&self) -> InstanceId {
+        self.begun.instance.id
     }
 
     /// Writes the new file and syncs it; nobody reads it yet.
     pub(super) fn write(self, handles: &Handles, seq: u64, epoch: u64) -> io::Result<u64> {
-        let path = self.instance.next_path();
-        let file = match handles.disk().open(&path) {
+        let Begun { instance, form, labels, .. } = &self.begun;
+        let layout = form.lay_all(&self.begun.layout);
+        let file = match handles.disk().open(&instance.next_path()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                reserve(handles.disk(), &self.instance, &self.form, &self.layout)?
+                reserve(handles.disk(), instance, form, &layout)?
             }
             found => found?,
         };
-        let whole = Whole {
-            instance: self.instance.id,
-            policy: &self.form.policy,
-            labels: &self.labels,
-            batch: self.batch,
-            seq,
-            epoch,
-        };
-        let series = self.columns.iter().map(|(column, tenant)| {
-            (*column, tenant.as_ref().map(|tenant| self.series(*column, tenant, handles)))
+        let (policy, batch) = (&form.policy, self.begun.batch);
+        let whole = Whole { instance: instance.id, policy, labels, batch, seq, epoch };
+        let series = self.begun.places().map(|(column, tenant)| {
+            (column, tenant.map(|tenant| self.series(column, tenant, handles)))
         });
-        let built = fill(file.as_ref(), &whole, &self.layout, series)?;
-        let mut state = lock(&self.instance.state);
+        let built = fill(file.as_ref(), &whole, &layout, series)?;
+        let mut state = lock(&instance.state);
         if let Some(round) = state.round.as_mut().filter(|round| round.seq == seq) {
             round.filed = Some(built.filed);
         }
         Ok(built.bytes)
     }
 
-    fn series(&self, column: Column, tenant: &Tenant, handles: &Handles) -> BuiltSeries {
-        let rows = (0..self.form.archives.len()).map(|archive| self.rows(column, archive, handles));
+    fn series(&self, column: Column, tenant: Series<'_>, handles: &Handles) -> BuiltSeries {
+        let form = &self.begun.form;
+        let rows = (0..form.archives.len()).map(|archive| self.rows(column, archive, handles));
         BuiltSeries {
-            key: Arc::clone(&tenant.key),
+            key: tenant.key.bytes().into(),
             generation: column.generation,
-            definition: tenant.definition,
-            cell: tenant.cell,
-            open: tenant.open.clone(),
+            definition: tenant.class.definition,
+            cell: tenant.class.kept.cell,
+            open: tenant.open(&form.grid),
             rows: rows.collect(),
         }
     }
 
     fn rows(&self, column: Column, archive: usize, handles: &Handles) -> Vec<Run> {
         // A tile that cannot be read is named in the log: afterwards it is gone with its file.
-        let report =
-            |damage: crate::Damage| tracing::error!(%damage, "lost in a change of archives");
-        let instance = self.instance.as_ref();
-        let source = Source { handles, instance, report: &report };
-        let (former, form) = (&*self.former, &*self.form);
+        let failed = |damage: Damage, _: &io::Error| {
+            tracing::error!(%damage, "lost in a change of archives");
+        };
+        let instance = self.begun.instance.as_ref();
+        let source = Source { handles, instance, failed: &failed };
+        let (former, form) = (&*self.former, &*self.begun.form);
         let derived = Derived { former, source: &source, column, form };
         let mut rows = {
             let _shared = read(&instance.tiles);
             derived.rows(archive, i64::MIN..i64::MAX)
         };
         let mut later = Vec::new();
-        for waiting in self.frozen.iter().rev() {
+        for waiting in self.begun.frozen.iter().rev() {
             later.extend(waiting.runs(column.index, column.generation, archive));
         }
         later.reverse();
@@ -151,16 +112,20 @@ impl Store {
         for instance in self.all() {
             let is_due = {
                 let mut state = lock(&instance.state);
-                let has_successor = state.former.is_some() || state.is_removed;
-                let written = state
-                    .round
-                    .as_mut()
-                    .filter(|round| round.seq == seq && round.filed.is_some() && has_successor);
+                // Of a file that failed, which the record excepts, nothing counts.
+                let written = state.round.as_mut().filter(|round| {
+                    round.seq == seq && round.filed.is_some() && round.successor.is_some()
+                });
                 written.map(|round| round.counts = true).is_some()
             };
-            if is_due && let Err(reason) = self.put_in_place(&instance) {
-                let what = format!("cannot take its place: {reason}; check the disk");
-                self.report(instance.damage(what));
+            if is_due {
+                match self.put_in_place(&instance) {
+                    Ok(()) => self.resume(instance.id),
+                    Err(reason) => {
+                        let what = format!("cannot take its place: {reason}; check the disk");
+                        self.report(instance.damage(what));
+                    }
+                }
             }
             if lock(&instance.state).is_removed {
                 self.let_go(&instance);
@@ -182,6 +147,7 @@ impl Store {
         };
         if is_gone {
             growth.is_abandoned = true;
+            self.resume(instance.id);
             write(&self.instances).remove(&instance.id);
         }
     }
@@ -213,9 +179,8 @@ fn put_in_place(
     let layout = state.form.lay_all(&instance.layout());
     instance.set_layout(layout);
     state.former = None;
-    let archive_count = state.form.archives.len();
     if let Some(round) = state.round.take() {
-        state.settle(round, archive_count);
+        state.succeed(round);
     }
     growth.asked = None;
     drop((state, alone));

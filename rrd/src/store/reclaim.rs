@@ -34,8 +34,8 @@ impl Store {
         if !state.is_granted || state.is_removed || state.former.is_some() {
             return None;
         }
-        let born = state.columns.iter().flatten().filter(|series| !series.open.is_unborn());
-        let last_heard = born.map(|series| series.open.heard()).max().unwrap_or(Timestamp::MIN);
+        let born = state.all_series().filter(|series| !series.head.is_unborn());
+        let last_heard = born.map(|series| series.head.heard()).max().unwrap_or(Timestamp::MIN);
         Some(ReclaimCandidate { id, last_heard, file_len })
     }
 }

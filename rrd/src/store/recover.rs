@@ -1,20 +1,25 @@
 //! Opening: each file's newest state not above the checkpoint. Replay brings the rest.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::instance::{Form, Growth, Index, Instance, Used};
-use super::state::{Filed, NO_ROW, Series, State, Written};
-use super::{Store, lock};
+use super::columns::{Class, Series};
+use super::instance::{Form, Growth, Instance};
+use super::keys::Keys;
+use super::state::{NO_ROW, State, Written};
+use super::{Store, write};
 use crate::file::{
-    AccumulatorsHead, BLOCK_HEAD_LEN, Block, Catalogue, Copy, DIRECTORY_AT, DirectoryEntry,
+    AccumulatorsHead, BLOCK_HEAD_LEN, Block, Catalogue, Copy, DIRECTORY_AT, DirectoryEntry, Entry,
     FIRST_BLOCK_AT, Header, LABELS_LEN, MOST_BLOCKS, Reader, SLOT_LEN, Slot, accumulators_len,
     labels_at, read_labels, record_len, slot_at,
 };
 use crate::handles::Handles;
-use crate::series::Open;
-use crate::{Column, Damage, Disk, File, InstanceId, Policy, StoreError, Timestamp};
+use crate::series::{Head, Open};
+use crate::waiting::Kept;
+use crate::{Damage, Disk, File, InstanceId, Policy, StoreError, Timestamp};
 
 impl Store {
     /// Opens the folder of archives, as they were at the checkpoint `upto`: what later rounds have
@@ -25,6 +30,17 @@ impl Store {
         dir: &Path,
         upto: u64,
     ) -> Result<(Self, Vec<Damage>), StoreError> {
+        Self::open_excepting(disk, dir, upto, &BTreeMap::new())
+    }
+
+    /// [`Store::open`] where some files stand at a sequence number of their own, below `upto`: the
+    /// rounds since then failed for them, and what those have left in them does not count.
+    pub fn open_excepting(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        upto: u64,
+        excepted: &BTreeMap<InstanceId, u64>,
+    ) -> Result<(Self, Vec<Damage>), StoreError> {
         let folder = |reason| StoreError::Folder { path: dir.to_owned(), reason };
         disk.create_dir(dir).map_err(folder)?;
         // After kill -9 names may only be in the cache, and grants are acknowledged on their word.
@@ -34,22 +50,56 @@ impl Store {
             dir: dir.to_owned(),
             handles: Arc::new(Handles::new(disk)),
             instances: RwLock::default(),
-            unavailable: std::collections::BTreeSet::new(),
+            keys: Arc::default(),
+            unavailable: RwLock::default(),
             leftovers: Mutex::default(),
             damage: Mutex::default(),
             advanced_to: Mutex::new(Timestamp::MIN),
+            is_replaying: AtomicBool::new(false),
         };
-        let paths = store.settle_changes(paths, upto).map_err(folder)?;
+        let (mut archives, mut nexts) = (Vec::new(), Vec::new());
         for path in paths {
             match path.extension().and_then(|extension| extension.to_str()) {
                 // A file whose making was cut short; nothing of it was acknowledged.
                 Some("new") => store.handles.disk().remove(&path).map_err(folder)?,
-                Some("rrd") => store.open_file(&path, upto),
+                Some("rrd") => archives.push(path),
+                Some("next") => nexts.push(path),
                 _ => {}
             }
         }
+        let archives = store.settle_changes(nexts, archives, (upto, excepted)).map_err(folder)?;
+        for opened in store.open_files(&archives, upto, excepted) {
+            store.take(opened);
+        }
         let damage = store.damage();
         Ok((store, damage))
+    }
+
+    /// Reads all files, in their order; a fleet's are shared out among the processors.
+    fn open_files(
+        &self,
+        paths: &[PathBuf],
+        upto: u64,
+        excepted: &BTreeMap<InstanceId, u64>,
+    ) -> Vec<Opened> {
+        let most = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let share = paths.len().div_ceil(most).max(FILES_WORTH_A_THREAD);
+        let open_all = |paths: &[PathBuf]| -> Vec<Opened> {
+            paths.iter().map(|path| self.open_file(path, upto, excepted)).collect()
+        };
+        let Some((own, others)) = paths.split_at_checked(share) else { return open_all(paths) };
+        std::thread::scope(|scope| {
+            let shares = others.chunks(share).map(|paths| scope.spawn(move || open_all(paths)));
+            let threads: Vec<_> = shares.collect();
+            let mut opened = open_all(own);
+            for thread in threads {
+                match thread.join() {
+                    Ok(share) => opened.extend(share),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            opened
+        })
     }
 
     /// Removes the file of an instance that is no more, as the round that counts would have.
@@ -63,57 +113,110 @@ impl Store {
     }
 
     /// Gives the files of changes that count the names of archives; what counts not is but room.
-    /// Answers the other files.
-    fn settle_changes(&mut self, paths: Vec<PathBuf>, upto: u64) -> io::Result<Vec<PathBuf>> {
-        let is_next = |path: &PathBuf| path.extension().is_some_and(|name| name == "next");
-        let (nexts, mut others): (Vec<_>, Vec<_>) = paths.into_iter().partition(is_next);
-        let disk = self.handles.disk();
+    /// Answers the archives that can be opened.
+    fn settle_changes(
+        &mut self,
+        nexts: Vec<PathBuf>,
+        mut archives: Vec<PathBuf>,
+        at: Checkpoints<'_>,
+    ) -> io::Result<Vec<PathBuf>> {
+        if nexts.is_empty() {
+            return Ok(archives);
+        }
         for path in nexts {
-            if counts(disk, &path, upto)? {
-                let archive = path.with_extension("rrd");
-                disk.rename(&path, &archive)?;
-                if !others.contains(&archive) {
-                    others.push(archive);
+            let Some(id) = id_of(&path) else { continue };
+            let archive = path.with_extension("rrd");
+            match self.settle_change(&path, &archive, counted(id, at)) {
+                Ok(true) if !archives.contains(&archive) => archives.push(archive),
+                Ok(true) => {}
+                Ok(false) => {
+                    let leftovers = self.leftovers.get_mut();
+                    leftovers.unwrap_or_else(std::sync::PoisonError::into_inner).insert(id);
                 }
-            } else if let Some(id) = id_of(&path) {
-                let leftovers = self.leftovers.get_mut();
-                leftovers.unwrap_or_else(std::sync::PoisonError::into_inner).insert(id);
+                Err(Problem(what)) => {
+                    // Nobody knows which of the two is the archive.
+                    archives.retain(|known| *known != archive);
+                    let damage = Damage { instance: Some(id), path, what };
+                    self.take(Opened { instance: None, damage: Some(damage) });
+                }
             }
         }
-        disk.sync_dir(&self.dir)?;
-        Ok(others)
+        self.handles.disk().sync_dir(&self.dir)?;
+        archives.sort_unstable();
+        Ok(archives)
     }
 
-    fn open_file(&mut self, path: &Path, upto: u64) {
+    /// True where the file of a change is the archive from now on.
+    fn settle_change(&self, path: &Path, archive: &Path, upto: u64) -> Result<bool, Problem> {
+        let disk = self.handles.disk();
+        let counts = counts(disk, path, upto)?;
+        if counts {
+            disk.rename(path, archive)?;
+        }
+        Ok(counts)
+    }
+
+    fn open_file(&self, path: &Path, upto: u64, excepted: &BTreeMap<InstanceId, u64>) -> Opened {
         let Some(id) = id_of(path) else {
             let what = "not the name of an archive; move it away".to_owned();
-            return self.report(Damage { instance: None, path: path.to_owned(), what });
+            let damage = Damage { instance: None, path: path.to_owned(), what };
+            return Opened { instance: None, damage: Some(damage) };
         };
         let damage = |what| Damage { instance: Some(id), path: path.to_owned(), what };
-        let opened = self.handles.file(id, path).map_err(Problem::from).and_then(|file| {
-            let reading = Reading { id, path, dir: &self.dir, file: file.as_ref() };
-            reading.instance(upto)
+        let read = self.handles.file(id, path).map_err(Problem::from).and_then(|file| {
+            let keys = &self.keys;
+            let reading = Reading { id, path, dir: &self.dir, file: file.as_ref(), keys };
+            reading.instance(counted(id, (upto, excepted)))
         });
-        match opened {
-            Ok((instance, _)) if lock(&instance.state).is_removed => self.finish_removal(&instance),
-            Ok((instance, remark)) => {
-                if let Some(what) = remark {
-                    self.report(damage(what));
+        match read {
+            Ok((mut instance, remark)) => {
+                if excepted.contains_key(&id) {
+                    // Until a round has written it, the record must go on naming it.
+                    state_of(&mut instance).is_dirty = true;
+                }
+                Opened { instance: Some(instance), damage: remark.map(damage) }
+            }
+            Err(Problem(what)) => Opened { instance: None, damage: Some(damage(what)) },
+        }
+    }
+
+    fn take(&mut self, Opened { instance, damage }: Opened) {
+        match (instance, &damage) {
+            (Some(mut instance), _) => {
+                if state_of(&mut instance).is_removed {
+                    return self.finish_removal(&instance);
                 }
                 let instances = self.instances.get_mut();
                 let instances = instances.unwrap_or_else(std::sync::PoisonError::into_inner);
-                instances.insert(id, Arc::new(instance));
+                instances.insert(instance.id, Arc::new(instance));
             }
-            Err(Problem(what)) => {
-                self.unavailable.insert(id);
-                self.report(damage(what));
+            (None, Some(damage)) => {
+                if let Some(id) = damage.instance {
+                    write(&self.unavailable).insert(id, damage.clone());
+                }
             }
+            (None, None) => {}
+        }
+        if let Some(damage) = damage {
+            self.report(damage);
         }
     }
 }
 
+/// The checkpoint, and those of files that stand at their own.
+type Checkpoints<'a> = (u64, &'a BTreeMap<InstanceId, u64>);
+
+/// What is later in the file of an instance does not count.
+fn counted(id: InstanceId, (upto, excepted): Checkpoints<'_>) -> u64 {
+    excepted.get(&id).map_or(upto, |&own| own.min(upto))
+}
+
 fn id_of(path: &Path) -> Option<InstanceId> {
     path.file_stem()?.to_str()?.parse().ok()
+}
+
+fn state_of(instance: &mut Instance) -> &mut State {
+    instance.state.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// True where a slot of a new file is not above the checkpoint: then it counts. Later rounds may have
@@ -131,6 +234,16 @@ fn counts(disk: &dyn Disk, path: &Path, upto: u64) -> io::Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// Fewer are read sooner than a thread is started.
+const FILES_WORTH_A_THREAD: usize = 64;
+
+/// What became of a file.
+struct Opened {
+    /// `None` where it cannot be used.
+    instance: Option<Instance>,
+    damage: Option<Damage>,
 }
 
 /// Why a file cannot be used, in words that end in a remedy.
@@ -153,6 +266,7 @@ struct Reading<'a> {
     path: &'a Path,
     dir: &'a Path,
     file: &'a dyn File,
+    keys: &'a Arc<Keys>,
 }
 
 impl Reading<'_> {
@@ -166,25 +280,21 @@ impl Reading<'_> {
             return Err(Problem(what));
         }
         let form = Form::of(header.policy);
-        let instance = Instance::new(self.id, self.dir, form.policy.clone());
+        let keys = Arc::clone(self.keys);
+        let instance = Instance::new(self.id, self.dir, Arc::clone(&form), keys);
         debug_assert_eq!(instance.path, PathBuf::from(self.path), "the name is the id");
         let layout = self.blocks(&form.policy, &head)?;
-        let (state, used, remark) = self.newest_state(&form, &layout, &head, upto)?;
+        let (state, remark) = self.newest_state(&form, &layout, &head, upto)?;
         if layout.len() > state.filed.catalogues.len() {
             // Blocks that no round has synced: a grant may have been killed just before it did.
             self.file.sync_data()?;
         }
-        let mut index = Index { used, free: state.vacant.clone(), ..Index::default() };
-        for (number, series) in (0..).zip(&state.columns) {
-            if let Some(series) = series {
-                let column = Column { index: number, generation: series.generation };
-                index.columns.insert(Arc::clone(&series.key), column);
-            }
-        }
+        let known = |series: Series<'_>| (Arc::clone(series.key), series.column());
+        write(&instance.index).insert(&layout, state.all_series().map(known));
+        write(&instance.index).insert_free(&layout, &state.names.vacant);
         let growing = Mutex::new(Growth { has_file: true, ..Growth::default() });
         let layout = RwLock::new(Arc::new(layout));
-        let (state, index) = (Mutex::new(state), RwLock::new(index));
-        Ok((Instance { growing, layout, state, index, ..instance }, remark))
+        Ok((Instance { growing, layout, state: Mutex::new(state), ..instance }, remark))
     }
 
     /// The blocks of the directory, up to the first that is not there: a grant that was cut short.
@@ -215,27 +325,30 @@ impl Reading<'_> {
         layout: &[Block],
         head: &[u8],
         upto: u64,
-    ) -> Result<(State, Vec<Used>, Option<String>), Problem> {
+    ) -> Result<(State, Option<String>), Problem> {
         let mut remark = None;
-        let mut slots = Vec::new();
+        let mut is_first = false;
+        let mut slots: Vec<(Slot, Copy)> = Vec::new();
         for copy in 0..2 {
             let at = usize::try_from(slot_at(copy)).expect("within the head");
             let bytes = &head[at..at + SLOT_LEN];
             match Slot::decode(bytes) {
                 Some(slot) if slot.seq <= upto => slots.push((slot, copy)),
                 Some(_) => {}
-                None if bytes.iter().all(|&byte| byte == 0) => {}
+                // The second slot of a new file.
+                None if copy == 1 && is_first && bytes.iter().all(|&byte| byte == 0) => {}
                 None => remark = Some("one of its two slots is damaged; the other one is used, compare its newest rows".to_owned()),
             }
+            is_first = slots.iter().any(|(slot, _)| slot.seq == 0);
         }
         slots.sort_by_key(|(slot, _)| std::cmp::Reverse(slot.seq));
         if slots.first().is_some_and(|(slot, _)| slot.is_removed) {
             let state = State { is_removed: true, ..State::of(Arc::clone(form)) };
-            return Ok((state, Vec::new(), None));
+            return Ok((state, None));
         }
         for (slot, copy) in slots {
             match self.state(form, layout, head, slot, copy) {
-                Ok((state, used)) => return Ok((state, used, remark)),
+                Ok(state) => return Ok((state, remark)),
                 Err(Problem(what)) => {
                     remark =
                         Some(format!("{what}; an older state is used, its newest rows are lost"));
@@ -253,7 +366,7 @@ impl Reading<'_> {
         head: &[u8],
         slot: Slot,
         copy: Copy,
-    ) -> Result<(State, Vec<Used>), Problem> {
+    ) -> Result<State, Problem> {
         let missing = |number| Problem(format!("block {number} is damaged or cut off"));
         let mut state = State {
             is_granted: slot.block_count > 0,
@@ -270,23 +383,14 @@ impl Reading<'_> {
                 .ok_or_else(|| Problem("its labels are damaged".to_owned()))?;
             state.filed.labels = Written { seq: slot.labels_seq, copy: labels_copy };
         }
-        let mut used = Vec::new();
         let block_count = usize::try_from(slot.block_count).unwrap_or(usize::MAX);
         for number in 0..block_count {
             let block = layout.get(number).ok_or_else(|| missing(number))?;
-            let columns = self.columns(form, block, slot, copy, &mut state.filed);
-            let columns = columns?.ok_or_else(|| missing(number))?;
-            used.push(Used::default());
-            state.columns.resize_with(block.first_column as usize, || None);
-            for (position, (generation, series)) in (0..).zip(columns) {
-                used[number].add(position, series.as_ref().map_or(&[], |series| &series.key));
-                if series.is_none() {
-                    state.vacant.insert(block.first_column + position, generation);
-                }
-                state.columns.push(series);
-            }
+            let read = self.columns(form, block, (slot, copy), &mut state)?;
+            read.ok_or_else(|| missing(number))?;
         }
-        Ok((state, used))
+        state.look_for_newest(form.policy.step());
+        Ok(state)
     }
 
     /// The series of one block; `None` when something of it is not as it was written.
@@ -294,10 +398,9 @@ impl Reading<'_> {
         &self,
         form: &Form,
         block: &Block,
-        slot: Slot,
-        copy: Copy,
-        filed: &mut Filed,
-    ) -> Result<Option<Vec<Place>>, Problem> {
+        (slot, copy): (Slot, Copy),
+        state: &mut State,
+    ) -> Result<Option<()>, Problem> {
         let archive_count = form.archives.len();
         let len = accumulators_len(block.width, archive_count);
         let mut bytes = vec![0; usize::try_from(len).expect("64 columns of records")];
@@ -310,10 +413,10 @@ impl Reading<'_> {
         }
         let written =
             Written { seq: head.catalogue_seq, copy: usize::from(head.catalogue_copy & 1) };
-        filed.catalogues.push(written);
-        filed.grow(block.columns().end as usize, archive_count);
+        Arc::make_mut(&mut state.filed.catalogues).push(written);
+        state.filed.grow(block.columns().end as usize, archive_count);
         if head.column_count == 0 {
-            return Ok(Some(Vec::new()));
+            return Ok(Some(()));
         }
         let mut catalogue_head = [0; Catalogue::HEAD_LEN];
         let at = block.catalogue_at(written.copy);
@@ -333,36 +436,50 @@ impl Reading<'_> {
             return Ok(None);
         }
         let records = records.chunks_exact(record_len(archive_count));
-        let mut columns = Vec::with_capacity(entries.len());
-        for ((index, entry), record) in (block.first_column..).zip(entries).zip(records) {
+        let places = block.first_column as usize..;
+        state.grow(block.first_column as usize + entries.len());
+        for ((place, entry), record) in places.zip(&entries).zip(records) {
             let Some(record) = Record::decode(record, archive_count) else { return Ok(None) };
-            let open = record.open;
-            if record.generation != entry.generation || !open.agrees_with(&form.archives) {
+            let is_whole = record.generation == entry.generation
+                && record.generation > 0
+                && record.open.agrees_with(&form.archives);
+            if !is_whole {
                 return Ok(None);
             }
-            let Some(definition) = entry.definition() else {
-                columns.push((entry.generation, None));
-                continue;
-            };
-            let place = index as usize;
-            filed.rows[place] = if open.is_unborn() { NO_ROW } else { open.newest_row };
-            filed.checksums[place * archive_count..][..archive_count]
-                .copy_from_slice(&record.checksums);
-            let series = Series {
-                key: entry.key.into(),
-                generation: entry.generation,
-                cell: block.cell,
-                definition,
-                open,
-            };
-            columns.push((entry.generation, Some(series)));
+            self.put(block, state, (place, entry, &record));
         }
-        Ok(Some(columns))
+        Ok(Some(()))
+    }
+
+    /// Lays one series into the arrays.
+    fn put(
+        &self,
+        block: &Block,
+        state: &mut State,
+        (place, entry, record): (usize, &Entry<'_>, &Record),
+    ) {
+        let Some(definition) = entry.definition() else {
+            let index = u32::try_from(place).expect("at most 256 blocks of 64 columns");
+            Arc::make_mut(&mut state.names).vacant.insert(index, record.generation);
+            return;
+        };
+        let open = &record.open;
+        let filed_row = if open.is_unborn() { NO_ROW } else { open.newest_row };
+        Arc::make_mut(&mut state.filed.rows)[place] = filed_row;
+        let archive_count = state.form.archives.len();
+        Arc::make_mut(&mut state.filed.checksums)[place * archive_count..][..archive_count]
+            .copy_from_slice(&record.checksums);
+        let kept = Kept { cell: block.cell, last: state.form.policy.keeps_last() };
+        let class = state.class(Class { definition, kept });
+        let columns = Arc::make_mut(&mut state.columns);
+        columns.begin(place, Head::unborn(record.generation, class));
+        if let Some(mut stored) = columns.open(place) {
+            open.store(&mut stored, &state.form.grid);
+        }
+        Arc::make_mut(&mut state.names).set(place, self.keys.intern(entry.key), open.birth);
+        state.series_count += 1;
     }
 }
-
-/// A column as a file has it: its generation, and the series if one lives there.
-type Place = (u32, Option<Series>);
 
 /// One column's accumulators.
 struct Record {

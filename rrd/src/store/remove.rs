@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::instance::Instance;
 use super::lock;
 use super::state::{InRound, State};
+use crate::File;
 use crate::file::{Patches, Slot, slot_at};
 use crate::handles::Handles;
 
@@ -23,28 +24,29 @@ impl Removal {
         let mut filed = state.filed.clone();
         filed.slot = 1 - filed.slot;
         let at = slot_at(filed.slot);
-        state.round = Some(InRound {
-            seq,
-            frozen_count: state.frozen.len(),
-            filed: None,
-            counts: false,
-            generations: Vec::new(),
-        });
+        let successor = Some(Vec::new());
+        let frozen_count = state.frozen.len();
+        state.round = Some(InRound { seq, frozen_count, filed: None, successor, counts: false });
         let slot = Slot { seq, epoch, is_removed: true, ..Slot::default() };
         Self { instance: Arc::clone(instance), at, slot }
     }
 
     /// Writes the slot: a restart from this round on removes the file.
     pub(super) fn write(self, handles: &Handles) -> io::Result<u64> {
-        let file = handles.file(self.instance.id, &self.instance.path)?;
-        let mut patches = Patches::of(file.as_ref());
-        patches.push(self.at, &self.slot.encode())?;
-        let written = patches.finish()?;
+        let written = match handles.file(self.instance.id, &self.instance.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            file => self.mark(file?.as_ref())?,
+        };
         let mut state = lock(&self.instance.state);
         let filed = state.filed.clone();
         if let Some(round) = state.round.as_mut().filter(|round| round.seq == self.slot.seq) {
             round.filed = Some(filed);
         }
         Ok(written)
+    }
+    fn mark(&self, file: &dyn File) -> io::Result<u64> {
+        let mut patches = Patches::of(file);
+        patches.push(self.at, &self.slot.encode())?;
+        patches.finish()
     }
 }

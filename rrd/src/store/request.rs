@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::grant::is_full;
 use super::instance::{Form, Growth, Instance, block_of};
 use super::rebuild::reserve;
-use super::state::State;
+use super::state::{InRound, State};
 use super::{Store, lock, write};
 use crate::codec::Change;
 use crate::file::{Block, FIRST_BLOCK_AT};
+use crate::series::Head;
 use crate::{ChangeError, ChangeFrame, Column, InstanceId, Policy, StoreError};
 
 impl Store {
@@ -107,22 +108,25 @@ impl Instance {
         let layout = self.layout();
         let mut state = lock(&self.state);
         for &column in columns {
-            if state.series(column).is_some() {
-                self.vacate(&mut state, &layout, seq, column);
-            }
+            self.vacate(&mut state, &layout, seq, column);
         }
+        let step = state.form.policy.step();
+        state.look_for_newest(step);
         state.took(seq);
     }
 
     fn vacate(&self, state: &mut State, layout: &[Block], seq: u64, column: Column) {
+        let Some(key) = state.series(column).map(|series| Arc::clone(series.key)) else { return };
         let place = column.index as usize;
-        let Some(former) = state.columns.get_mut(place).and_then(Option::take) else { return };
-        state.vacant.insert(column.index, column.generation);
-        state.filed.forget(place);
+        let names = Arc::make_mut(&mut state.names);
+        names.vacate(column);
         if let Some((number, _)) = block_of(layout, column.index) {
-            state.catalogue_seqs.insert(number, seq);
+            names.change_catalogue(number, seq);
         }
-        write(&self.index).vacate(layout, &former.key, column);
+        Arc::make_mut(&mut state.columns).begin(place, Head::none());
+        state.filed.forget(place);
+        state.series_count -= 1;
+        write(&self.index).vacate(layout, &key, column);
     }
 
     /// Nothing of it is shown any more; its file goes with the next round that counts.
@@ -130,10 +134,11 @@ impl Instance {
         let mut state = lock(&self.state);
         let form = Arc::clone(&state.form);
         let filed = std::mem::take(&mut state.filed);
-        *state = State { is_granted: true, is_removed: true, filed, ..State::of(form) };
+        // What a round is writing still counts: it says which slot the next one must leave alone.
+        let begun = state.round.take().filter(|round| round.successor.is_none());
+        let round = begun.map(|round| InRound { frozen_count: 0, ..round });
+        *state = State { is_granted: true, is_removed: true, filed, round, ..State::of(form) };
         state.took(seq);
-        let mut index = write(&self.index);
-        index.columns.clear();
-        index.free.clear();
+        write(&self.index).clear();
     }
 }

@@ -1,14 +1,16 @@
 //! A round: everything since the last one, written to files at one sequence number.
 //!
-//! `begin_round` copies at a frame boundary; `Round::write` runs on any thread; `finish_round` lets go
-//! of what is written, once the journal's record says that the round counts. Until then memory keeps
-//! everything, and the next round writes to the same copies again: the others stay for a restart.
+//! `begin_round` takes hold of all arrays at a frame boundary and copies none: the worker copies those of
+//! an instance when it next changes them. `Round::write` runs on any thread, and lets go of arrays and
+//! rows file by file. `finish_round` is called once the journal's record says that the round counts;
+//! until then the next round writes to the same copies again: the others stay for a restart.
 
 use std::io;
 use std::sync::Arc;
 
 use super::column_rows::ColumnRows;
-use super::instance::{Instance, block_of};
+use super::columns::{Class, Columns, Names, Series};
+use super::instance::{Form, Instance, block_of};
 use super::state::{Filed, InRound, NO_ROW, State, Written};
 use super::task::Task;
 use super::{Store, lock, write};
@@ -19,9 +21,9 @@ use crate::file::{
 use crate::handles::Handles;
 use crate::series::Open;
 use crate::waiting::Waiting;
-use crate::{Column, InstanceId, Labels, Step};
+use crate::{Batch, Column, InstanceId, Labels};
 
-/// What was copied at the beginning of a round, to be written.
+/// What stood at the beginning of a round, to be written.
 pub struct Round {
     seq: u64,
     epoch: u64,
@@ -40,9 +42,24 @@ pub struct RoundReport {
     pub failed: Vec<(InstanceId, String)>,
 }
 
-/// One instance of a round.
-pub(super) struct Work {
+/// One instance as it stood at the beginning of a round.
+pub(super) struct Begun {
     pub(super) instance: Arc<Instance>,
+    pub(super) form: Arc<Form>,
+    pub(super) layout: Arc<Vec<Block>>,
+    pub(super) labels: Labels,
+    labels_seq: u64,
+    pub(super) batch: Batch,
+    columns: Arc<Columns>,
+    names: Arc<Names>,
+    classes: Arc<Vec<Class>>,
+    pub(super) frozen: Vec<Arc<Waiting>>,
+    filed: Filed,
+}
+
+/// One instance of a round, as bytes for its file.
+pub(super) struct Work {
+    instance: Arc<Instance>,
     archive_count: usize,
     layout: Arc<Vec<Block>>,
     slot: Slot,
@@ -71,10 +88,11 @@ struct ColumnWork {
 }
 
 impl Store {
-    /// Copies what has changed, at the boundary after frame `seq`. The worker goes on afterwards.
+    /// Takes hold of what has changed, at the boundary after frame `seq`. The worker goes on afterwards.
     pub fn begin_round(&self, seq: u64, epoch: u64) -> Round {
-        let mut tasks: Vec<_> =
-            self.all().iter().filter_map(|instance| Task::of(instance, seq, epoch)).collect();
+        let all = self.all();
+        let mut tasks = Vec::with_capacity(all.len());
+        tasks.extend(all.iter().filter_map(|instance| Task::of(instance, seq, epoch)));
         for id in std::mem::take(&mut *lock(&self.leftovers)) {
             let path = self.dir.join(format!("{id}.next"));
             tasks.push(Task::Tidy(path, self.instance(id)));
@@ -89,27 +107,62 @@ impl Store {
             let mut state = lock(&instance.state);
             let is_written =
                 |round: &mut InRound| round.seq == seq && round.filed.is_some() && !round.counts;
-            if let Some(round) = state.round.take_if(is_written) {
-                let archive_count = state.form.archives.len();
-                state.settle(round, archive_count);
+            if let Some(filed) = state.round.take_if(is_written).and_then(|round| round.filed) {
+                state.filed.slot = filed.slot;
+                state.filed.labels = filed.labels;
+                state.filed.catalogues = filed.catalogues;
+                drop(state);
+                self.resume(instance.id);
             }
         }
     }
 }
 
 impl State {
-    pub(super) fn settle(&mut self, round: InRound, archive_count: usize) {
-        let Some(filed) = round.filed else { return };
+    /// Notes that the round at `seq` has been written to the file and synced. Its rows need not wait
+    /// for the round to count: whichever slot a restart uses, the file has them, and a later round goes
+    /// on after them.
+    fn settle(&mut self, seq: u64, mut filed: Filed, columns: &[ColumnWork]) {
+        let Some(round) = self.round.as_mut().filter(|round| round.seq == seq) else { return };
+        let frozen_count = std::mem::take(&mut round.frozen_count);
+        self.frozen.drain(..frozen_count);
+        let rows = std::mem::take(&mut filed.rows);
+        let checksums = std::mem::take(&mut filed.checksums);
+        round.filed = Some(filed);
+        let per_column = checksums.len().checked_div(rows.len()).unwrap_or(0);
+        (self.filed.rows, self.filed.checksums) = (rows, checksums);
+        self.filed.grow(self.columns.len(), per_column);
+        self.forget_others(columns.iter().map(|column| column.generation));
+    }
+
+    /// Notes that the file which a round wrote has taken the place of the one there was.
+    pub(super) fn succeed(&mut self, round: InRound) {
+        let (Some(filed), Some(generations)) = (round.filed, round.successor) else { return };
+        self.frozen.drain(..round.frozen_count);
         self.filed = filed;
+        let archive_count = self.form.archives.len();
         self.filed.grow(self.columns.len(), archive_count);
-        for (index, series) in self.columns.iter().enumerate() {
-            // A column that has changed hands since the round began holds nothing of its new series.
-            let written = round.generations.get(index).copied();
-            if series.as_ref().map(|series| series.generation) != written {
-                self.filed.rows[index] = NO_ROW;
+        self.forget_others(generations.into_iter());
+    }
+
+    /// A column that has changed hands since a round with these generations began holds nothing of its
+    /// new series.
+    fn forget_others(&mut self, generations: impl Iterator<Item = u32>) {
+        for (index, generation) in generations.enumerate() {
+            if self.columns.generation(index) != generation {
+                self.filed.forget(index);
             }
         }
-        self.frozen.drain(..round.frozen_count);
+    }
+
+    /// Takes what waits into a round; rows of rounds that failed are in it already.
+    pub(super) fn freeze(&mut self, seq: u64) {
+        self.is_dirty = false;
+        self.applied_seq = self.applied_seq.max(seq);
+        if !self.waiting.is_empty() {
+            let waiting = std::mem::take(&mut self.waiting);
+            self.frozen.push(Arc::new(waiting));
+        }
     }
 }
 
@@ -124,7 +177,11 @@ impl Round {
                     report.files += 1;
                     report.bytes += bytes;
                 }
-                Err((id, reason)) => report.failed.push((id, reason.to_string())),
+                Err((id, reason)) => {
+                    // Opened anew the next time: this descriptor may never tell of its failure again.
+                    self.handles.forget(id);
+                    report.failed.push((id, reason.to_string()));
+                }
             }
         }
         report
@@ -136,66 +193,82 @@ impl Round {
     }
 }
 
-/// Takes what waits into the round; rows of rounds that failed are in it already.
-pub(super) fn freeze(state: &mut State, seq: u64) {
-    state.is_dirty = false;
-    state.applied_seq = state.applied_seq.max(seq);
-    if !state.waiting.is_empty() {
-        let waiting = std::mem::take(&mut state.waiting);
-        state.frozen.push(Arc::new(waiting));
+impl Begun {
+    /// Of an instance whose state is locked.
+    pub(super) fn of(instance: &Arc<Instance>, state: &mut State, seq: u64) -> Self {
+        state.freeze(seq);
+        let frozen_count = state.frozen.len();
+        state.round =
+            Some(InRound { seq, frozen_count, filed: None, successor: None, counts: false });
+        Self {
+            form: Arc::clone(&state.form),
+            layout: instance.layout(),
+            labels: state.labels.clone(),
+            labels_seq: state.labels_seq,
+            batch: state.batch,
+            columns: Arc::clone(&state.columns),
+            names: Arc::clone(&state.names),
+            classes: Arc::clone(&state.classes),
+            frozen: state.frozen.clone(),
+            filed: state.filed.clone(),
+            instance: Arc::clone(instance),
+        }
+    }
+
+    /// All columns that ever had a series.
+    pub(super) fn places(&self) -> impl Iterator<Item = (Column, Option<Series<'_>>)> {
+        self.names.places(&self.columns, &self.classes, 0..u32::MAX)
+    }
+
+    /// As [`Begun::places`], of a block: those granted so far.
+    fn block(&self, block: &Block) -> impl Iterator<Item = (Column, Option<Series<'_>>)> {
+        self.names.places(&self.columns, &self.classes, block.columns())
+    }
+
+    /// By column: the generation of its series, 0 where there is none.
+    pub(super) fn generations(&self) -> Vec<u32> {
+        self.columns.heads().map(|head| head.generation).collect()
     }
 }
 
 impl Work {
-    pub(super) fn of(
-        instance: &Arc<Instance>,
-        state: &mut State,
-        seq: u64,
-        epoch: u64,
-    ) -> Option<Self> {
-        let layout = instance.layout();
-        let form = Arc::clone(&state.form);
-        let archive_count = form.archives.len();
-        freeze(state, seq);
-        let mut filed = state.filed.clone();
+    /// The bytes to write; `None` where no column has been granted.
+    pub(super) fn of(begun: Begun, seq: u64, epoch: u64) -> Option<Self> {
+        let mut filed = begun.filed.clone();
         filed.slot = 1 - filed.slot;
-        let labels = (state.labels_seq > filed.labels.seq).then(|| state.labels.clone());
+        let labels = (begun.labels_seq > filed.labels.seq).then(|| begun.labels.clone());
         if labels.is_some() {
             filed.labels = Written { seq, copy: filed.labels.other() };
         }
-        let last = u32::try_from(state.columns.len()).ok()?.checked_sub(1)?;
-        let (last_block, _) = block_of(&layout, last)?;
-        let blocks = (0..).zip(&layout[..=last_block]);
-        let blocks = blocks.map(|(number, block)| {
-            BlockWork::of(state, archive_count, number, block, &mut filed, seq, epoch)
-        });
+        let last = u32::try_from(begun.columns.len()).ok()?.checked_sub(1)?;
+        let (last_block, _) = block_of(&begun.layout, last)?;
+        let blocks = (0..).zip(&begun.layout[..=last_block]);
+        let blocks = blocks
+            .map(|(number, block)| BlockWork::of(&begun, number, block, &mut filed, seq, epoch));
         let blocks: Vec<_> = blocks.collect();
         let slot = Slot {
             seq,
             epoch,
-            batch: state.batch,
+            batch: begun.batch,
             labels_seq: filed.labels.seq,
             labels_copy: u8::try_from(filed.labels.copy).expect("0 or 1"),
             block_count: u32::try_from(blocks.len()).expect("at most 256 blocks"),
             is_removed: false,
         };
-        let step = form.policy.step();
-        let columns: Vec<_> =
-            state.columns.iter().map(|s| ColumnWork::of(s.as_ref(), step)).collect();
-        state.round = Some(InRound {
-            seq,
-            frozen_count: state.frozen.len(),
-            filed: None,
-            counts: false,
-            generations: columns.iter().map(|column| column.generation).collect(),
-        });
-        let frozen = state.frozen.clone();
-        let instance = Arc::clone(instance);
+        let places = 0..begun.columns.len();
+        let columns = places.map(|index| ColumnWork::of(&begun, index)).collect();
+        let archive_count = begun.form.archives.len();
+        let Begun { instance, layout, frozen, .. } = begun;
         Some(Self { instance, archive_count, layout, slot, labels, blocks, columns, frozen, filed })
     }
 
     pub(super) fn write(mut self, handles: &Handles, seq: u64, epoch: u64) -> io::Result<u64> {
         let file = handles.file(self.instance.id, &self.instance.path)?;
+        if file.len()? < self.layout.last().map_or(0, Block::end) {
+            // Written to, it would grow again, with holes where its rows were.
+            let what = "shorter than it was made; stop the server and restore it from a backup";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
+        }
         let mut patches = Patches::of(file.as_ref());
         let instance = Arc::clone(&self.instance);
         let alone = write(&instance.tiles);
@@ -212,23 +285,22 @@ impl Work {
         patches.write_all()?;
         drop(alone); // Readers need not wait for the sync.
         let written = patches.finish()?;
-        let mut state = lock(&instance.state);
-        if let Some(round) = state.round.as_mut().filter(|round| round.seq == seq) {
-            round.filed = Some(self.filed);
-        }
+        lock(&instance.state).settle(seq, self.filed, &self.columns);
         Ok(written)
     }
 
     fn write_rows(&mut self, patches: &mut Patches<'_>) -> io::Result<()> {
         let archive_count = self.archive_count;
         let mut runs = Vec::new();
+        let filed_rows = Arc::make_mut(&mut self.filed.rows);
+        let checksums = Arc::make_mut(&mut self.filed.checksums);
         for (index, work) in (0..).zip(&self.columns) {
             let Some((_, block)) = block_of(&self.layout, index) else { continue };
             let place = index as usize;
-            if work.generation == 0 || work.newest_row <= self.filed.rows[place] {
+            if work.generation == 0 || work.newest_row <= filed_rows[place] {
                 continue;
             }
-            let checksums = &mut self.filed.checksums[place * archive_count..][..archive_count];
+            let checksums = &mut checksums[place * archive_count..][..archive_count];
             for (archive, (ring, checksum)) in block.rings.iter().zip(checksums).enumerate() {
                 runs.clear();
                 let waiting = self.frozen.iter().rev();
@@ -240,7 +312,7 @@ impl Work {
                     column: Column { index, generation: work.generation },
                     position: index - block.first_column,
                     begin: ring.newest(work.birth_row),
-                    filed: match self.filed.rows[place] {
+                    filed: match filed_rows[place] {
                         NO_ROW => ring.newest(work.birth_row),
                         row => ring.newest(row),
                     },
@@ -248,23 +320,19 @@ impl Work {
                 };
                 *checksum = column.write(&runs, *checksum, patches)?;
             }
-            self.filed.rows[place] = work.newest_row;
+            filed_rows[place] = work.newest_row;
         }
         Ok(())
     }
 }
 
-fn entries<'a>(state: &'a State, block: &Block) -> impl Iterator<Item = Entry<'a>> {
-    state.places_in(block.columns()).map(|(column, series)| match series {
-        Some(series) => Entry::from(series),
-        None => Entry::vacant(column.generation),
-    })
+fn entry((column, series): (Column, Option<Series<'_>>)) -> Entry<'_> {
+    series.map_or_else(|| Entry::vacant(column.generation), Entry::from)
 }
 
 impl BlockWork {
     fn of(
-        state: &State,
-        archive_count: usize,
+        begun: &Begun,
         number: usize,
         block: &Block,
         filed: &mut Filed,
@@ -272,24 +340,25 @@ impl BlockWork {
         epoch: u64,
     ) -> Self {
         if filed.catalogues.len() <= number {
-            filed.catalogues.resize(number + 1, Written::default());
+            Arc::make_mut(&mut filed.catalogues).resize(number + 1, Written::default());
         }
-        let changed_at = state.catalogue_seqs.get(&number).copied().unwrap_or_default();
-        let written = &mut filed.catalogues[number];
-        let catalogue = (changed_at > written.seq).then(|| {
+        let changed_at = begun.names.catalogue_seqs.get(number).copied().unwrap_or_default();
+        let catalogue = (changed_at > filed.catalogues[number].seq).then(|| {
+            let written = &mut Arc::make_mut(&mut filed.catalogues)[number];
             *written = Written { seq, copy: written.other() };
-            Catalogue::encode(seq, epoch, entries(state, block))
+            Catalogue::encode(seq, epoch, begun.block(block).map(entry))
         });
-        let record_len = record_len(archive_count);
-        let open_at = record_len - Open::encoded_len(archive_count - 1);
+        let grid = &begun.form.grid;
+        let record_len = record_len(begun.form.archives.len());
+        let open_at = record_len - Open::encoded_len(grid.coarser_count());
         let mut records = vec![0; block.width as usize * record_len];
         let mut column_count = 0;
-        let unborn = Open::unborn(archive_count - 1);
-        for (record, (column, series)) in
-            records.chunks_exact_mut(record_len).zip(state.places_in(block.columns()))
-        {
+        let unborn = || Open::unborn(grid.coarser_count());
+        let places = begun.block(block);
+        for (record, (column, series)) in records.chunks_exact_mut(record_len).zip(places) {
             record[..4].copy_from_slice(&column.generation.to_le_bytes());
-            series.map_or(&unborn, |series| &series.open).encode(&mut record[open_at..]);
+            let open = series.map_or_else(unborn, |series| series.open(grid));
+            open.encode(&mut record[open_at..]);
             column_count += 1;
         }
         Self { column_count, records, catalogue }
@@ -334,12 +403,13 @@ impl BlockWork {
 }
 
 impl ColumnWork {
-    fn of(series: Option<&super::state::Series>, step: Step) -> Self {
-        let Some(series) = series else {
-            return Self { generation: 0, birth_row: NO_ROW, newest_row: NO_ROW };
-        };
-        let (generation, open) = (series.generation, &series.open);
-        let (birth_row, newest_row) = open.closed_rows(step).unwrap_or((NO_ROW, NO_ROW));
+    fn of(begun: &Begun, index: usize) -> Self {
+        let nothing = Self { generation: 0, birth_row: NO_ROW, newest_row: NO_ROW };
+        let series = begun.names.series(&begun.columns, &begun.classes, index);
+        let Some(series) = series else { return nothing };
+        let generation = series.head.generation;
+        let closed = series.closed_rows(begun.form.policy.step());
+        let (birth_row, newest_row) = closed.unwrap_or((NO_ROW, NO_ROW));
         Self { generation, birth_row, newest_row }
     }
 }

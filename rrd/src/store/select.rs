@@ -1,13 +1,14 @@
-//! Finding series: by instance first, then by the labels in their keys.
+//! Finding series: keys by the labels in them, once for all instances; then where these have them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::columns::Series;
 use super::instance::Instance;
-use super::state::{Series, State};
-use super::{Store, lock};
-use crate::{
-    ArchiveSpec, Column, InstanceId, Kind, Labels, Matcher, Policy, SeriesRef, Step, Timestamp,
-};
+use super::keys::{Key, Keys};
+use super::state::{NO_ROW, State};
+use super::{Store, lock, read};
+use crate::{ArchiveSpec, InstanceId, Kind, Labels, Matcher, Policy, SeriesRef, Timestamp};
 
 /// An instance as pages show it.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,9 +59,11 @@ impl Store {
 
     /// The series that satisfy every matcher, in order of instance and column.
     pub fn select(&self, matchers: &[Matcher]) -> Vec<SeriesInfo> {
+        let mut search = Search { keys: &self.keys, matchers, known: HashMap::new() };
         let mut found = Vec::new();
+        let mut undecided = Vec::with_capacity(matchers.len());
         for instance in self.all() {
-            instance.select(matchers, &mut found);
+            instance.select(&mut search, &mut undecided, &mut found);
         }
         found
     }
@@ -70,92 +73,118 @@ impl Instance {
     fn info(&self) -> Option<InstanceInfo> {
         let file_len = self.file_len();
         let state = lock(&self.state);
-        let series = state.columns.iter().flatten();
-        let newest = series.clone().map(|series| newest(series, state.form.policy.step())).max();
+        let newest = match state.newest_row {
+            NO_ROW => Timestamp::MIN,
+            row => Timestamp::row_end(row, state.form.policy.step()),
+        };
         (state.is_granted && !state.is_removed).then(|| InstanceInfo {
             id: self.id,
             labels: state.labels.clone(),
-            series_count: series.count(),
-            newest: newest.unwrap_or(Timestamp::MIN),
+            series_count: state.series_count,
+            newest,
             file_len,
             policy: state.form.policy.clone(),
         })
     }
 
-    fn select(&self, matchers: &[Matcher], found: &mut Vec<SeriesInfo>) {
+    fn select(
+        &self,
+        search: &mut Search<'_>,
+        undecided: &mut Vec<bool>,
+        found: &mut Vec<SeriesInfo>,
+    ) {
         let state = lock(&self.state);
         // A label of the instance covers the same label of any series, so it decides for all at once.
-        let decides = |matcher: &&Matcher| state.labels.get(matcher.name()).is_some();
-        if !matchers.iter().filter(decides).all(|matcher| matcher.matches(&state.labels)) {
-            return;
-        }
-        let open: Vec<_> = matchers.iter().filter(|matcher| !decides(matcher)).collect();
-        for (index, series) in (0..).zip(&state.columns) {
-            let Some(series) = series else { continue };
-            if open.iter().all(|matcher| matcher.accepts(key_label(&series.key, matcher.name()))) {
-                found.extend(self.series_info(&state, index, series));
+        undecided.clear();
+        for matcher in search.matchers {
+            match state.labels.get(matcher.name()) {
+                Some(value) if !matcher.accepts(value) => return,
+                value => undecided.push(value.is_none()),
             }
         }
+        let matching = search.matching(undecided);
+        for (index, labels) in self.places(&state, matching) {
+            found.extend(state.series_at(index).map(|series| self.info_of(&state, series, labels)));
+        }
     }
 
-    fn series_info(&self, state: &State, index: u32, series: &Series) -> Option<SeriesInfo> {
-        let labels = Labels::from_key(&series.key).ok()?;
-        let column = Column { index, generation: series.generation };
-        Some(SeriesInfo {
-            series: SeriesRef { instance: self.id, column },
+    /// Columns whose series have one of these keys, in order, and the labels of the key.
+    fn places<'a>(&self, state: &State, matching: &'a Matching) -> Vec<(usize, &'a Labels)> {
+        if matching.keys.len() > state.columns.len() / LOOK_UPS_ARE_DEARER {
+            let all = state.all_series();
+            let labels = all.map(|series| (series.index, matching.labels(series.key)));
+            return labels.filter_map(|(index, labels)| Some((index, labels?))).collect();
+        }
+        let index = read(&self.index);
+        let place = |(key, labels): &'a (Arc<Key>, Labels)| {
+            let column = index.column(key)?;
+            // The index is ahead of the worker: a grant may not have been applied yet.
+            Some((state.series(column)?.index, labels))
+        };
+        let mut places: Vec<_> = matching.keys.iter().filter_map(place).collect();
+        places.sort_unstable_by_key(|(index, _)| *index);
+        places
+    }
+
+    fn info_of(&self, state: &State, series: Series<'_>, labels: &Labels) -> SeriesInfo {
+        let heartbeat_ms = series.class.definition.heartbeat_ms;
+        SeriesInfo {
+            series: SeriesRef { instance: self.id, column: series.column() },
             labels: labels.overlaid(&state.labels),
-            kind: series.definition.kind,
+            kind: series.class.definition.kind,
             archives: Arc::clone(&state.form.archives),
-            newest: newest(series, state.form.policy.step()),
-            visible_ms: (!series.open.is_ended()).then_some(series.definition.heartbeat_ms),
-            birth: series.open.birth,
-        })
-    }
-}
-
-fn newest(series: &Series, step: Step) -> Timestamp {
-    if series.open.is_unborn() || series.open.opened(step) <= series.open.birth {
-        return Timestamp::MIN;
-    }
-    series.open.opened(step)
-}
-
-/// The value of a label in a key, read in place: most series are looked at and not wanted.
-fn key_label<'a>(key: &'a [u8], name: &str) -> &'a str {
-    let mut texts = KeyTexts(key);
-    while let (Some(known), Some(value)) = (texts.next(), texts.next()) {
-        if known == name.as_bytes() {
-            return std::str::from_utf8(value).unwrap_or_default();
+            newest: series.newest(state.form.policy.step()),
+            visible_ms: (!series.head.is_ended()).then_some(heartbeat_ms),
+            birth: series.birth,
         }
     }
-    ""
 }
 
-/// The texts of a key: each behind its length.
-struct KeyTexts<'a>(&'a [u8]);
+/// A look-up in an instance's index costs as much as a look at so many of its series.
+const LOOK_UPS_ARE_DEARER: usize = 4;
 
-impl<'a> Iterator for KeyTexts<'a> {
-    type Item = &'a [u8];
+/// What has been found out for one selection.
+struct Search<'a> {
+    keys: &'a Keys,
+    matchers: &'a [Matcher],
+    /// By which matchers the labels of an instance leave to its series: most leave the same.
+    known: HashMap<Vec<bool>, Matching>,
+}
 
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let (len, rest) = self.0.split_first_chunk::<2>()?;
-        let (text, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
-        self.0 = rest;
-        Some(text)
+/// The keys that satisfy some matchers.
+struct Matching {
+    /// In order of address.
+    keys: Vec<(Arc<Key>, Labels)>,
+}
+
+impl Search<'_> {
+    fn matching(&mut self, undecided: &[bool]) -> &Matching {
+        if !self.known.contains_key(undecided) {
+            let open = self.matchers.iter().zip(undecided);
+            let open: Vec<&Matcher> =
+                open.filter_map(|(m, &is_open)| is_open.then_some(m)).collect();
+            let found = Matching::of(self.keys.matching(&open));
+            self.known.insert(undecided.to_vec(), found);
+        }
+        &self.known[undecided]
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl Matching {
+    fn of(keys: Vec<Arc<Key>>) -> Self {
+        let labelled = keys.into_iter().filter_map(|key| {
+            let labels = Labels::from_key(key.bytes()).ok()?;
+            Some((key, labels))
+        });
+        let mut keys: Vec<_> = labelled.collect();
+        keys.sort_unstable_by_key(|(key, _)| Arc::as_ptr(key));
+        Self { keys }
+    }
 
-    #[test]
-    fn a_label_is_found_in_a_key_without_decoding_it() {
-        let labels = Labels::from_pairs([("__name__", "up"), ("job", "node")]).unwrap();
-        let key = labels.to_key();
-        for (name, value) in [("__name__", "up"), ("job", "node"), ("zone", ""), ("up", "")] {
-            assert_eq!(key_label(&key, name), value, "{name}");
-        }
-        assert_eq!(key_label(&key[..key.len() - 1], "job"), "");
+    /// The labels of a key that matches.
+    fn labels(&self, key: &Arc<Key>) -> Option<&Labels> {
+        let address = Arc::as_ptr(key);
+        let place = self.keys.binary_search_by(|(known, _)| Arc::as_ptr(known).cmp(&address));
+        Some(&self.keys[place.ok()?].1)
     }
 }

@@ -1,17 +1,15 @@
 //! The state of an instance: what frames change, and what of it the file already has.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::change::Former;
+use super::columns::{Class, Columns, Names, Series};
 use super::instance::Form;
 use super::read::Extent;
 use crate::file::{Block, Copy, FIRST_BLOCK_AT};
-use crate::series::{Definition, Open};
 use crate::waiting::Waiting;
-use crate::{Batch, Cell, Column, Labels};
+use crate::{Batch, Column, Labels, Step, Timestamp};
 
 /// "The file has no row of this column."
 pub(crate) const NO_ROW: i64 = i64::MIN;
@@ -30,46 +28,44 @@ pub(crate) struct State {
     pub(crate) batch: Batch,
     /// Frames up to this one are in here; replay passes over them.
     pub(crate) applied_seq: u64,
-    /// By column; `None` where no series lives.
-    pub(crate) columns: Vec<Option<Series>>,
-    /// Columns whose series was dropped, with its generation: `columns` has none there.
-    pub(crate) vacant: BTreeMap<u32, u32>,
+    /// Where the series stand. A round that has begun shares them until the worker changes them.
+    pub(crate) columns: Arc<Columns>,
+    /// Which series they are, shared in the same way.
+    pub(crate) names: Arc<Names>,
+    /// What readings of the series mean.
+    pub(crate) classes: Arc<Vec<Class>>,
+    pub(crate) series_count: usize,
     /// The instance is to go: nothing of it is shown, and frames for it are stale.
     pub(crate) is_removed: bool,
-    /// The frame that last changed the catalogue of each block.
-    pub(crate) catalogue_seqs: BTreeMap<usize, u64>,
+    /// The newest closed row of the finest archive of any series, or [`NO_ROW`].
+    pub(crate) newest_row: i64,
+    /// No series falls silent before: nobody needs to look.
+    pub(crate) hushed_until: Timestamp,
     /// Something changed since the last round began.
     pub(crate) is_dirty: bool,
     /// Rows closed since the last round began.
     pub(crate) waiting: Waiting,
-    /// Rows of rounds that have begun and not ended, oldest first: more than one only after a failure.
+    /// Rows of rounds that have begun and not been written, oldest first: more than one only after a
+    /// failure.
     pub(crate) frozen: Vec<Arc<Waiting>>,
     pub(crate) filed: Filed,
     /// The round that has begun and not ended.
     pub(crate) round: Option<InRound>,
 }
 
-/// One series and where it stands.
-pub(crate) struct Series {
-    pub(crate) key: Arc<[u8]>,
-    pub(crate) generation: u32,
-    pub(crate) cell: Cell,
-    pub(crate) definition: Definition,
-    pub(crate) open: Open,
-}
-
-/// What the file is known to hold: the state of the last round that ended.
+/// What the file is known to hold: the copies of the last round that ended, and all rows that have been
+/// written and synced, be it by a round that came to nothing. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filed {
     /// The slot a restart would begin with. The next round writes the other one.
     pub(crate) slot: Copy,
     pub(crate) labels: Written,
     /// By block.
-    pub(crate) catalogues: Vec<Written>,
+    pub(crate) catalogues: Arc<Vec<Written>>,
     /// By column: the newest row of the finest archive, or [`NO_ROW`].
-    pub(crate) rows: Vec<i64>,
+    pub(crate) rows: Arc<Vec<i64>>,
     /// By column, then archive: the checksum of the tile that the newest row is in, so far.
-    pub(crate) checksums: Vec<u32>,
+    pub(crate) checksums: Arc<Vec<u32>>,
 }
 
 /// A copy of labels or of a catalogue that was written at a sequence number; 0 is never.
@@ -82,14 +78,15 @@ pub(crate) struct Written {
 /// A round between its beginning and its end.
 pub(crate) struct InRound {
     pub(crate) seq: u64,
-    /// The first so many of `frozen` are in it.
+    /// The first so many of `frozen` are in it; none once they are written.
     pub(crate) frozen_count: usize,
     /// What the file holds once the round counts; `None` until this file is written and synced.
     pub(crate) filed: Option<Filed>,
+    /// It writes another file, or none, for the place of the one there is; by column, the generation
+    /// that `filed` speaks of.
+    pub(crate) successor: Option<Vec<u32>>,
     /// The journal's record has it: a restart begins here, whatever the file is called by now.
     pub(crate) counts: bool,
-    /// By column: the generation that `filed` speaks of.
-    pub(crate) generations: Vec<u32>,
 }
 
 impl Written {
@@ -103,20 +100,42 @@ impl Filed {
     /// Room for so many columns.
     pub(crate) fn grow(&mut self, column_count: usize, archive_count: usize) {
         if self.rows.len() < column_count {
-            self.rows.resize(column_count, NO_ROW);
-            self.checksums.resize(column_count * archive_count, 0);
+            let (rows, checksums) =
+                (Arc::make_mut(&mut self.rows), Arc::make_mut(&mut self.checksums));
+            rows.reserve_exact(column_count - rows.len());
+            rows.resize(column_count, NO_ROW);
+            checksums.reserve_exact(rows.len() * archive_count - checksums.len());
+            checksums.resize(rows.len() * archive_count, 0);
         }
+    }
+
+    /// How far the file has a column of which these rows of the finest archive are the birth and the
+    /// newest.
+    pub(crate) fn extent(
+        &self,
+        column: Column,
+        archive: usize,
+        (birth_row, newest_row): (i64, i64),
+        archive_count: usize,
+    ) -> Extent {
+        let place = column.index as usize;
+        let filed_row = self.rows.get(place).copied().unwrap_or(NO_ROW);
+        let checksum = self.checksums.get(place * archive_count + archive).copied();
+        Extent { birth_row, newest_row, filed_row, checksum: checksum.unwrap_or_default() }
     }
 
     /// The file holds nothing of this column that may be read.
     pub(crate) fn forget(&mut self, column: usize) {
-        self.rows[column] = NO_ROW;
+        if self.rows[column] != NO_ROW {
+            Arc::make_mut(&mut self.rows)[column] = NO_ROW;
+        }
     }
 }
 
 impl State {
-    /// Nothing yet, in these archives.
+    /// Without a series, in these archives.
     pub(crate) fn of(form: Arc<Form>) -> Self {
+        let coarser_count = form.grid.coarser_count();
         Self {
             form,
             former: None,
@@ -125,10 +144,13 @@ impl State {
             labels_seq: 0,
             batch: Batch::default(),
             applied_seq: 0,
-            columns: Vec::new(),
-            vacant: BTreeMap::new(),
+            columns: Arc::new(Columns::new(coarser_count)),
+            names: Arc::default(),
+            classes: Arc::default(),
+            series_count: 0,
             is_removed: false,
-            catalogue_seqs: BTreeMap::new(),
+            newest_row: NO_ROW,
+            hushed_until: Timestamp::MIN,
             is_dirty: false,
             waiting: Waiting::default(),
             frozen: Vec::new(),
@@ -138,20 +160,25 @@ impl State {
     }
 
     /// The series of a column, if it is of this generation.
-    pub(crate) fn series(&self, column: Column) -> Option<&Series> {
-        let series = self.columns.get(usize::try_from(column.index).ok()?)?.as_ref()?;
-        (series.generation == column.generation).then_some(series)
+    pub(crate) fn series(&self, column: Column) -> Option<Series<'_>> {
+        let series = self.series_at(usize::try_from(column.index).ok()?)?;
+        (series.head.generation == column.generation).then_some(series)
+    }
+
+    /// The series of a column, whichever it is.
+    pub(crate) fn series_at(&self, index: usize) -> Option<Series<'_>> {
+        self.names.series(&self.columns, &self.classes, index)
+    }
+
+    /// All series, in order of column.
+    pub(crate) fn all_series(&self) -> impl Iterator<Item = Series<'_>> {
+        (0..self.columns.len()).filter_map(|index| self.series_at(index))
     }
 
     /// How far a column has come in an archive; `None` where nothing has closed or nobody lives.
     pub(crate) fn extent(&self, column: Column, archive: usize) -> Option<Extent> {
-        let (birth_row, newest_row) =
-            self.series(column)?.open.closed_rows(self.form.policy.step())?;
-        let place = usize::try_from(column.index).ok()?;
-        let filed_row = self.filed.rows.get(place).copied().unwrap_or(NO_ROW);
-        let at = place * self.form.archives.len() + archive;
-        let checksum = self.filed.checksums.get(at).copied().unwrap_or_default();
-        Some(Extent { birth_row, newest_row, filed_row, checksum })
+        let (birth_row, newest_row) = self.series(column)?.closed_rows(self.form.policy.step())?;
+        Some(self.filed.extent(column, archive, (birth_row, newest_row), self.form.archives.len()))
     }
 
     /// A block of the file as the archives are by now.
@@ -162,32 +189,41 @@ impl State {
         }
     }
 
-    /// By column: the generation of its series, 0 where there is none.
-    pub(crate) fn generations(&self) -> Vec<u32> {
-        let generation = |series: &Option<Series>| series.as_ref().map_or(0, |s| s.generation);
-        self.columns.iter().map(generation).collect()
+    /// The number of a class, added if need be.
+    pub(crate) fn class(&mut self, class: Class) -> u16 {
+        let known = self.classes.iter().position(|known| known.is_same(&class));
+        let number = known.unwrap_or_else(|| {
+            Arc::make_mut(&mut self.classes).push(class);
+            self.classes.len() - 1
+        });
+        u16::try_from(number).expect("at most one for each of 10,000 columns")
     }
 
-    /// All columns that ever had a series, with the one that lives there.
-    pub(crate) fn places(&self) -> impl Iterator<Item = (Column, Option<&Series>)> {
-        self.places_in(0..u32::MAX)
+    /// Room for so many columns.
+    pub(crate) fn grow(&mut self, count: usize) {
+        Arc::make_mut(&mut self.columns).grow(count);
+        Arc::make_mut(&mut self.names).grow(count);
     }
 
-    /// As [`State::places`], of a block: its first so many columns.
-    pub(crate) fn places_in(
-        &self,
-        columns: Range<u32>,
-    ) -> impl Iterator<Item = (Column, Option<&Series>)> {
-        let (start, end) = (columns.start as usize, columns.end as usize);
-        let end = end.min(self.columns.len());
-        let series = self.columns.get(start..end).unwrap_or_default();
-        (columns.start..).zip(series).filter_map(|(index, series)| {
-            let generation = match series {
-                Some(series) => series.generation,
-                None => self.vacant.get(&index).copied()?,
-            };
-            Some((Column { index, generation }, series.as_ref()))
-        })
+    /// The columns whose open steps silence closes at `now`, and until when no others will be.
+    pub(crate) fn silent(&self, now: Timestamp, step: Step) -> (Vec<usize>, Timestamp) {
+        let (mut due, mut next) = (Vec::new(), Timestamp::MAX);
+        for (index, head) in self.columns.heads().enumerate() {
+            let Some(class) = self.classes.get(usize::from(head.class)) else { continue };
+            match head.hushed_after(&class.definition) {
+                Some(deadline) if now <= deadline => next = next.min(deadline),
+                Some(_) if head.has_open_step(step) => due.push(index),
+                _ => {}
+            }
+        }
+        (due, next)
+    }
+
+    /// Looks for the newest row after a series has gone.
+    pub(crate) fn look_for_newest(&mut self, step: Step) {
+        let newest = self.all_series().map(|series| series.newest(step)).max();
+        let newest = newest.filter(|&newest| newest > Timestamp::MIN);
+        self.newest_row = newest.map_or(NO_ROW, |newest| newest.row(step));
     }
 
     /// Notes that frame `seq` has been applied.

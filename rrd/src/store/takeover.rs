@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::grant::GrantRequest;
 use super::instance::{Index, Instance};
+use super::keys::Key;
 use super::lock;
 use crate::{Column, MAX_COLUMNS, Timestamp};
 
@@ -15,6 +16,7 @@ pub struct Room {
     pub most: usize,
     /// Beyond that a new series takes the column of the one silent longest, if it has been so for
     /// this long in journal time; what that one kept is gone.
+    /// [`u64::MAX`] is never.
     pub reuse_after_ms: u64,
 }
 
@@ -30,12 +32,12 @@ impl Default for Room {
 }
 
 /// A series that another may take the place of.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug)]
 pub(super) struct Silent {
     heard: Timestamp,
     pub(super) index: u32,
     pub(super) generation: u32,
-    pub(super) key: Arc<[u8]>,
+    pub(super) key: Arc<Key>,
 }
 
 impl Silent {
@@ -55,17 +57,17 @@ pub(super) fn silent(
     let wanted: HashSet<_> = request.series.iter().map(|series| series.labels.to_key()).collect();
     let latest = now.plus_millis(-i64::try_from(room.reuse_after_ms).unwrap_or(i64::MAX));
     let mut found = Vec::new();
-    for (column, series) in lock(&instance.state).places() {
-        let Some(series) = series else { continue };
-        let heard = series.open.heard();
-        let is_silent = !series.open.is_unborn() && heard <= latest;
+    let state = lock(&instance.state);
+    for series in state.all_series() {
+        let (column, heard) = (series.column(), series.head.heard());
+        let is_silent = !series.head.is_unborn() && heard <= latest;
         // A grant that is not applied yet may have given the column away.
-        let is_there = index.columns.get(&series.key) == Some(&column);
-        if is_silent && is_there && !wanted.contains(&series.key[..]) {
-            let (index, generation) = (column.index, column.generation);
-            found.push(Silent { heard, index, generation, key: Arc::clone(&series.key) });
+        let is_there = is_silent && index.column(series.key) == Some(column);
+        if is_there && !wanted.contains(series.key.bytes()) {
+            let Column { index, generation } = column;
+            found.push(Silent { heard, index, generation, key: Arc::clone(series.key) });
         }
     }
-    found.sort_unstable();
+    found.sort_unstable_by_key(|one| (one.heard, one.index));
     found
 }

@@ -9,13 +9,13 @@ use super::instance::Instance;
 use super::lock;
 use super::rebuild::{self, Rebuild};
 use super::remove::Removal;
-use super::round::{Work, freeze};
+use super::round::{Begun, Work};
 use crate::InstanceId;
 use crate::handles::Handles;
 
 /// What a round has to do for one instance.
 pub(super) enum Task {
-    Write(Box<Work>),
+    Write(Box<Begun>),
     Rebuild(Box<Rebuild>),
     /// The instance is to go: its file says so before it is removed.
     Remove(Removal),
@@ -36,15 +36,14 @@ impl Task {
             return Some(Self::PutInPlace(Arc::clone(instance)));
         }
         if state.is_removed {
-            freeze(&mut state, seq);
+            state.freeze(seq);
             return Some(Self::Remove(Removal::of(instance, &mut state, seq, epoch)));
         }
         if let Some(former) = state.former.clone() {
             let rebuild = Rebuild::of(instance, &mut state, former, seq);
             return Some(Self::Rebuild(Box::new(rebuild)));
         }
-        let work = Work::of(instance, &mut state, seq, epoch)?;
-        Some(Self::Write(Box::new(work)))
+        Some(Self::Write(Box::new(Begun::of(instance, &mut state, seq))))
     }
 
     pub(super) fn write(
@@ -54,8 +53,12 @@ impl Task {
         epoch: u64,
     ) -> Result<u64, (InstanceId, io::Error)> {
         let (id, written) = match self {
-            Self::Write(work) => (work.instance.id, work.write(handles, seq, epoch)),
-            Self::Rebuild(rebuild) => (rebuild.instance.id, rebuild.write(handles, seq, epoch)),
+            Self::Write(begun) => {
+                let id = begun.instance.id;
+                let work = Work::of(*begun, seq, epoch);
+                (id, work.map_or(Ok(0), |work| work.write(handles, seq, epoch)))
+            }
+            Self::Rebuild(rebuild) => (rebuild.instance(), rebuild.write(handles, seq, epoch)),
             Self::Remove(removal) => (removal.instance.id, removal.write(handles)),
             Self::PutInPlace(instance) => {
                 let put = rebuild::retry(handles, &instance);

@@ -12,7 +12,7 @@ use crate::world::{DIR, WEB, World, gauge, open, secs, span};
 const POLICY: &str = "10s:5m,1m:20m;hb=1m";
 
 /// A file after some rounds, and the store's readings of it: always the step's number.
-fn content() -> (Vec<u8>, u64) {
+pub(crate) fn content() -> (Vec<u8>, u64) {
     let mut world = World::new(POLICY);
     world.grant(&[gauge("a"), gauge("b")]).unwrap();
     for step in 1..=40_i64 {
@@ -28,20 +28,20 @@ fn content() -> (Vec<u8>, u64) {
     (bytes, world.checkpoint)
 }
 
-fn disk_with(name: &str, bytes: &[u8]) -> MemDisk {
+pub(crate) fn disk_with(name: &str, bytes: &[u8]) -> MemDisk {
     let disk = MemDisk::new();
     let file = disk.create(&Path::new(DIR).join(name)).unwrap();
     file.write_at(bytes, 0).unwrap();
     disk
 }
 
-fn file_name() -> String {
+pub(crate) fn file_name() -> String {
     format!("{WEB}.rrd")
 }
 
 /// Every known row that is read is the number that was written; true if one is unknown.
 #[track_caller]
-fn check_rows(store: &Store, case: &str) -> bool {
+pub(crate) fn check_rows(store: &Store, case: &str) -> bool {
     let mut is_unknown = false;
     for series in store.select(&[]) {
         let SeriesRef { instance, .. } = series.series;

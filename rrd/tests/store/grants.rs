@@ -1,8 +1,14 @@
 //! Grants: room first, then the journal, then the series.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use rrd::{Disk, GrantError, GrantRequest, Kind, Labels, MAX_COLUMNS, NewSeries, Refusal};
+use rrd::{
+    Disk, GrantError, GrantFrame, GrantRequest, InstanceId, Kind, Labels, MAX_COLUMNS, NewSeries,
+    Refusal,
+};
 
 use crate::world::{DIR, WEB, World, dump, gauge, name, open};
 
@@ -62,6 +68,66 @@ fn a_full_disk_refuses_before_the_journal_and_changes_nothing() {
     assert_eq!(world.store.resolve(WEB, &name("e").to_key()), None);
     world.disk.set_capacity(10_000_000);
     assert_eq!(world.grant(&[gauge("e")]).unwrap()[0].index, 4);
+}
+
+#[test]
+fn grants_that_race_with_a_filling_disk_are_whole_or_refused() {
+    const ROOM: u64 = 1 << 40;
+    for seed in 0..10 {
+        let World { disk, store, policy, .. } = World::new(POLICY);
+        let (log, is_done) = (Mutex::new(Vec::<GrantFrame>::new()), AtomicBool::new(false));
+        let refused = AtomicUsize::new(0);
+        let granting = |thread: u128| {
+            for n in 0..40 {
+                // Every two threads grant to the same instance, some of the series twice.
+                let (instance, series) = (InstanceId(thread / 2), [gauge(&format!("m{n}"))]);
+                let labels = Labels::default();
+                let request =
+                    GrantRequest { instance, policy: &policy, labels: &labels, series: &series };
+                let mut append = |frame: &GrantFrame| {
+                    let mut log = log.lock().unwrap();
+                    log.push(frame.clone());
+                    Ok::<u64, ()>(log.len() as u64)
+                };
+                match store.grant(request, &mut append) {
+                    Ok(granted) => assert!(granted[0].is_ok()),
+                    Err(GrantError::DiskFull { .. }) => drop(refused.fetch_add(1, Relaxed)),
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            let granting = &granting;
+            let threads: Vec<_> = (0..4).map(|n| scope.spawn(move || granting(n))).collect();
+            scope.spawn(|| {
+                while !is_done.load(Relaxed) {
+                    disk.set_capacity(ROOM);
+                    std::thread::yield_now();
+                    let free = disk.free_bytes(Path::new(DIR)).unwrap();
+                    disk.set_capacity(ROOM - free);
+                    std::thread::yield_now();
+                }
+            });
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            is_done.store(true, Relaxed);
+        });
+        let log = log.into_inner().unwrap();
+        let (after, damage) = open(&disk.crash(seed), 0);
+        assert_eq!(damage, [], "seed {seed}");
+        let mut places = BTreeSet::new();
+        for (seq, frame) in (1..).zip(&log) {
+            after.apply_grant(seq, frame).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            for granted in &frame.series {
+                let key = granted.labels.to_key();
+                assert_eq!(after.resolve(frame.instance, &key), Some(granted.column));
+                assert_eq!(store.resolve(frame.instance, &key), Some(granted.column));
+                assert!(places.insert((frame.instance, granted.column.index)), "given twice");
+            }
+        }
+        assert!(!log.is_empty(), "seed {seed}: all {} were refused", refused.into_inner());
+    }
 }
 
 #[test]

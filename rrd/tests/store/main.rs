@@ -5,9 +5,12 @@
 
 mod change;
 mod crash;
+mod cut;
 mod damage;
 mod grants;
+mod random;
 mod restart;
 mod reuse;
 mod rings;
+mod rot;
 mod world;

@@ -203,7 +203,11 @@ impl World {
     }
 
     pub(crate) fn file_len(&self) -> u64 {
-        self.disk.open(Path::new(&Self::file_path())).unwrap().len().unwrap()
+        self.try_file_len().unwrap()
+    }
+
+    pub(crate) fn try_file_len(&self) -> Option<u64> {
+        self.disk.open(Path::new(&Self::file_path())).ok()?.len().ok()
     }
 }
 

@@ -4,7 +4,8 @@
 //! registry and alerts must be what the mirror has.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
 
 use alerter::{Delivery, FRAME_DELIVERY, FRAME_RULES, Outcome};
 use axum::body::Body;
@@ -52,12 +53,57 @@ pub(super) enum Act {
     /// The first alert that waits is delivered.
     Deliver,
     Round,
+    /// From now on the archive of this instance does not sync, until the next start or `Heal`.
+    Fail(&'static str),
+    Heal,
+}
+
+/// A disk that can lose its power.
+pub(super) trait Machine: Clone {
+    /// The disk, as programs see it.
+    fn disk(&self) -> Arc<dyn Disk>;
+    /// Lets the power go at about so many changes from now.
+    fn stop_after(&self, op_count: u64);
+    /// The power is gone: nothing works any more.
+    fn is_off(&self) -> bool;
+    /// The power is going or gone: nothing need work any more.
+    fn may_fail(&self) -> bool {
+        self.is_off()
+    }
+    /// Makes each sync of a file fail, where the disk is one that does as it is told.
+    fn fail_sync(&self, path: PathBuf) {
+        panic!("{}: this disk fails when it likes", path.display());
+    }
+    /// Takes back every failure.
+    fn heal(&self) {}
+}
+
+impl Machine for MemDisk {
+    fn disk(&self) -> Arc<dyn Disk> {
+        Arc::new(self.clone())
+    }
+
+    fn stop_after(&self, op_count: u64) {
+        Self::stop_after(self, op_count);
+    }
+
+    fn is_off(&self) -> bool {
+        self.list(Path::new(DATA)).is_err()
+    }
+
+    fn fail_sync(&self, path: PathBuf) {
+        Self::fail_sync(self, path);
+    }
+
+    fn heal(&self) {
+        Self::heal(self);
+    }
 }
 
 /// What outlives the server: its disk, its senders, and the frames that were durable.
-pub(super) struct World<'r> {
+pub(super) struct World<'r, M: Machine = MemDisk> {
     runtime: &'r Runtime,
-    pub(super) disk: MemDisk,
+    pub(super) disk: M,
     pub(super) clock: Arc<ManualClock>,
     agents: BTreeMap<&'static str, Agent>,
     log: Vec<Frame>,
@@ -81,6 +127,12 @@ pub(super) struct Server {
 
 impl<'r> World<'r> {
     pub(super) fn new(runtime: &'r Runtime) -> Self {
+        Self::on(MemDisk::new(), runtime)
+    }
+}
+
+impl<'r, M: Machine> World<'r, M> {
+    pub(super) fn on(disk: M, runtime: &'r Runtime) -> Self {
         let mirror = State {
             store: Arc::new(store(&MemDisk::new())),
             registry: Arc::default(),
@@ -89,7 +141,7 @@ impl<'r> World<'r> {
         };
         Self {
             runtime,
-            disk: MemDisk::new(),
+            disk,
             clock: Arc::new(ManualClock::at(Timestamp::from_secs(1_790_000_000))),
             agents: BTreeMap::new(),
             log: Vec::new(),
@@ -99,21 +151,17 @@ impl<'r> World<'r> {
         }
     }
 
-    fn is_off(&self) -> bool {
-        self.disk.list(Path::new(DATA)).is_err()
-    }
-
     /// Starts a server; false when the disk failed.
     pub(super) fn start(&mut self) -> bool {
         if let Some(op_count) = self.faults.pop() {
             self.disk.stop_after(op_count);
         }
         let clock: Arc<dyn Clock> = self.clock.clone();
-        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let disk = self.disk.disk();
         let folders = Folders { data: DATA.into() };
         let recovered = match recover(&config(), &folders, &disk, &clock, channels()) {
             Ok(recovered) => recovered,
-            Err(_) if self.is_off() => return false,
+            Err(_) if self.disk.may_fail() => return false,
             Err(error) => panic!("{error:#}"),
         };
         self.server = Some(Server::of(recovered, &clock));
@@ -122,11 +170,12 @@ impl<'r> World<'r> {
 
     /// What the disk holds when the power is back: the durable frames that nobody has seen join the
     /// log, and those that were seen must be there.
-    fn find(&mut self, copy: &MemDisk) {
+    fn find(&mut self) {
         let clock: Arc<dyn Clock> = self.clock.clone();
         let shape = journal::Config { segment_bytes: 64 << 10, ..journal::Config::default() };
         let dir = Path::new(DATA).join("journal");
-        let (_, recovery) = Journal::open(Arc::new(copy.clone()), &dir, shape, clock).unwrap();
+        let copy = Arc::new(copied(self.disk.disk().as_ref(), &dir));
+        let (_, recovery) = Journal::open(copy, &dir, shape, clock).unwrap();
         assert_eq!(recovery.damage, []);
         let first = recovery.checkpoint.seq;
         let seen = self.log.iter().filter(|frame| frame.seq > first).cloned();
@@ -142,26 +191,38 @@ impl<'r> World<'r> {
     }
 
     /// The power goes, or the program is killed; a new server is as if nothing had happened.
-    pub(super) fn restart(&mut self, after: &dyn Fn(&MemDisk) -> MemDisk) {
+    pub(super) fn restart(&mut self, after: &dyn Fn(&M) -> M) {
         loop {
             self.server = None;
-            let copy = after(&self.disk);
             self.disk = after(&self.disk);
-            self.find(&copy);
-            if self.start() {
-                return self.compare();
+            self.find();
+            if self.start() && self.compare() {
+                return;
             }
         }
     }
 
-    pub(super) fn compare(&self) {
+    /// Compares everything with the mirror; false when the power went meanwhile, so that what was
+    /// read means nothing.
+    pub(super) fn compare(&self) -> bool {
+        let difference = catch_unwind(AssertUnwindSafe(|| self.check()));
+        if self.disk.may_fail() {
+            return false;
+        }
+        difference.unwrap_or_else(|panic| resume_unwind(panic));
+        true
+    }
+
+    fn check(&self) {
         let server = self.server.as_ref().unwrap();
         let (here, there) = (&server.worker.state, &self.mirror);
+        // Every row is read, so that what is damaged is found.
+        let (found, expected) = (dump(here), dump(there));
         assert_eq!(here.store.damage(), []);
-        for (here, there) in dump(here).lines().zip(dump(there).lines()) {
+        for (here, there) in found.lines().zip(expected.lines()) {
             assert_eq!(here, there, "the store");
         }
-        assert_eq!(dump(here), dump(there), "the store");
+        assert_eq!(found, expected, "the store");
         let tokens =
             |state: &State| format!("{:?}", (state.registry.instances(), state.registry.tokens()));
         assert_eq!(tokens(here), tokens(there), "the registry");
@@ -220,7 +281,7 @@ impl<'r> World<'r> {
         loop {
             self.turn();
             let stats = self.server.as_ref().unwrap().worker.journal.stats();
-            if self.is_off() {
+            if self.disk.is_off() {
                 // What was committed before is seen.
                 self.turn();
                 return false;
@@ -298,13 +359,15 @@ impl<'r> World<'r> {
                     &mut self.server.as_mut().unwrap().worker;
                 rounds.last(*applied, || state.moment());
             }
+            Act::Fail(name) => self.disk.fail_sync(self.archive(name)),
+            Act::Heal => self.disk.heal(),
         }
         self.settle()
     }
 
     #[track_caller]
     fn is_well(&self, well: bool, answer: &[u8]) {
-        assert!(well || self.is_off(), "{}", String::from_utf8_lossy(answer));
+        assert!(well || self.disk.may_fail(), "{}", String::from_utf8_lossy(answer));
     }
 
     fn enroll(&mut self, name: &'static str) {
@@ -320,8 +383,26 @@ impl<'r> World<'r> {
     }
 
     fn push(&mut self, name: &'static str, series: u32, value: f64) {
+        let apart = self.is_apart(name);
         let (status, answer) = self.send_batch(name, series, value);
-        self.is_well(status == StatusCode::OK, &answer);
+        let wanted = if apart { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+        self.is_well(status == wanted, &answer);
+    }
+
+    /// The id of the instance of this name.
+    pub(super) fn id(&self, name: &str) -> rrd::InstanceId {
+        rrd::InstanceId(self.agents[name].enrolled.id)
+    }
+
+    /// The file of the instance of this name.
+    pub(super) fn archive(&self, name: &str) -> std::path::PathBuf {
+        Path::new(DATA).join("archives").join(format!("{}.rrd", self.id(name)))
+    }
+
+    /// The store has set the instance apart.
+    pub(super) fn is_apart(&self, name: &str) -> bool {
+        let store = &self.server.as_ref().unwrap().worker.state.store;
+        store.is_unavailable(self.id(name))
     }
 
     /// One batch; one that was not acknowledged is sent again the next time.
@@ -412,6 +493,18 @@ pub(super) fn config() -> Config {
 
 pub(super) fn channels() -> Vec<String> {
     vec!["ops".to_owned()]
+}
+
+/// A copy of a folder, to be looked at without a change of the original.
+fn copied(disk: &dyn Disk, dir: &Path) -> MemDisk {
+    let copy = MemDisk::new();
+    for path in disk.list(dir).unwrap_or_default() {
+        let file = disk.open(&path).unwrap();
+        let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+        file.read_at(&mut bytes, 0).unwrap();
+        copy.create(&path).unwrap().write_at(&bytes, 0).unwrap();
+    }
+    copy
 }
 
 fn store(disk: &MemDisk) -> Store {

@@ -49,24 +49,17 @@ fn series_of(store: &Store) -> Vec<BuiltSeries> {
     let instance = store.instance(WEB).unwrap();
     let columns: Vec<_> = {
         let state = lock(&instance.state);
-        let series = (0..).zip(&state.columns);
-        let series = series.filter_map(|(index, series)| Some((index, series.as_ref()?)));
-        series
-            .map(|(index, series)| {
-                let column = Column { index, generation: series.generation };
-                let built = BuiltSeries {
-                    key: Arc::clone(&series.key),
-                    generation: series.generation,
-                    definition: series.definition,
-                    cell: series.cell,
-                    open: series.open.clone(),
-                    rows: Vec::new(),
-                };
-                (column, built)
-            })
-            .collect()
+        let built = |series: crate::store::columns::Series<'_>| BuiltSeries {
+            key: series.key.bytes().into(),
+            generation: series.head.generation,
+            definition: series.class.definition,
+            cell: series.class.kept.cell,
+            open: series.open(&state.form.grid),
+            rows: Vec::new(),
+        };
+        state.all_series().map(|series| (series.column(), built(series))).collect()
     };
-    let form = instance.form();
+    let form = Arc::clone(&lock(&instance.state).form);
     let rows = |column, archive| store.stored_rows(&instance, column, archive, None).0;
     columns
         .into_iter()

@@ -1,0 +1,293 @@
+//! The head of a series: what every reading changes, in one cache line with its place in the store.
+
+use super::Definition;
+use super::consolidate::{Run, Sums};
+use super::open::{ENDED, FORGOTTEN, NEGATIVE, PRIMED};
+use super::phase::Phase;
+use super::touched::Touched;
+use crate::{Step, Timestamp};
+
+/// Where a series stands, without its open rows and what follows from the rest.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    /// Its last reading or marker. [`Timestamp::MIN`] until it has begun.
+    pub(super) last: Timestamp,
+    /// Bits of the last reading: an f64, or the magnitude of a whole number.
+    pub(super) reading: u64,
+    /// Sum of rate x milliseconds in the open step.
+    pub(super) sum: f64,
+    /// Milliseconds of the open step that are unknown.
+    pub(super) unknown_ms: u64,
+    pub(super) touched: Touched,
+    /// The journal's second in which the series was last heard; 0 where nobody told.
+    pub(super) heard_s: u32,
+    /// Which series lives in the column; 0 for none.
+    pub(crate) generation: u32,
+    /// Which definition of the instance is its own.
+    pub(crate) class: u16,
+    pub(super) flags: u8,
+}
+
+const _: () = assert!(size_of::<Head>() == 64, "a cache line");
+const _: () = assert!(size_of::<Sums>() == 24, "every series holds one an archive");
+
+/// Silence has closed the step of the last reading. Never written: it follows from the newest row.
+pub(super) const HUSHED: u8 = 128;
+
+/// The open end of one series in the arrays of its instance.
+pub(crate) struct OpenMut<'a> {
+    pub(crate) head: &'a mut Head,
+    /// One for each archive but the finest.
+    pub(crate) rows: &'a mut [Sums],
+    /// Known steps of these rows.
+    pub(crate) known: &'a mut [u32],
+}
+
+/// Takes what readings bring about.
+pub(crate) trait Out {
+    /// Equal closed rows of the finest archive.
+    fn fine(&mut self, first_row: i64, count: u64, value: f64);
+
+    /// Closed rows of another archive; those of the finest come first.
+    fn coarse(&mut self, run: &Run);
+
+    /// The first row begins here.
+    fn born(&mut self, birth: Timestamp);
+}
+
+impl Head {
+    /// A series that has not begun.
+    pub(crate) fn unborn(generation: u32, class: u16) -> Self {
+        Self {
+            last: Timestamp::MIN,
+            reading: FORGOTTEN,
+            sum: 0.0,
+            unknown_ms: 0,
+            touched: Touched::default(),
+            heard_s: 0,
+            generation,
+            class,
+            flags: 0,
+        }
+    }
+
+    /// No series.
+    pub(crate) fn none() -> Self {
+        Self::unborn(0, 0)
+    }
+
+    /// True until the first reading.
+    #[inline]
+    pub(crate) fn is_unborn(&self) -> bool {
+        self.last == Timestamp::MIN
+    }
+
+    /// True after a marker, until the next reading: the series is not visible.
+    pub(crate) const fn is_ended(&self) -> bool {
+        self.flags & ENDED != 0
+    }
+
+    pub(crate) const fn last(&self) -> Timestamp {
+        self.last
+    }
+
+    /// A moment in the open step, its start counted and its end not.
+    #[inline]
+    pub(super) const fn in_open_step(&self, step: Step) -> Timestamp {
+        let ahead = if self.flags & HUSHED == 0 { 0 } else { step.as_millis().cast_signed() };
+        Timestamp::from_millis(self.last.as_millis().wrapping_add(ahead))
+    }
+
+    /// Where the open step begins: the end of the newest closed row.
+    pub(crate) const fn opened(&self, step: Step) -> Timestamp {
+        self.in_open_step(step).floor(step)
+    }
+
+    /// The journal's second in which a reading was taken: [`super::silence`] counts from it,
+    /// so that a sender whose clock is slow is not taken for silent.
+    #[inline]
+    pub(crate) fn second_of(stamp: Timestamp) -> u32 {
+        u32::try_from(stamp.as_millis() / 1000).unwrap_or(0)
+    }
+
+    /// Notes the second of [`Head::second_of`].
+    #[inline]
+    pub(crate) const fn hear(&mut self, second: u32) {
+        self.heard_s = second;
+    }
+
+    /// The last moment before silence closes the open step; `None` where silence has done so, and
+    /// where the series has not begun.
+    pub(crate) fn hushed_after(&self, definition: &Definition) -> Option<Timestamp> {
+        if self.is_unborn() || self.flags & HUSHED != 0 {
+            return None;
+        }
+        let heartbeat_ms = i64::try_from(definition.heartbeat_ms).unwrap_or(i64::MAX);
+        Some(self.heard().plus_millis(heartbeat_ms))
+    }
+
+    /// When a reading was last taken, in journal time; the reading's own time where nobody told.
+    pub(crate) fn heard(&self) -> Timestamp {
+        match self.heard_s {
+            0 => self.last,
+            secs => Timestamp::from_secs(i64::from(secs)),
+        }
+    }
+
+    /// True where the open step has had a reading that is not its very start.
+    pub(crate) const fn has_open_step(&self, step: Step) -> bool {
+        self.last.as_millis() > self.opened(step).as_millis()
+    }
+
+    #[inline]
+    pub(super) const fn set_ended(&mut self, ended: bool) {
+        self.flags = self.flags & !(ENDED | HUSHED) | if ended { ENDED } else { 0 };
+    }
+
+    /// Notes that silence has closed the step of the last reading.
+    pub(super) const fn set_hushed(&mut self) {
+        self.flags |= HUSHED;
+    }
+
+    /// Counts time of the open step: at a rate, or unknown where that is `NaN`.
+    #[inline]
+    #[expect(clippy::cast_precision_loss, reason = "at most a step: exact below 285,000 years")]
+    pub(super) fn cover(&mut self, rate: f64, covered_ms: u64) {
+        if rate.is_nan() {
+            self.unknown_ms += covered_ms;
+        } else if covered_ms > 0 {
+            // An infinite rate times no time at all would be no number.
+            self.sum += rate * covered_ms as f64;
+        }
+    }
+
+    /// The mean over the known time of a step all of which is covered; unknown if more than half is.
+    #[inline]
+    #[expect(clippy::cast_precision_loss, reason = "at most a step: exact below 285,000 years")]
+    pub(super) fn step_value(&self, step: Step) -> f64 {
+        let known_ms = step.as_millis().saturating_sub(self.unknown_ms);
+        if known_ms < self.unknown_ms { f64::NAN } else { self.sum / known_ms as f64 }
+    }
+
+    #[inline]
+    pub(super) const fn previous_real(&self) -> f64 {
+        f64::from_bits(self.reading)
+    }
+
+    #[inline]
+    pub(super) const fn remember_real(&mut self, value: f64) {
+        self.reading = value.to_bits();
+    }
+
+    pub(super) fn previous_whole(&self) -> Option<i128> {
+        let magnitude = i128::from(self.reading);
+        let value = if self.flags & NEGATIVE == 0 { magnitude } else { -magnitude };
+        (self.flags & PRIMED != 0).then_some(value)
+    }
+
+    pub(super) fn remember_whole(&mut self, value: Option<i128>) {
+        let magnitude = value.and_then(|value| u64::try_from(value.unsigned_abs()).ok());
+        let sign = if value.is_some_and(i128::is_negative) { NEGATIVE } else { 0 };
+        self.flags &= !(PRIMED | NEGATIVE);
+        self.flags |= if magnitude.is_some() { PRIMED | sign } else { 0 };
+        self.reading = magnitude.unwrap_or(FORGOTTEN);
+    }
+}
+
+impl OpenMut<'_> {
+    /// Begins at the last boundary before `at`: a first gauge covers at most one step.
+    #[cold]
+    pub(super) fn begin_before(&mut self, at: Timestamp, step: Step) -> Timestamp {
+        let birth = Timestamp::row_end(at.row(step) - 1, step);
+        self.head.last = birth;
+        self.head.unknown_ms = 0;
+        self.rows.fill(Sums::EMPTY);
+        self.known.fill(0);
+        birth
+    }
+
+    /// Closes the open step and hands out the rows this fills; the phase stays where it is.
+    #[inline]
+    pub(super) fn close_one(&mut self, phase: &Phase<'_>, value: f64, out: &mut impl Out) {
+        out.fine(phase.newest_row() + 1, 1, value);
+        if !value.is_nan() {
+            for (row, known) in self.rows.iter_mut().zip(&mut *self.known) {
+                row.add(value);
+                *known += 1;
+            }
+        }
+        if phase.fills() {
+            self.hand_out(phase, value, out);
+        }
+        self.head.touched.grow_older(1);
+        (self.head.sum, self.head.unknown_ms) = (0.0, 0);
+    }
+
+    /// Hands out the rows that the step just added has filled, and empties them.
+    fn hand_out(&mut self, phase: &Phase<'_>, value: f64, out: &mut impl Out) {
+        let rows = self.rows.iter_mut().zip(&mut *self.known);
+        let widths = phase.left().iter().zip(phase.per_row());
+        for (index, ((row, known), (&left, &per_row))) in rows.zip(widths).enumerate() {
+            if left == 1 {
+                let first_row = phase.newest_row().div_euclid(i64::from(per_row)) + 1;
+                out.coarse(&row.run(index + 1, first_row, *known, value));
+                (*row, *known) = (Sums::EMPTY, 0);
+            }
+        }
+    }
+
+    /// Closes `count` equal steps, at least one, and hands out the rows this fills.
+    pub(super) fn close_many(
+        &mut self,
+        phase: &Phase<'_>,
+        count: u64,
+        value: f64,
+        out: &mut impl Out,
+    ) {
+        out.fine(phase.newest_row() + 1, count, value);
+        let rows = self.rows.iter_mut().zip(&mut *self.known);
+        let widths = phase.left().iter().zip(phase.per_row());
+        for (index, ((row, known), (&left, &per_row))) in rows.zip(widths).enumerate() {
+            match u32::try_from(count) {
+                Ok(count) if count < left => row.add_many(known, value, count),
+                _ => {
+                    let steps = Steps { after: phase.newest_row(), count, left, per_row, value };
+                    steps.fill(index + 1, row, known, out);
+                }
+            }
+        }
+        self.head.touched.grow_older(count);
+        (self.head.sum, self.head.unknown_ms) = (0.0, 0);
+    }
+}
+
+/// Equal steps that fill at least one row of a coarser archive.
+struct Steps {
+    /// The number of the newest row of the finest archive before them.
+    after: i64,
+    count: u64,
+    /// How many the open row still takes.
+    left: u32,
+    per_row: u32,
+    value: f64,
+}
+
+impl Steps {
+    /// Fills up the open row, then whole rows, then begins the next.
+    fn fill(&self, archive: usize, row: &mut Sums, known: &mut u32, out: &mut impl Out) {
+        let &Self { after, count, left, per_row, value } = self;
+        let first_row = after.div_euclid(i64::from(per_row)) + 1;
+        let rest = count - u64::from(left);
+        row.add_many(known, value, left);
+        out.coarse(&row.run(archive, first_row, *known, value));
+        (*row, *known) = (Sums::EMPTY, 0);
+        let whole = rest / u64::from(per_row);
+        if whole > 0 {
+            out.coarse(&Run::of_equal(archive, first_row + 1, whole, (value, per_row)));
+        }
+        let begun = u32::try_from(rest % u64::from(per_row)).expect("a remainder of a u32");
+        if begun > 0 {
+            row.add_many(known, value, begun);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Where the steps of an instance stand: which step is open, and how far the rows above it are.
+//!
+//! Worked out once for neighbouring series, which nearly always stand at the same step, so that a
+//! sample costs a comparison and no division.
+
+use crate::policy::ArchiveSpec;
+use crate::{Policy, Step, Timestamp};
+
+/// Archives beside the finest.
+const MOST_COARSER: usize = Policy::MOST_ARCHIVES - 1;
+
+/// The widths of an instance's rows.
+#[derive(Clone, Debug)]
+pub(crate) struct Grid {
+    step: Step,
+    coarser_count: u8,
+    /// Finest steps a row, of each archive but the finest.
+    per_row: [u32; MOST_COARSER],
+}
+
+/// The open step, and what is left of the rows it belongs to.
+#[derive(Clone, Debug)]
+pub(crate) struct Phase<'a> {
+    grid: &'a Grid,
+    /// The number of the newest closed row of the finest archive.
+    newest_row: i64,
+    /// Its END, where the open step begins.
+    opened_ms: i64,
+    left: [u32; MOST_COARSER],
+    /// The next step fills some row.
+    fills: bool,
+}
+
+impl Grid {
+    pub(crate) fn of(archives: &[ArchiveSpec]) -> Self {
+        let step = archives[0].step;
+        let mut per_row = [u32::MAX; MOST_COARSER];
+        for (per_row, archive) in per_row.iter_mut().zip(&archives[1..]) {
+            *per_row = archive.steps_per_row(step);
+        }
+        let coarser_count = u8::try_from(archives.len() - 1).expect("at most eight archives");
+        Self { step, coarser_count, per_row }
+    }
+
+    pub(crate) const fn step(&self) -> Step {
+        self.step
+    }
+
+    /// How many archives there are beside the finest.
+    pub(crate) fn coarser_count(&self) -> usize {
+        usize::from(self.coarser_count)
+    }
+
+    /// Finest steps a row, of each archive but the finest.
+    pub(super) fn per_row(&self) -> &[u32] {
+        &self.per_row[..self.coarser_count()]
+    }
+}
+
+impl<'a> Phase<'a> {
+    /// At the start of 1970, where rows of all widths begin.
+    pub(crate) const fn new(grid: &'a Grid) -> Self {
+        let mut phase =
+            Self { grid, newest_row: 0, opened_ms: 0, left: grid.per_row, fills: false };
+        phase.look();
+        phase
+    }
+
+    pub(super) const fn step(&self) -> Step {
+        self.grid.step
+    }
+
+    pub(super) const fn newest_row(&self) -> i64 {
+        self.newest_row
+    }
+
+    pub(super) const fn opened(&self) -> Timestamp {
+        Timestamp::from_millis(self.opened_ms)
+    }
+
+    pub(super) const fn fills(&self) -> bool {
+        self.fills
+    }
+
+    pub(super) fn per_row(&self) -> &[u32] {
+        self.grid.per_row()
+    }
+
+    /// Steps still to come, of each row being filled.
+    pub(super) fn left(&self) -> &[u32] {
+        &self.left[..self.grid.coarser_count()]
+    }
+
+    /// To the step that a moment lies in, its start counted and its end not.
+    #[inline]
+    pub(super) const fn seek(&mut self, at: Timestamp) {
+        let since = at.as_millis().wrapping_sub(self.opened_ms).cast_unsigned();
+        let step = self.grid.step.as_millis();
+        if since >= step {
+            if since - step < step { self.next() } else { self.seek_far(at) }
+        }
+    }
+
+    /// To the following step.
+    #[inline]
+    pub(super) const fn next(&mut self) {
+        self.newest_row += 1;
+        self.opened_ms += self.grid.step.as_millis().cast_signed();
+        let mut index = 0;
+        while index < MOST_COARSER {
+            self.left[index] -= 1;
+            if self.left[index] == 0 {
+                self.left[index] = self.grid.per_row[index];
+            }
+            index += 1;
+        }
+        self.look();
+    }
+
+    #[inline(never)]
+    const fn seek_far(&mut self, at: Timestamp) {
+        let step = self.grid.step;
+        let opened = at.floor(step);
+        self.opened_ms = opened.as_millis();
+        self.newest_row = opened.row(step);
+        let mut index = 0;
+        while index < MOST_COARSER {
+            self.left[index] = steps_left(self.newest_row, self.grid.per_row[index]);
+            index += 1;
+        }
+        self.look();
+    }
+
+    const fn look(&mut self) {
+        self.fills = false;
+        let mut index = 0;
+        while index < MOST_COARSER {
+            self.fills |= self.left[index] == 1;
+            index += 1;
+        }
+    }
+}
+
+/// Steps from row `newest` of the finest archive to the end of the coarser row being filled.
+#[expect(clippy::cast_possible_truncation, reason = "a remainder of a u32, never negative")]
+pub(super) const fn steps_left(newest: i64, per_row: u32) -> u32 {
+    per_row - newest.rem_euclid(per_row as i64) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_that_went_on_is_one_that_was_looked_up() {
+        let policy = Policy::parse("1m:2d,2m:3d,5m:14d,1h:90d").unwrap();
+        let grid = Grid::of(policy.archives());
+        let shown = |phase: &Phase<'_>| {
+            (phase.newest_row(), phase.opened(), phase.left().to_vec(), phase.fills())
+        };
+        let mut walking = Phase::new(&grid);
+        for minute in [0, 1, 2, 3, 4, 59, 60, 61, 1439, 3, 4, 5, -1, 0, -61, -60] {
+            let mut sought = Phase::new(&grid);
+            let at = Timestamp::from_millis(minute * 60_000 + 59_999);
+            walking.seek(at);
+            sought.seek_far(at);
+            assert_eq!(shown(&walking), shown(&sought), "minute {minute}");
+            assert_eq!(walking.newest_row(), minute);
+        }
+        assert_eq!((walking.left(), walking.fills()), (&[2, 5, 60][..], false));
+        walking.seek(Timestamp::from_secs(-60));
+        assert_eq!((walking.left(), walking.fills()), (&[1, 1, 1][..], true));
+    }
+}

@@ -1,0 +1,86 @@
+//! One series by itself, in the form that files have: laid into arrays, changed there and read back.
+
+use super::head::{Head, OpenMut, Out};
+use super::phase::{Grid, Phase};
+use super::{Definition, Open, Reading, Run, Sums, Verdict, hush, take_reading};
+use crate::Timestamp;
+use crate::policy::ArchiveSpec;
+
+/// Takes one reading at `at`, as [`super::take`].
+pub(crate) fn apply(
+    definition: &Definition,
+    archives: &[ArchiveSpec],
+    open: &mut Open,
+    at: Timestamp,
+    value: f64,
+    out: &mut impl FnMut(Run),
+) -> Verdict {
+    change(archives, open, out, |phase, mut open, out| {
+        take_reading(definition, phase, &mut open, (at, Reading::Real(value)), out)
+    })
+}
+
+/// As [`apply`], for a whole number that may have more digits than an f64 keeps.
+pub(crate) fn apply_whole(
+    definition: &Definition,
+    archives: &[ArchiveSpec],
+    open: &mut Open,
+    at: Timestamp,
+    value: i128,
+    out: &mut impl FnMut(Run),
+) -> Verdict {
+    change(archives, open, out, |phase, mut open, out| {
+        take_reading(definition, phase, &mut open, (at, Reading::Whole(value)), out)
+    })
+}
+
+/// As [`super::hush`].
+pub(crate) fn silence(
+    definition: &Definition,
+    archives: &[ArchiveSpec],
+    open: &mut Open,
+    now: Timestamp,
+    out: &mut impl FnMut(Run),
+) {
+    change(archives, open, out, |phase, mut open, out| {
+        hush(definition, phase, &mut open, now, out);
+    });
+}
+
+fn change<F: FnMut(Run), T>(
+    archives: &[ArchiveSpec],
+    open: &mut Open,
+    out: &mut F,
+    change: impl FnOnce(&mut Phase<'_>, OpenMut<'_>, &mut Each<'_, F>) -> T,
+) -> T {
+    let grid = Grid::of(archives);
+    let (mut head, mut birth) = (Head::unborn(1, 0), open.birth);
+    let mut rows = vec![Sums::EMPTY; open.coarser_count()];
+    let mut known = vec![0; open.coarser_count()];
+    let mut parts = OpenMut { head: &mut head, rows: &mut rows, known: &mut known };
+    open.store(&mut parts, &grid);
+    let mut phase = Phase::new(&grid);
+    let done = change(&mut phase, parts, &mut Each { out, birth: &mut birth });
+    *open = Open::load(birth, &head, (&rows, &known), &grid);
+    done
+}
+
+/// Hands all rows to one function.
+struct Each<'a, F> {
+    out: &'a mut F,
+    birth: &'a mut Timestamp,
+}
+
+impl<F: FnMut(Run)> Out for Each<'_, F> {
+    fn fine(&mut self, first_row: i64, count: u64, value: f64) {
+        (self.out)(Run::of_equal(0, first_row, count, (value, 1)));
+    }
+
+    fn coarse(&mut self, run: &Run) {
+        (self.out)(*run);
+    }
+
+    fn born(&mut self, birth: Timestamp) {
+        *self.birth = birth;
+    }
+}

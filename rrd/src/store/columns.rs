@@ -1,0 +1,236 @@
+//! The series of an instance, as arrays by column: what every sample changes, and what it does not.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::keys::Key;
+use crate::series::{Definition, Grid, Head, Open, OpenMut, Sums};
+use crate::waiting::Kept;
+use crate::{Column, Step, Timestamp};
+
+/// What samples change. Cloned by the worker when a round that has begun still needs it as it was.
+#[derive(Clone)]
+pub(crate) struct Columns {
+    heads: Vec<Head>,
+    /// By column, then archive but the finest.
+    rows: Vec<Sums>,
+    /// By column, then archive but the finest: known steps of these rows.
+    known: Vec<u32>,
+    coarser_count: usize,
+}
+
+/// What grants and first readings change.
+#[derive(Clone, Default)]
+pub(crate) struct Names {
+    /// `None` where no series lives.
+    by_column: Vec<Option<Name>>,
+    /// Columns whose series was dropped, with its generation: `by_column` has none there.
+    pub(crate) vacant: BTreeMap<u32, u32>,
+    /// By block: the frame that last changed its catalogue.
+    pub(crate) catalogue_seqs: Vec<u64>,
+}
+
+#[derive(Clone)]
+struct Name {
+    key: Arc<Key>,
+    birth: Timestamp,
+}
+
+/// A definition that several series of an instance share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Class {
+    pub(crate) definition: Definition,
+    pub(crate) kept: Kept,
+}
+
+/// One series and where it stands.
+#[derive(Clone, Copy)]
+pub(crate) struct Series<'a> {
+    pub(crate) index: usize,
+    pub(crate) key: &'a Arc<Key>,
+    /// Where its first row begins; [`Timestamp::MIN`] until it has begun.
+    pub(crate) birth: Timestamp,
+    pub(crate) class: &'a Class,
+    pub(crate) head: &'a Head,
+    rows: &'a [Sums],
+    known: &'a [u32],
+}
+
+impl Columns {
+    pub(crate) const fn new(coarser_count: usize) -> Self {
+        Self { heads: Vec::new(), rows: Vec::new(), known: Vec::new(), coarser_count }
+    }
+
+    /// How many columns there are, with or without a series.
+    pub(crate) const fn len(&self) -> usize {
+        self.heads.len()
+    }
+
+    /// Room for so many columns, and no more: many instances have few series each.
+    pub(crate) fn grow(&mut self, count: usize) {
+        if let Some(more) = count.checked_sub(self.len()).filter(|&more| more > 0) {
+            let sums = more * self.coarser_count;
+            self.heads.reserve_exact(more);
+            self.rows.reserve_exact(sums);
+            self.known.reserve_exact(sums);
+            self.heads.resize(count, Head::none());
+            self.rows.resize(count * self.coarser_count, Sums::EMPTY);
+            self.known.resize(count * self.coarser_count, 0);
+        }
+    }
+
+    /// The generation of a column's series; 0 where there is none.
+    pub(crate) fn generation(&self, index: usize) -> u32 {
+        self.heads.get(index).map_or(0, |head| head.generation)
+    }
+
+    pub(crate) fn head(&self, index: usize) -> Option<&Head> {
+        self.heads.get(index)
+    }
+
+    /// All heads, in order of column.
+    pub(crate) fn heads(&self) -> impl Iterator<Item = &Head> {
+        self.heads.iter()
+    }
+
+    /// Begins a series in a column.
+    pub(crate) fn begin(&mut self, index: usize, head: Head) {
+        if let Some(open) = self.open(index) {
+            *open.head = head;
+            open.rows.fill(Sums::EMPTY);
+            open.known.fill(0);
+        }
+    }
+
+    /// The open end of a column there is.
+    #[inline]
+    pub(crate) fn open(&mut self, index: usize) -> Option<OpenMut<'_>> {
+        let head = self.heads.get_mut(index)?;
+        let first = index * self.coarser_count;
+        let rows = self.rows.get_mut(first..first + self.coarser_count)?;
+        let known = self.known.get_mut(first..first + self.coarser_count)?;
+        Some(OpenMut { head, rows, known })
+    }
+}
+
+impl Names {
+    /// Begins a series in a column.
+    pub(crate) fn set(&mut self, index: usize, key: Arc<Key>, birth: Timestamp) {
+        if index >= self.by_column.len() {
+            self.by_column.reserve_exact(index + 1 - self.by_column.len());
+            self.by_column.resize(index + 1, None);
+        }
+        self.by_column[index] = Some(Name { key, birth });
+        if let Ok(index) = u32::try_from(index) {
+            self.vacant.remove(&index);
+        }
+    }
+
+    /// Ends the series of a column, whose generation this was.
+    pub(crate) fn vacate(&mut self, column: Column) {
+        if let Some(name) = self.by_column.get_mut(column.index as usize) {
+            *name = None;
+            self.vacant.insert(column.index, column.generation);
+        }
+    }
+
+    /// Room for so many columns.
+    pub(crate) fn grow(&mut self, count: usize) {
+        if count > self.by_column.len() {
+            self.by_column.reserve_exact(count - self.by_column.len());
+            self.by_column.resize(count, None);
+        }
+    }
+
+    /// Notes the first reading of a series.
+    pub(crate) fn bear(&mut self, index: usize, birth: Timestamp) {
+        if let Some(Some(name)) = self.by_column.get_mut(index) {
+            name.birth = birth;
+        }
+    }
+
+    /// Notes that frame `seq` changed the catalogue of a block.
+    pub(crate) fn change_catalogue(&mut self, block: usize, seq: u64) {
+        if block >= self.catalogue_seqs.len() {
+            self.catalogue_seqs.resize(block + 1, 0);
+        }
+        self.catalogue_seqs[block] = seq;
+    }
+
+    /// The series of a column.
+    pub(crate) fn series<'a>(
+        &'a self,
+        columns: &'a Columns,
+        classes: &'a [Class],
+        index: usize,
+    ) -> Option<Series<'a>> {
+        let name = self.by_column.get(index)?.as_ref()?;
+        let head = columns.head(index)?;
+        let first = index * columns.coarser_count;
+        let rows = columns.rows.get(first..first + columns.coarser_count)?;
+        let known = columns.known.get(first..first + columns.coarser_count)?;
+        let class = classes.get(usize::from(head.class))?;
+        Some(Series { index, key: &name.key, birth: name.birth, class, head, rows, known })
+    }
+}
+
+impl Names {
+    /// Those of these columns that ever had a series, with the one that lives there.
+    pub(crate) fn places<'a>(
+        &'a self,
+        columns: &'a Columns,
+        classes: &'a [Class],
+        range: Range<u32>,
+    ) -> impl Iterator<Item = (Column, Option<Series<'a>>)> {
+        let count = u32::try_from(columns.len()).unwrap_or(u32::MAX);
+        (range.start..range.end.min(count)).filter_map(move |index| {
+            let series = self.series(columns, classes, index as usize);
+            let generation = match &series {
+                Some(series) => series.head.generation,
+                None => *self.vacant.get(&index)?,
+            };
+            Some((Column { index, generation }, series))
+        })
+    }
+}
+
+impl Class {
+    /// Equal to the last bit: limits may be `NaN`.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let parts = |class: &Self| {
+            let Definition { kind, heartbeat_ms, min, max } = class.definition;
+            let Kept { cell, last } = class.kept;
+            (kind, heartbeat_ms, min.to_bits(), max.to_bits(), cell, last)
+        };
+        parts(self) == parts(other)
+    }
+}
+
+impl Series<'_> {
+    /// Its place in the file.
+    pub(crate) fn column(&self) -> Column {
+        let index = u32::try_from(self.index).expect("at most 256 blocks of 64 columns");
+        Column { index, generation: self.head.generation }
+    }
+
+    /// The END of its newest closed finest row; [`Timestamp::MIN`] when none has closed.
+    pub(crate) fn newest(&self, step: Step) -> Timestamp {
+        if self.head.is_unborn() {
+            return Timestamp::MIN;
+        }
+        let opened = self.head.opened(step);
+        if opened <= self.birth { Timestamp::MIN } else { opened }
+    }
+
+    /// Its birth and its newest closed row, as rows of the finest archive; `None` until it has begun.
+    pub(crate) fn closed_rows(&self, step: Step) -> Option<(i64, i64)> {
+        let newest_row = || self.head.opened(step).row(step);
+        (!self.head.is_unborn()).then(|| (self.birth.floor(step).row(step), newest_row()))
+    }
+
+    /// Its open end as files have it.
+    pub(crate) fn open(&self, grid: &Grid) -> Open {
+        Open::load(self.birth, self.head, (self.rows, self.known), grid)
+    }
+}
