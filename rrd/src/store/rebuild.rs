@@ -110,14 +110,14 @@ impl Store {
     /// instances that are no more. The journal's record must say that the round counts.
     pub fn install(&self, seq: u64) {
         for instance in self.all() {
-            let is_due = {
-                let mut state = lock(&instance.state);
-                // Of a file that failed, which the record excepts, nothing counts.
-                let written = state.round.as_mut().filter(|round| {
-                    round.seq == seq && round.filed.is_some() && round.successor.is_some()
-                });
-                written.map(|round| round.counts = true).is_some()
-            };
+            let mut state = lock(&instance.state);
+            let is_removed = state.is_removed;
+            // Of a file that failed, which the record excepts, nothing counts.
+            let written = state.round.as_mut().filter(|round| {
+                round.seq == seq && round.filed.is_some() && round.successor.is_some()
+            });
+            let is_due = written.map(|round| round.counts = true).is_some();
+            drop(state);
             if is_due {
                 match self.put_in_place(&instance) {
                     Ok(()) => self.resume(instance.id),
@@ -127,7 +127,7 @@ impl Store {
                     }
                 }
             }
-            if lock(&instance.state).is_removed {
+            if is_removed {
                 self.let_go(&instance);
             }
         }

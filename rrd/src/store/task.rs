@@ -15,7 +15,8 @@ use crate::handles::Handles;
 
 /// What a round has to do for one instance.
 pub(super) enum Task {
-    Write(Box<Begun>),
+    /// Not in a box: there is one for each instance, and boxes would leave holes in the heap.
+    Write(Begun),
     Rebuild(Box<Rebuild>),
     /// The instance is to go: its file says so before it is removed.
     Remove(Removal),
@@ -43,7 +44,7 @@ impl Task {
             let rebuild = Rebuild::of(instance, &mut state, former, seq);
             return Some(Self::Rebuild(Box::new(rebuild)));
         }
-        Some(Self::Write(Box::new(Begun::of(instance, &mut state, seq))))
+        Some(Self::Write(Begun::of(instance, &mut state, seq)))
     }
 
     pub(super) fn write(
@@ -55,7 +56,7 @@ impl Task {
         let (id, written) = match self {
             Self::Write(begun) => {
                 let id = begun.instance.id;
-                let work = Work::of(*begun, seq, epoch);
+                let work = Work::of(begun, seq, epoch);
                 (id, work.map_or(Ok(0), |work| work.write(handles, seq, epoch)))
             }
             Self::Rebuild(rebuild) => (rebuild.instance(), rebuild.write(handles, seq, epoch)),
