@@ -227,7 +227,8 @@ pub(crate) fn is_homeless(store: &Store, frame: &Frame) -> Option<InstanceId> {
     owner(frame).filter(|id| store.is_unavailable(*id) && !store.is_loaded(*id))
 }
 
-fn named(path: PathBuf) -> Option<(InstanceId, u64, PathBuf)> {
+/// Whose frames after which record's S a file holds, by its name.
+pub(crate) fn named(path: PathBuf) -> Option<(InstanceId, u64, PathBuf)> {
     let stem = path.file_name()?.to_str()?.strip_suffix(".frames")?;
     let (instance, after) = stem.split_once('-')?;
     Some((instance.parse().ok()?, after.parse().ok()?, path))

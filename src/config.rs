@@ -20,13 +20,18 @@ use crate::args::Serve;
 const LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4270);
 /// The journal's size when nobody says: an hour of a million samples a minute.
-const JOURNAL_BYTES: u64 = 256 << 20;
+pub(crate) const JOURNAL_BYTES: u64 = 256 << 20;
 /// Room that the journal may take: below it a round could not keep up, above it a restart is long.
-const JOURNAL_RANGE: std::ops::RangeInclusive<u64> = (16 << 20)..=(64 << 30);
+pub(crate) const JOURNAL_RANGE: std::ops::RangeInclusive<u64> = (16 << 20)..=(64 << 30);
+/// Bytes that the check of the archives reads a second, at most, when nobody says.
+const SCRUB_BYTES: u64 = 8 << 20;
+/// Below it a check never ends, above it is no check beside other work.
+const SCRUB_RANGE: std::ops::RangeInclusive<u64> = (64 << 10)..=(1 << 30);
 /// A longer file is not a configuration.
 const FILE_BYTES: u64 = 1 << 20;
 /// What the file may say at its top level.
-const KEYS: [&str; 6] = ["listen", "policy", "journal_size", "base_url", "mail", "webhook"];
+const KEYS: [&str; 7] =
+    ["listen", "policy", "journal_size", "scrub_rate", "base_url", "mail", "webhook"];
 
 /// All that the server is told, checked.
 #[derive(Debug)]
@@ -35,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) policy: Policy,
     pub(crate) journal_bytes: u64,
+    /// Most bytes a second that the check of the archives reads.
+    pub(crate) scrub_bytes: u64,
     /// The address that links in mails begin with; where we listen when nobody says.
     pub(crate) base_url: Option<String>,
     pub(crate) notify: Notify,
@@ -47,6 +54,7 @@ struct Written {
     listen: Option<SocketAddr>,
     policy: Option<Policy>,
     journal_bytes: Option<u64>,
+    scrub_bytes: Option<u64>,
     base_url: Option<String>,
     notify: Notify,
 }
@@ -77,6 +85,7 @@ impl Config {
             listen,
             policy,
             journal_bytes: written.journal_bytes.unwrap_or(JOURNAL_BYTES),
+            scrub_bytes: written.scrub_bytes.unwrap_or(SCRUB_BYTES),
             base_url: written.base_url,
             notify: written.notify,
             local_agent: !arguments.no_local_agent,
@@ -169,6 +178,11 @@ impl Reader<'_> {
                     .filter(|size| JOURNAL_RANGE.contains(size))
                     .ok_or_else(|| "is not a size from 16MiB to 64GiB".to_owned())
             }),
+            scrub_bytes: self.text(document, "scrub_rate", "8MiB", |text| {
+                bytes(text)
+                    .filter(|size| SCRUB_RANGE.contains(size))
+                    .ok_or_else(|| "is not a size from 64KiB to 1GiB".to_owned())
+            }),
             base_url: self.text(document, "base_url", "https://roundel.example.org", |text| {
                 let trimmed = text.trim_end_matches('/').to_owned();
                 is_web_address(text).then_some(trimmed).ok_or("is not a web address".to_owned())
@@ -210,7 +224,7 @@ impl Reader<'_> {
 }
 
 /// Bytes in a written size: a whole number and `KiB`, `MiB` or `GiB`.
-fn bytes(text: &str) -> Option<u64> {
+pub(crate) fn bytes(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
     let shift = match unit.trim_start() {
         "KiB" => 10,

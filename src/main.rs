@@ -4,11 +4,19 @@ mod args;
 mod aside;
 mod clock;
 mod config;
+mod offline;
+mod operate;
+mod progress;
 mod recovery;
 mod report;
 mod report_host;
 mod rounds;
+mod rrd_command;
+mod rrd_export;
+mod rrd_files;
+mod rrd_import;
 mod rules_folder;
+mod scrub;
 mod serve;
 mod snapshot;
 mod views;
@@ -19,15 +27,20 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser as _;
 
-use crate::args::{Arguments, Command};
+use crate::args::{Arguments, Command, Rrd};
 
 fn main() -> ExitCode {
+    if let Some(words) = rrd_command::words() {
+        return rrd_command::run(&words);
+    }
     let arguments = Arguments::parse();
-    report::start_logging();
     let outcome = match arguments.command {
-        None => serve(&arguments.serve),
-        Some(Command::Serve(serve_arguments)) => serve(&serve_arguments),
-        Some(Command::Agent(agent_arguments)) => report_host::run(agent_arguments),
+        Some(Command::Size(size)) => return operate::ended(operate::size::run(&size)),
+        Some(Command::Fsck(fsck)) => return operate::ended(operate::fsck::run(&fsck)),
+        Some(Command::Backup(backup)) => return operate::ended(operate::backup::run(&backup)),
+        Some(Command::Restore(restore)) => return operate::ended(operate::restore::run(&restore)),
+        Some(Command::Rrd(Rrd::Tool(words))) => return rrd_command::run(&words),
+        other => run(other, &arguments.serve),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -35,6 +48,18 @@ fn main() -> ExitCode {
             report::complain(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The commands that have a log.
+fn run(command: Option<Command>, arguments: &args::Serve) -> Result<()> {
+    report::start_logging();
+    match command {
+        Some(Command::Serve(arguments)) => serve(&arguments),
+        Some(Command::Agent(arguments)) => report_host::run(arguments),
+        Some(Command::Rrd(Rrd::Import(import))) => rrd_import::import(&import),
+        Some(Command::Rrd(Rrd::Export(export))) => rrd_export::export(&export),
+        _ => serve(arguments),
     }
 }
 

@@ -36,7 +36,7 @@ impl Folders {
         self.data.join(name)
     }
 
-    fn create(&self, disk: &dyn Disk) -> Result<()> {
+    pub(crate) fn create(&self, disk: &dyn Disk) -> Result<()> {
         for name in ["archives", "journal", "state"] {
             let folder = self.at(name);
             disk.create_dir(&folder).with_context(|| folder.display().to_string())?;
@@ -46,7 +46,7 @@ impl Folders {
 
     /// Refuses a data folder whose journal is gone, or not mounted: with a new one nothing in the
     /// other folders would count, and the next rounds would write over it.
-    fn check(&self, disk: &dyn Disk) -> Result<()> {
+    pub(crate) fn check(&self, disk: &dyn Disk) -> Result<()> {
         let journal = self.at("journal");
         let is_used = |path: &PathBuf| path.extension().is_none_or(|extension| extension != "new");
         let mut others = disk.list(&self.at("archives"))?;
@@ -69,6 +69,10 @@ pub(crate) struct Recovered {
     pub(crate) rounds: Rounds,
     /// The last frame applied.
     pub(crate) applied: u64,
+    /// Acknowledged frames that the journal has lost.
+    pub(crate) lost: Vec<journal::Damage>,
+    /// Instances of which the journal holds samples that no archive has any more.
+    pub(crate) orphaned: BTreeSet<InstanceId>,
 }
 
 /// Opens everything in the data folder and replays what no round has written yet.
@@ -108,18 +112,19 @@ pub(crate) fn recover(
     let aside = Aside::new(Arc::clone(disk), folders.at("aside"));
     state.store.begin_replay();
     let left = apply_aside(&state, &aside, upto).context("frames set aside")?;
-    let applied = replay(&state, recovery.frames, upto, &aside)?;
+    let (applied, orphaned) = replay(&state, recovery.frames, upto, &aside)?;
     state.store.end_replay();
     let owed = lock(&state.engine).end_replay();
     append_transitions(&state, &journal, owed);
     journal.mark_applied(applied);
     let before = Before { done: upto, excepted, aside, left };
     let rounds = Rounds::new(store, journal.clone(), snapshots, before);
-    Ok(Recovered { state, journal, rounds, applied })
+    let lost = recovery.damage;
+    Ok(Recovered { state, journal, rounds, applied, lost, orphaned })
 }
 
 /// Segments for a journal of so many bytes, or a little less.
-fn shape(journal_bytes: u64) -> journal::Config {
+pub(crate) fn shape(journal_bytes: u64) -> journal::Config {
     let count = journal_bytes.div_ceil(LONGEST_SEGMENT).max(SEGMENTS);
     journal::Config {
         segment_bytes: journal_bytes / count / BLOCK * BLOCK,
@@ -129,7 +134,7 @@ fn shape(journal_bytes: u64) -> journal::Config {
 }
 
 /// The files that the record excepts, by whose they are.
-fn excepted(record: &journal::Record) -> Excepted {
+pub(crate) fn excepted(record: &journal::Record) -> Excepted {
     let known = |(name, seq): &(String, u64)| match name.parse() {
         Ok(instance) => Some((instance, *seq)),
         Err(reason) => {
@@ -142,7 +147,7 @@ fn excepted(record: &journal::Record) -> Excepted {
 
 /// Applies the frames that were set aside for archives that can be used again, up to the record: those
 /// after it are in the journal. Answers whose frames could not be applied.
-fn apply_aside(state: &State, aside: &Aside, upto: u64) -> Result<BTreeSet<InstanceId>> {
+pub(crate) fn apply_aside(state: &State, aside: &Aside, upto: u64) -> Result<BTreeSet<InstanceId>> {
     let mut left = BTreeSet::new();
     for (instance, _, path) in aside.files()? {
         if !state.store.is_loaded(instance) {
@@ -168,10 +173,16 @@ fn apply_aside(state: &State, aside: &Aside, upto: u64) -> Result<BTreeSet<Insta
     Ok(left)
 }
 
-fn replay(state: &State, frames: journal::Frames, upto: u64, aside: &Aside) -> Result<u64> {
+/// Answers the last frame, and the instances whose samples have no archive any more.
+fn replay(
+    state: &State,
+    frames: journal::Frames,
+    upto: u64,
+    aside: &Aside,
+) -> Result<(u64, BTreeSet<InstanceId>)> {
     let mut applied = upto;
     let mut homeless = aside.writer(upto);
-    let (mut count, mut lost) = (0_u64, 0_u64);
+    let (mut count, mut lost, mut orphaned) = (0_u64, 0_u64, BTreeSet::new());
     for frame in frames {
         let frame = frame?;
         if let Some(instance) = aside::is_homeless(&state.store, &frame) {
@@ -181,7 +192,12 @@ fn replay(state: &State, frames: journal::Frames, upto: u64, aside: &Aside) -> R
         debug_assert!(owed.is_empty(), "an engine in replay owes nothing");
         let outcome = state.apply(&frame);
         debug_assert!(outcome.transitions.is_empty(), "an engine in replay owes nothing");
-        lost += outcome.verdicts.map_or(0, |(_, verdicts)| verdicts.stale_generation);
+        if let Some((instance, verdicts)) = outcome.verdicts
+            && verdicts.stale_generation > 0
+        {
+            lost += verdicts.stale_generation;
+            orphaned.insert(instance);
+        }
         applied = frame.seq;
         count += 1;
     }
@@ -192,15 +208,15 @@ fn replay(state: &State, frames: journal::Frames, upto: u64, aside: &Aside) -> R
         error!(samples = lost, "the journal holds samples of series that no archive has any more");
     }
     info!(frames = count, from = upto, to = applied, "replayed");
-    Ok(applied)
+    Ok((applied, orphaned))
 }
 
-fn snapshots(disk: &Arc<dyn Disk>, dir: &Path) -> Snapshots {
+pub(crate) fn snapshots(disk: &Arc<dyn Disk>, dir: &Path) -> Snapshots {
     let of = |name| Snapshot::of(Arc::clone(disk), dir, name);
     Snapshots { registry: of("registry"), alerts: of("alerts") }
 }
 
-fn registry(snapshots: &Snapshots, upto: u64) -> Result<Registry> {
+pub(crate) fn registry(snapshots: &Snapshots, upto: u64) -> Result<Registry> {
     match found(&snapshots.registry, upto, "registry")? {
         Some(bytes) => Registry::restore(&bytes).context("the registry's snapshot"),
         None => Ok(Registry::default()),

@@ -20,6 +20,16 @@ pub(crate) fn complain(error: &anyhow::Error) {
     eprintln!("roundel: {error:#}");
 }
 
+/// A line beside the output of a command.
+pub(crate) fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+/// A text in place of the line before it, on a terminal.
+pub(crate) fn say_over(text: &str) {
+    eprint!("\r{text}");
+}
+
 /// A text for standard output.
 pub(crate) fn print(text: &str) {
     print!("{text}");

@@ -16,6 +16,7 @@ use rrd::{InstanceId, Round, RoundReport, Store};
 use tracing::{error, info, warn};
 
 use crate::aside::Aside;
+use crate::operate::hold::Hold;
 use crate::snapshot::Snapshot;
 
 /// Time from the start of one round to the start of the next.
@@ -67,6 +68,7 @@ pub(crate) struct Rounds {
     begun_at: Duration,
     /// The last round came to nothing.
     failed: bool,
+    hold: Hold,
 }
 
 impl Rounds {
@@ -78,7 +80,13 @@ impl Rounds {
         before: Before,
     ) -> Self {
         let (running, begun_at, failed) = (None, Duration::ZERO, false);
-        Self { store, journal, snapshots, before, running, begun_at, failed }
+        let hold = Hold::default();
+        Self { store, journal, snapshots, before, running, begun_at, failed, hold }
+    }
+
+    /// These rounds, put off while a backup copies.
+    pub(crate) fn held_by(self, hold: Hold) -> Self {
+        Self { hold, ..self }
     }
 
     /// Ends a round that has been written, and begins one when it is time. `applied` is the sequence
@@ -95,7 +103,7 @@ impl Rounds {
             true if self.failed => RETRY,
             true => Duration::ZERO,
         };
-        if now.saturating_sub(self.begun_at) >= wait {
+        if now.saturating_sub(self.begun_at) >= wait && self.may_begin() {
             self.begun_at = now;
             self.begin(applied, moment());
         }
@@ -104,10 +112,19 @@ impl Rounds {
     /// A last round, waited for.
     pub(crate) fn last(&mut self, applied: u64, moment: impl FnOnce() -> Moment) {
         self.join();
-        if applied > self.before.done {
+        if applied > self.before.done && self.may_begin() {
             self.begin(applied, moment());
             self.join();
         }
+    }
+
+    /// False while a backup copies and the journal has room. The journal keeps what is put off.
+    fn may_begin(&mut self) -> bool {
+        let is_urgent = self.journal.fill() >= NEARLY_FULL;
+        self.hold.begin(is_urgent).unwrap_or_else(|reason| {
+            error!(%reason, "rounds go on without regard to backups");
+            true
+        })
     }
 
     fn begin(&mut self, seq: u64, moment: Moment) {
@@ -126,14 +143,22 @@ impl Rounds {
             Ok(thread) => self.running = Some((seq, thread)),
             Err(reason) => {
                 self.failed = true;
+                self.end_hold();
                 error!(%reason, "no thread for a round; the journal keeps its frames");
             }
+        }
+    }
+
+    fn end_hold(&mut self) {
+        if let Err(reason) = self.hold.end() {
+            error!(%reason, "a backup that runs now may have to be made again");
         }
     }
 
     fn join(&mut self) {
         let Some((seq, thread)) = self.running.take() else { return };
         let outcome = thread.join();
+        self.end_hold();
         self.failed = !matches!(outcome, Ok(Ok(_)));
         match outcome {
             Ok(Ok(excepted)) => {
@@ -247,5 +272,51 @@ mod tests {
         assert!(begins(&mut rounds, 110));
         assert!(journal.fill() < NEARLY_FULL);
         assert!(!begins(&mut rounds, 500), "everything is written");
+    }
+
+    #[test]
+    fn a_round_waits_for_a_backup_until_the_journal_is_nearly_full() {
+        let folder = tempfile::tempdir().unwrap();
+        let hold = Hold::open(folder.path()).unwrap();
+        let still = crate::operate::hold::Still::of(folder.path()).unwrap();
+        let disk = MemDisk::new();
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let config = journal::Config { segment_bytes: 64 << 10, ..journal::Config::default() };
+        let clock = Arc::new(ManualClock::default());
+        let (journal, _) =
+            Journal::open(Arc::clone(&shared), Path::new("/journal"), config, clock).unwrap();
+        let (store, _) = Store::open(Arc::clone(&shared), Path::new("/archives"), 0).unwrap();
+        let of = |name| Snapshot::of(Arc::clone(&shared), Path::new("/state"), name);
+        let snapshots = Snapshots { registry: of("registry"), alerts: of("alerts") };
+        let aside = Aside::new(shared, "/aside".into());
+        let done = Before { done: 0, excepted: BTreeMap::new(), aside, left: BTreeSet::new() };
+        let rounds = Rounds::new(Arc::new(store), journal.clone(), snapshots, done);
+        let mut rounds = rounds.held_by(hold);
+        let before = still.counter().unwrap();
+        let mut begins = |secs, applied| {
+            let moment = || Moment { registry: Vec::new(), alerts: Vec::new() };
+            rounds.advance(Duration::from_secs(secs), applied, moment);
+            let begun = rounds.running.is_some();
+            rounds.join();
+            begun
+        };
+        let append = || {
+            let seq = journal.append_reserved(journal::TICK, &[]).unwrap();
+            journal.wait_durable(seq).unwrap();
+            seq
+        };
+        assert!(!begins(1000, append()));
+        assert_eq!(still.counter().unwrap(), before);
+        let mut applied = append();
+        while journal.fill() < NEARLY_FULL {
+            applied = append();
+        }
+        assert!(begins(1001, applied), "the journal cannot wait");
+        assert_eq!(still.counter().unwrap(), before + 2, "and the backup is told");
+        drop(still);
+        assert!(begins(2000, append()));
+        disk.fail_sync("/state/alerts.a");
+        assert!(begins(3000, append()));
+        assert!(crate::operate::hold::alone(folder.path()).is_ok(), "a failed round lets go too");
     }
 }

@@ -25,9 +25,11 @@ use web::{Sessions, Web};
 
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::operate::hold::Hold;
 use crate::recovery::{Folders, Recovered, recover};
 use crate::report::Welcome;
 use crate::rules_folder::{LOOK_EVERY, RulesFolder};
+use crate::scrub::{Scrub, ScrubThread, Scrubbed};
 use crate::views::{Alerts, Enrolment, Fleet, Health, Pulse};
 use crate::worker::{State, Worker};
 
@@ -59,7 +61,9 @@ pub(crate) fn run(config: Config) -> Result<()> {
         .notify
         .channels(Some(&base_url), &mail_folder)
         .map_err(|reason| anyhow::anyhow!("the channels of alerts: {reason}"))?;
-    let recovered = recover(&config, &folders, &disk, &clock, channels.names())?;
+    let hold = Hold::open(&config.data)?;
+    let mut recovered = recover(&config, &folders, &disk, &clock, channels.names())?;
+    recovered.rounds = recovered.rounds.held_by(hold);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let server = Server { config, folders, clock, channels, address, base_url, mail_folder };
     runtime.block_on(server.serve(listener, recovered))
@@ -87,7 +91,7 @@ struct Server {
 
 impl Server {
     async fn serve(self, listener: std::net::TcpListener, recovered: Recovered) -> Result<()> {
-        let Recovered { state, journal, rounds, applied } = recovered;
+        let Recovered { state, journal, rounds, applied, .. } = recovered;
         let (stop, stopped) = watch::channel(false);
         let intake = self.intake(&state, &journal)?;
         let pulse = Arc::new(Pulse::default());
@@ -103,13 +107,29 @@ impl Server {
             applied,
         };
         let mut worker = WorkerThread::start(worker, halt)?;
+        let scrubbed = Arc::<Scrubbed>::default();
+        let scrub = ScrubThread::start(Scrub {
+            store: Arc::clone(&state.store),
+            clock: Arc::clone(&self.clock),
+            most_bytes_per_s: self.config.scrub_bytes,
+            scrubbed: Arc::clone(&scrubbed),
+        })?;
 
         let engine = Arc::clone(&state.engine);
         let mut rules = RulesFolder::open(&self.folders.at("rules"), engine, journal.clone())?;
         rules.look();
         let sessions = Arc::new(Sessions::new(false, self.address.port()));
         let login = sessions.issue_token(self.clock.monotonic())?;
-        let web = self.web(&state, &journal, &intake, &pulse, sessions);
+        let health = Health {
+            journal: journal.clone(),
+            store: Arc::clone(&state.store),
+            accounting: Arc::clone(&state.accounting),
+            started_at: self.clock.wall(),
+            clock: Arc::clone(&self.clock),
+            pulse: Arc::clone(&pulse),
+            scrubbed,
+        };
+        let web = self.web(&state, &intake, health, sessions);
         let router = collector::router(intake.clone()).merge(web::router(web));
         let listener = TcpListener::from_std(listener)?;
 
@@ -133,6 +153,7 @@ impl Server {
         }
         stop.send_replace(true);
         end(tasks).await;
+        scrub.end();
         worker.end().await?;
         journal.close();
         Ok(())
@@ -154,14 +175,7 @@ impl Server {
         intake.map_err(|reason| anyhow::anyhow!("this system gives no randomness: {reason}"))
     }
 
-    fn web(
-        &self,
-        state: &State,
-        journal: &Journal,
-        intake: &Intake,
-        pulse: &Arc<Pulse>,
-        sessions: Arc<Sessions>,
-    ) -> Web {
+    fn web(&self, state: &State, intake: &Intake, health: Health, sessions: Arc<Sessions>) -> Web {
         let registry = Arc::clone(&state.registry);
         let clock = Arc::clone(&self.clock);
         let store = Arc::clone(&state.store);
@@ -182,14 +196,7 @@ impl Server {
                 registry,
                 clock: Arc::clone(&clock),
             }),
-            health: Arc::new(Health {
-                journal: journal.clone(),
-                store,
-                accounting: Arc::clone(&state.accounting),
-                started_at: clock.wall(),
-                clock: Arc::clone(&clock),
-                pulse: Arc::clone(pulse),
-            }),
+            health: Arc::new(health),
             sessions,
             admin_token: self.config.admin_token.as_deref().map(Arc::from),
             public_url: Arc::from(self.base_url.as_str()),

@@ -50,6 +50,13 @@ impl Snapshot {
         Ok(newest)
     }
 
+    /// Each copy's file, and the frame up to which it holds; `None` for one that is missing or not
+    /// whole.
+    pub(crate) fn inspect(&self) -> io::Result<[(&Path, Option<u64>); 2]> {
+        let seq = |number: usize| self.copy(&self.copies[number]).map(|copy| copy.map(|c| c.seq));
+        Ok([(&self.copies[0], seq(0)?), (&self.copies[1], seq(1)?)])
+    }
+
     /// Writes `body` as the state at `seq` over the copy that does not count while the record says
     /// `recorded`, and syncs it.
     pub(crate) fn write(

@@ -21,7 +21,7 @@ const IDLE: Duration = Duration::from_secs(5);
 /// How often an idle loop looks whether it should stop, or a round has ended.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// The grid of journal time on which the steps of silent series are closed.
-const SILENCE_GRID: Step = match Step::from_secs(5) {
+pub(crate) const SILENCE_GRID: Step = match Step::from_secs(5) {
     Some(step) => step,
     None => panic!("five seconds are a step"),
 };

@@ -8,6 +8,7 @@
 mod commit;
 mod error;
 mod frame;
+mod inspect;
 mod journal;
 mod plan;
 mod record;
@@ -22,6 +23,7 @@ mod tests;
 
 pub use error::{Damage, Failed, JournalError, Refused};
 pub use frame::{Frame, MAX_BODY_BYTES, TICK};
+pub use inspect::{DamagedCopy, copy_order, inspect};
 pub use journal::{Journal, Stats};
 pub use record::{Record, checkpoint};
 pub use replay::{Frames, Recovery};

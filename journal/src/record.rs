@@ -126,6 +126,11 @@ fn decode(slot: &[u8]) -> Option<(u64, Record)> {
     Some((u64_at(bytes, 8), record))
 }
 
+/// True for a slot that is whole, or was never written.
+pub(crate) fn is_sound(slot: &[u8]) -> bool {
+    decode(slot).is_some()
+}
+
 /// Over everything but the checksum itself.
 fn checksum(bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&bytes[..36]), &bytes[HEAD_BYTES..])

@@ -55,7 +55,7 @@ impl Header {
         copies.filter_map(Self::decode_copy).max_by_key(|header| header.ordinal)
     }
 
-    fn decode_copy(copy: &[u8]) -> Option<Self> {
+    pub(crate) fn decode_copy(copy: &[u8]) -> Option<Self> {
         let checked = copy.get(..CHECKED_BYTES)?;
         let crc = u32_at(copy, CHECKED_BYTES);
         (checked.starts_with(MAGIC) && crc == crc32c::crc32c(checked)).then(|| Self {

@@ -44,6 +44,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Bytes of the folder that this makes, for ever.
+    pub fn folder_bytes(&self) -> u64 {
+        u64::from(self.segment_count) * self.segment_bytes + record::FILE_BYTES
+    }
+
     fn check(&self) -> Result<(), JournalError> {
         let Self { segment_bytes, segment_count, .. } = *self;
         if !segment_bytes.is_multiple_of(BLOCK) || !(64 << 10..=1 << 30).contains(&segment_bytes) {
@@ -220,7 +225,8 @@ fn remove_unfinished(disk: &dyn Disk, dir: &Path) -> Result<(), JournalError> {
     Ok(())
 }
 
-const TEMPORARY: &str = ".new";
+/// How the name of a file ends that is being made.
+pub(crate) const TEMPORARY: &str = ".new";
 
 /// Makes one file in full: blocks are written, not only reserved, because the first write to a
 /// reserved block is a change of metadata that every commit of the first lap would pay for.

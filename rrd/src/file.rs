@@ -15,8 +15,8 @@ pub(crate) use bytes::{Reader, seal, unseal};
 pub(crate) use catalogue::{Catalogue, Entry};
 pub(crate) use geometry::{BLOCK_HEAD_LEN, Block, Ring, TILE_ROWS};
 pub(crate) use header::{
-    DIRECTORY_AT, DirectoryEntry, FIRST_BLOCK_AT, Header, LABELS_LEN, MOST_BLOCKS, labels_at,
-    read_labels, write_labels,
+    DIRECTORY_AT, DirectoryEntry, FIRST_BLOCK_AT, HEADER_LEN, Header, LABELS_LEN, MOST_BLOCKS,
+    labels_at, read_labels, write_labels,
 };
 pub(crate) use patches::Patches;
 pub(crate) use slot::{AccumulatorsHead, SLOT_LEN, Slot, accumulators_len, record_len, slot_at};

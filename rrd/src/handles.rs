@@ -56,6 +56,11 @@ impl Handles {
         Ok(file)
     }
 
+    /// Uses this file for the instance, which somebody else has opened.
+    pub(crate) fn hold(&self, instance: InstanceId, file: Arc<dyn File>) {
+        lock(&self.files).put(instance, file);
+    }
+
     /// The first `len` bytes of the instance's file: a map where the system has one, else the file.
     pub(crate) fn source(&self, instance: InstanceId, path: &Path, len: u64) -> io::Result<Source> {
         let known = lock(&self.maps).get(instance).filter(|map| map.len() >= len);

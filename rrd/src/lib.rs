@@ -9,20 +9,24 @@ pub const MAX_COLUMNS: usize = 10_000;
 mod cell;
 pub mod clock;
 mod codec;
+mod cold;
 pub mod disk;
 mod error;
 mod file;
 mod frame;
 mod handles;
 mod ids;
+pub mod import;
 mod kind;
 mod labels;
 mod map;
 mod matcher;
 mod policy;
 mod series;
+pub mod size;
 mod store;
 pub mod time;
+pub mod tool;
 mod waiting;
 
 pub use cell::Cell;
@@ -37,7 +41,8 @@ pub use labels::{LabelError, Labels, NAME};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use policy::{ArchiveSpec, Policy, PolicyError};
 pub use store::{
-    GrantRequest, InstanceChange, InstanceInfo, NewSeries, ReclaimCandidate, Room, Round,
-    RoundReport, Rows, SeriesInfo, Store, Verdicts,
+    BadTile, Check, Checked, GrantRequest, InstanceChange, InstanceInfo, NewSeries,
+    ONE_SLOT_DAMAGED, ReclaimCandidate, Room, Round, RoundReport, Rows, SeriesInfo, SlotView,
+    Slots, Store, Verdicts, inspect_slots,
 };
 pub use time::{Span, Step, Timestamp};

@@ -28,7 +28,7 @@ use crate::{Kind, Timestamp};
 
 pub(crate) use consolidate::{OpenRow, Run, Sums, row_is_known};
 pub(crate) use head::{Head, OpenMut, Out};
-pub(crate) use open::Open;
+pub(crate) use open::{LastReading, Open, Resumed};
 pub(crate) use phase::{Grid, Phase};
 use reading::Reading;
 #[cfg(test)]
@@ -69,6 +69,17 @@ pub(crate) fn take(
     out: &mut impl Out,
 ) -> Verdict {
     take_reading(definition, phase, open, (at, Reading::Real(value)), out)
+}
+
+/// As [`take`], for a whole number that may have more digits than an f64 keeps.
+pub(crate) fn take_whole(
+    definition: &Definition,
+    phase: &mut Phase<'_>,
+    open: &mut OpenMut<'_>,
+    (at, value): (Timestamp, i128),
+    out: &mut impl Out,
+) -> Verdict {
+    take_reading(definition, phase, open, (at, Reading::Whole(value)), out)
 }
 
 #[inline]
@@ -161,15 +172,17 @@ fn cross(
 ) -> bool {
     let step = phase.step();
     let first_ms = stretch.end.millis_since(stretch.from).unsigned_abs();
+    let mut rest_ms = stretch.to.millis_since(stretch.end).unsigned_abs();
     let value = if first_ms == step.as_millis() {
         stretch.rate // One reading is the whole step, to the last bit.
     } else {
         open.head.cover(stretch.rate, first_ms);
-        // rrdtool's rule: a gap closes its first step as unknown, however much of it was known.
-        if stretch.is_gap { f64::NAN } else { open.head.step_value(step) }
+        // rrdtool's rule: a gap that closes a single step leaves it unknown, however much of it was
+        // known; one that closes more leaves the first as it was.
+        let is_single = rest_ms < step.as_millis();
+        if stretch.is_gap && is_single { f64::NAN } else { open.head.step_value(step) }
     };
     open.close_one(phase, value, out);
-    let mut rest_ms = stretch.to.millis_since(stretch.end).unsigned_abs();
     if rest_ms >= step.as_millis() {
         let whole = rest_ms / step.as_millis();
         phase.next();

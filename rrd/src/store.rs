@@ -7,9 +7,11 @@ mod apply;
 mod available;
 mod build;
 mod change;
+mod check;
 mod column_rows;
 mod columns;
 mod dump;
+mod export;
 mod grant;
 mod instance;
 mod keys;
@@ -22,6 +24,8 @@ mod remove;
 mod request;
 mod round;
 mod select;
+mod single;
+mod slots;
 mod state;
 mod takeover;
 mod task;
@@ -31,12 +35,17 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+pub(crate) use build::{BuiltSeries, Whole, build};
+
 pub use apply::{InstanceChange, Verdicts};
+pub use check::{BadTile, Check, Checked};
 pub use grant::{GrantRequest, NewSeries};
 pub use read::Rows;
 pub use reclaim::ReclaimCandidate;
 pub use round::{Round, RoundReport};
 pub use select::{InstanceInfo, SeriesInfo};
+pub(crate) use single::{Access, SINGLE_HEAD_LEN, SingleError, SingleFile, SinglePlan, Value};
+pub use slots::{ONE_SLOT_DAMAGED, SlotView, Slots, inspect_slots};
 pub use takeover::Room;
 
 use crate::handles::Handles;

@@ -9,6 +9,8 @@ use journal::Journal;
 use rrd::{Clock, Store, Timestamp};
 use web::views::{Fact, FactGroup, FactValue, HealthView, Level};
 
+use crate::scrub::Scrubbed;
+
 /// A fill from which the journal needs a look: a round should have begun at three quarters.
 const FULL: f64 = 0.9;
 /// A wall clock this far from the journal's time is an alarm.
@@ -29,6 +31,7 @@ pub(crate) struct Health {
     pub(crate) accounting: Arc<Accounting>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) pulse: Arc<Pulse>,
+    pub(crate) scrubbed: Arc<Scrubbed>,
     pub(crate) started_at: Timestamp,
 }
 
@@ -74,6 +77,24 @@ impl Health {
             ),
             ("roundel_series", "gauge", "Series with a column.", float(series as u64)),
             ("roundel_archive_bytes", "gauge", "Length of all archive files.", float(bytes)),
+            (
+                "roundel_scrubbed_bytes_total",
+                "counter",
+                "Bytes of archives compared with their checksums.",
+                float(self.scrubbed.bytes()),
+            ),
+            (
+                "roundel_scrub_mismatches_total",
+                "counter",
+                "Tiles that did not match their checksums, twice.",
+                float(self.scrubbed.mismatches()),
+            ),
+            (
+                "roundel_scrub_last_pass_timestamp_seconds",
+                "gauge",
+                "When all archives were last checked as a whole; 0 before.",
+                self.scrubbed.last_pass().map_or(0.0, Timestamp::as_secs_f64),
+            ),
             ("roundel_journal_fill_ratio", "gauge", "Share of the journal in use.", stats.fill),
             (
                 "roundel_journal_commits_total",
@@ -161,8 +182,21 @@ impl Health {
                 fact("On disk", FactValue::Bytes(bytes), Level::Ok, constant),
                 fact("Set apart", FactValue::Count(unavailable.len() as u64), apart, &why),
                 fact("Damaged places", FactValue::Count(damage.len() as u64), level, &note),
+                self.last_pass(),
             ],
         )
+    }
+
+    /// When every tile was last compared with its checksum.
+    fn last_pass(&self) -> Fact {
+        let (name, note) = ("Last checked as a whole", "every tile is, once a day");
+        match self.scrubbed.last_pass() {
+            None => fact(name, FactValue::Text("not yet".to_owned()), Level::Ok, note),
+            Some(at) => {
+                let ago = self.clock.wall().millis_since(at).max(0).unsigned_abs();
+                fact(name, FactValue::Millis(ago), Level::Ok, "ago; every tile is, once a day")
+            }
+        }
     }
 
     fn log(&self) -> FactGroup {
@@ -283,6 +317,7 @@ mod tests {
             started_at: clock.wall(),
             clock: clock.clone(),
             pulse: Arc::default(),
+            scrubbed: Arc::default(),
         }
     }
 

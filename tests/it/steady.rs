@@ -10,7 +10,7 @@ use crate::http;
 use crate::server::eventually;
 
 /// How many series each sender pushes in every request.
-const SERIES: usize = 20;
+pub(crate) const SERIES: usize = 20;
 /// Steps of a second, so that a push faster than time has an hour of moments to use.
 pub(crate) const POLICY: &str = "1s:1h,1m:1d";
 /// The width of a step.
@@ -80,8 +80,12 @@ impl Sender {
 
     /// Sends until the server is gone, takes nothing any more, or the moments are used up.
     pub(crate) async fn push_until_gone(&mut self, url: &str) {
-        let to_ms = self.from_ms + MOMENTS * STEP_MS;
-        while self.next_ms < to_ms && self.push(url).await {}
+        while self.has_more() && self.push(url).await {}
+    }
+
+    /// False when the moments are used up.
+    pub(crate) const fn has_more(&self) -> bool {
+        self.next_ms < self.from_ms + MOMENTS * STEP_MS
     }
 
     /// Sends from the beginning what it has sent already, to another server.

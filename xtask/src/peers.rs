@@ -37,6 +37,7 @@ pub(crate) fn folder() -> PathBuf {
 
 /// Brings whatever is missing. What cannot be brought is said; the tests that need it say so too.
 pub(crate) fn bring() -> Result<()> {
+    bring_or_say("rrdtool's own tests", bring_rrdtool_tests)?;
     let absent: Vec<_> = UNPACKED.iter().filter(|(_, p)| !folder().join(p).exists()).collect();
     let uninstalled: Vec<_> = INSTALLED.iter().filter(|(_, p)| !Path::new(p).exists()).collect();
     if absent.is_empty() && uninstalled.is_empty() {
@@ -61,6 +62,81 @@ pub(crate) fn bring() -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn bring_or_say(what: &str, bring: impl FnOnce() -> Result<()>) -> Result<()> {
+    match bring() {
+        Err(error) if !required() => say(&format!("not brought: {what} ({error:#})")),
+        outcome => return outcome,
+    }
+    Ok(())
+}
+
+/// The folder `tests/` of rrdtool's source package. It is GPL: fetched, run, never kept with ours.
+fn bring_rrdtool_tests() -> Result<()> {
+    let tests = folder().join("rrdtool-tests");
+    if tests.exists() || !Path::new("/usr/bin/apt-get").exists() {
+        return Ok(());
+    }
+    let downloads = root().join("target/peers-downloads/rrdtool-source");
+    for folder in ["lists/partial", "cache/archives/partial", "tests"] {
+        std::fs::create_dir_all(downloads.join(folder))?;
+    }
+    let sources = downloads.join("source.list");
+    let line = match source_line() {
+        // A machine that has just been made has no lists of packages yet.
+        Err(_) if is_root() => {
+            run(apt().arg("update"))?;
+            source_line()?
+        }
+        line => line?,
+    };
+    std::fs::write(&sources, line)?;
+    let apt_source = || {
+        let mut command = apt();
+        command.current_dir(&downloads);
+        let option = |name: &str, path: &Path| format!("{name}={}", path.display());
+        command.args(["-o", &option("Dir::Etc::SourceList", &sources)]);
+        command.args(["-o", "Dir::Etc::SourceParts=-"]);
+        command.args(["-o", &option("Dir::State::Lists", &downloads.join("lists"))]);
+        command.args(["-o", &option("Dir::Cache", &downloads.join("cache"))]);
+        // Read by nobody but us, and so by no other user of apt's.
+        command.args(["-o", "APT::Sandbox::User=root"]);
+        command
+    };
+    run(apt_source().arg("update"))?;
+    run(apt_source().args(["source", "--download-only", "rrdtool"]))?;
+    let archive = std::fs::read_dir(&downloads)?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .find(|path| path.to_string_lossy().contains(".orig.tar"))
+        .context("the source package of rrdtool holds no .orig.tar")?;
+    let mut unpack = Command::new("tar");
+    unpack.arg("-xf").arg(&archive).arg("-C").arg(downloads.join("tests"));
+    unpack.args(["--exclude=*/bindings/*", "--wildcards", "--strip-components=2"]);
+    run(unpack.arg("rrdtool*/tests/*"))?;
+    std::fs::create_dir_all(folder())?;
+    std::fs::rename(downloads.join("tests"), &tests)?;
+    std::fs::remove_dir_all(&downloads)?;
+    Ok(())
+}
+
+/// A `deb-src` line for the mirror and suite that this machine takes its packages from.
+fn source_line() -> Result<String> {
+    let policy = Command::new("apt-cache").args(["policy", "rrdtool"]).output()?;
+    let policy = String::from_utf8_lossy(&policy.stdout).into_owned();
+    // Such as: `500 http://deb.debian.org/debian bookworm/main amd64 Packages`.
+    let words = policy.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mirror = words.filter(|words| words.last() == Some(&"Packages")).find_map(|words| {
+        let (suite, component) = words.get(2)?.split_once('/')?;
+        let url = words.get(1).filter(|url| url.starts_with("http"))?;
+        Some((url.to_string(), suite.to_owned(), component.to_owned()))
+    });
+    let (url, suite, component) = mirror.context("apt knows no package rrdtool")?;
+    let keys = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    let signed =
+        if Path::new(keys).exists() { format!("[signed-by={keys}] ") } else { String::new() };
+    Ok(format!("deb-src {signed}{url} {suite} {component}\n"))
 }
 
 /// In CI, as root, everything can be had: then nothing may be missing.

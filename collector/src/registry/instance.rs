@@ -63,6 +63,23 @@ pub enum Lifecycle {
 }
 
 impl Instance {
+    /// An instance that came with files of another program. Whoever holds the admin token goes on
+    /// sending for it under the same `job` and `instance`.
+    pub fn imported(id: InstanceId, job: &str, name: &str, at: Timestamp) -> Self {
+        let (job, instance) = (job.to_owned(), name.to_owned());
+        Self {
+            id,
+            name: name.to_owned(),
+            labels: Labels::default().with("job", &job).with("instance", name),
+            source: Source::Relay(Namespace { relay: None, job, instance }),
+            lifecycle: Lifecycle::Active,
+            enrolled_at: at,
+            boot_id: 0,
+            facts: Facts::default(),
+            digest: None,
+        }
+    }
+
     /// True while it may send.
     pub fn is_active(&self) -> bool {
         self.lifecycle == Lifecycle::Active

@@ -98,6 +98,13 @@ impl Registry {
         self.read().instances.get(&id).cloned()
     }
 
+    /// The body of the frame ([`FRAME_REGISTRY`]) that enrols these instances, for a journal that no
+    /// server has open.
+    pub fn enrolment(instances: &[Instance]) -> Vec<u8> {
+        let changes: Vec<Change> = instances.iter().cloned().map(Change::Instance).collect();
+        Change::encode_all(&changes)
+    }
+
     /// The active instance called `name` in `job`.
     pub fn named(&self, job: &str, name: &str) -> Option<Arc<Instance>> {
         let state = self.read();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// The file in the data folder that carries the lock.
@@ -55,6 +56,18 @@ pub fn lock_dir(dir: &Path) -> Result<DirLock, LockError> {
     }
     write_holder(&mut file).map_err(failed)?;
     Ok(DirLock { _file: file })
+}
+
+/// Locks an open file, never waiting: `WouldBlock` when another process has it. False when its path
+/// leads to another file by now.
+pub(crate) fn lock_file(file: &fs::File, path: &Path) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(fs::TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+        Err(fs::TryLockError::Error(source)) => return Err(source),
+    }
+    let (locked, found) = (file.metadata()?, fs::metadata(path)?);
+    Ok((locked.dev(), locked.ino()) == (found.dev(), found.ino()))
 }
 
 /// The number only helps a person; the lock itself is the kernel's and dies with its process.

@@ -151,6 +151,8 @@ impl Disk for MemDisk {
             return Err(io::Error::other("injected: the folder does not sync"));
         }
         let changes = std::mem::take(&mut image.unsynced_names);
+        // A bare name lies in the folder that the system calls ".".
+        let dir = if dir == Path::new(".") { Path::new("") } else { dir };
         let (done, left) = changes.into_iter().partition(|change| change.dir == dir);
         image.unsynced_names = left;
         let done: Vec<NameChange> = done;

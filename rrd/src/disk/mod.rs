@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(crate) use lock::lock_file;
 pub use lock::{DirLock, LockError, lock_dir};
 pub use mem::MemDisk;
 pub use os::{OsDisk, OsFile};

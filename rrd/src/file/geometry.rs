@@ -219,6 +219,18 @@ impl Ring {
         tile * TILE_ROWS as i64
     }
 
+    /// The newest tile at a place of the ring when `newest` is the newest row there is.
+    pub(crate) fn tile_at(&self, place: u64, newest: i64) -> Option<i64> {
+        let last = Self::tile_of(newest);
+        let back = (last - place.cast_signed()).rem_euclid(self.tile_count.cast_signed());
+        last.checked_sub(back)
+    }
+
+    /// The first and last row of a tile, of those after `begin` and up to `filed`.
+    pub(crate) fn rows_of(tile: i64, begin: i64, filed: i64) -> (i64, i64) {
+        (Self::first_row(tile).max(begin + 1), (Self::first_row(tile + 1) - 1).min(filed))
+    }
+
     /// The oldest tile that is still whole when `newest` is the newest row: of rows in a window of
     /// `row_count` ending at `newest`, none is in an older one, because there is a spare tile.
     pub(crate) const fn oldest_tile(&self, newest: i64) -> i64 {

@@ -7,7 +7,9 @@ const MAGIC: [u8; 8] = *b"ROUNDEL\x1a";
 const VERSION: u32 = 1;
 
 /// Bytes 0..1024: identity and policy. Written once, when the file is made.
-const HEADER_LEN: usize = 1024;
+pub(crate) const HEADER_LEN: usize = 1024;
+/// Bytes before the policy's text.
+const FIXED_LEN: usize = 34;
 /// Bytes 2048..10240: two copies of the labels.
 const LABELS_AT: u64 = 2048;
 /// Labels of an instance with their lengths: 32 labels of a usual size several times over.
@@ -30,6 +32,8 @@ const _: () = assert!(FIRST_BLOCK_AT.is_multiple_of(4096));
 pub(crate) struct Header {
     pub(crate) instance: InstanceId,
     pub(crate) policy: Policy,
+    /// What the owner of a single file keeps beside the policy; empty in files of a store.
+    pub(crate) views: String,
 }
 
 impl Header {
@@ -43,7 +47,15 @@ impl Header {
         bytes.extend_from_slice(&self.instance.0.to_le_bytes());
         bytes.extend_from_slice(&policy_len.to_le_bytes());
         bytes.extend_from_slice(policy.as_bytes());
+        let views_len = u16::try_from(self.views.len()).expect("checked by `has_room`");
+        bytes.extend_from_slice(&views_len.to_le_bytes());
+        bytes.extend_from_slice(self.views.as_bytes());
         seal(bytes, HEADER_LEN)
+    }
+
+    /// False where policy and views are longer than the header.
+    pub(crate) fn has_room(&self) -> bool {
+        FIXED_LEN + self.policy.to_string().len() + 2 + self.views.len() + 4 <= HEADER_LEN
     }
 
     /// What is wrong is said in words that end in a remedy.
@@ -72,7 +84,9 @@ impl Header {
         let instance = InstanceId(fields.u128()?);
         let policy_len = usize::from(fields.u16()?);
         let policy = std::str::from_utf8(fields.bytes(policy_len)?).ok()?.parse().ok()?;
-        Some(Self { instance, policy })
+        let views_len = usize::from(fields.u16()?);
+        let views = std::str::from_utf8(fields.bytes(views_len)?).ok()?.to_owned();
+        Some(Self { instance, policy, views })
     }
 }
 
@@ -144,7 +158,8 @@ mod tests {
     use super::*;
 
     fn header() -> Header {
-        Header { instance: InstanceId(7), policy: Policy::parse("1m:2d,1h:9d;hb=2m").unwrap() }
+        let policy = Policy::parse("1m:2d,1h:9d;hb=2m").unwrap();
+        Header { instance: InstanceId(7), policy, views: "A:0.5:1:10".to_owned() }
     }
 
     #[test]

@@ -48,6 +48,12 @@ impl<'a> Patches<'a> {
         Ok(())
     }
 
+    /// Writes what is left and syncs the file: what is pushed after it lasts only if all this does.
+    pub(crate) fn barrier(&mut self) -> io::Result<()> {
+        self.write_all()?;
+        self.file.sync_data()
+    }
+
     /// Writes what is left and syncs the file; the number of bytes written in all.
     pub(crate) fn finish(mut self) -> io::Result<u64> {
         self.write_all()?;

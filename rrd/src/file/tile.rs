@@ -41,6 +41,18 @@ impl Shape {
         average + min + max + last + known
     }
 
+    /// Puts the cells of some rows, which lie plane by plane, row by row into `rows`.
+    pub(crate) fn gather(self, planes: [&[u8]; PLANES], rows: &mut [u8]) {
+        let row_len = self.row_len();
+        let mut column_at = 0;
+        for (plane, len) in planes.into_iter().zip(self.lens()).filter(|(_, len)| *len > 0) {
+            for (cell, row) in plane.chunks_exact(len).zip(rows.chunks_exact_mut(row_len)) {
+                row[column_at..column_at + len].copy_from_slice(cell);
+            }
+            column_at += len;
+        }
+    }
+
     /// One row's cells side by side: average, min, max, last, known.
     pub(crate) fn write(self, run: &Run, row: &mut [u8; LONGEST_ROW]) {
         let cell = self.cell.size();

@@ -118,8 +118,8 @@ impl Run {
     /// Rows of which nothing is known; none when the range is empty.
     pub(crate) fn unknown(archive: usize, rows: std::ops::Range<i64>) -> Option<Self> {
         let count = rows.end.checked_sub(rows.start)?.cast_unsigned();
-        let first_row = rows.start;
-        (!rows.is_empty()).then(|| Self::of_equal(archive, first_row, count, (f64::NAN, 0)))
+        let steps = (f64::NAN, 0);
+        (!rows.is_empty()).then(|| Self::of_equal(archive, rows.start, count, steps))
     }
 
     /// Rows of which every step has this value, or none is known.

@@ -180,9 +180,13 @@ impl Head {
     }
 
     pub(super) fn previous_whole(&self) -> Option<i128> {
-        let magnitude = i128::from(self.reading);
-        let value = if self.flags & NEGATIVE == 0 { magnitude } else { -magnitude };
-        (self.flags & PRIMED != 0).then_some(value)
+        whole_reading(self.reading, self.flags)
+    }
+
+    /// Forgets the last reading: the next one is of another kind.
+    pub(crate) const fn forget_reading(&mut self) {
+        self.flags &= !(PRIMED | NEGATIVE);
+        self.reading = FORGOTTEN;
     }
 
     pub(super) fn remember_whole(&mut self, value: Option<i128>) {
@@ -192,6 +196,13 @@ impl Head {
         self.flags |= if magnitude.is_some() { PRIMED | sign } else { 0 };
         self.reading = magnitude.unwrap_or(FORGOTTEN);
     }
+}
+
+/// The whole number that these bits and flags remember, if any.
+pub(super) fn whole_reading(magnitude: u64, flags: u8) -> Option<i128> {
+    let magnitude = i128::from(magnitude);
+    let value = if flags & NEGATIVE == 0 { magnitude } else { -magnitude };
+    (flags & PRIMED != 0).then_some(value)
 }
 
 impl OpenMut<'_> {

@@ -2,12 +2,12 @@
 //! of its file have it. Memory keeps less for each series: see [`super::Head`].
 
 use super::consolidate::{OpenRow, Sums};
-use super::head::{HUSHED, Head, OpenMut};
+use super::head::{HUSHED, Head, OpenMut, whole_reading};
 use super::is_sane;
 use super::phase::{Grid, steps_left};
 use super::touched::Touched;
 use crate::policy::ArchiveSpec;
-use crate::{Step, Timestamp};
+use crate::{Kind, Step, Timestamp};
 
 /// Where a series stands: its last reading, its open step and its open rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +32,27 @@ pub(crate) struct Open {
     flags: u8,
 }
 
+/// The reading before the next one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum LastReading {
+    Real(f64),
+    Whole(i128),
+}
+
+/// Where a series of another program stands, to go on from there.
+pub(crate) struct Resumed {
+    pub(crate) birth: Timestamp,
+    pub(crate) last: Timestamp,
+    pub(crate) newest_row: i64,
+    pub(crate) reading: Option<LastReading>,
+    /// Rate x milliseconds in the open step.
+    pub(crate) sum: f64,
+    /// Unknown milliseconds of the open step.
+    pub(crate) unknown_ms: u64,
+    /// One for each archive but the finest.
+    pub(crate) rows: Vec<OpenRow>,
+}
+
 /// A marker ended the series.
 pub(super) const ENDED: u8 = 1;
 /// `reading` is a whole number, and may be subtracted from the next.
@@ -43,6 +64,9 @@ const ALL_FLAGS: u8 = ENDED | PRIMED | NEGATIVE;
 /// Bits of a forgotten f64.
 pub(super) const FORGOTTEN: u64 = f64::NAN.to_bits();
 
+/// Characters that rrdtool keeps of a reading.
+const LONGEST_READING: usize = 29;
+
 /// Why stored bytes are not the open end of a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum OpenError {
@@ -52,6 +76,19 @@ pub(crate) enum OpenError {
     /// A flag this version does not know.
     #[error("accumulator flags {0:#04x} are unknown to this version; upgrade")]
     Flags(u8),
+}
+
+impl std::fmt::Display for LastReading {
+    /// As a number that rrdtool takes back whole.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Whole(value) => value.fmt(f),
+            Self::Real(value) => match value.to_string() {
+                plain if plain.len() <= LONGEST_READING => f.write_str(&plain),
+                _ => write!(f, "{value:e}"),
+            },
+        }
+    }
 }
 
 impl Open {
@@ -72,11 +109,44 @@ impl Open {
     }
 
     /// A series that begins at `start`, as rrdtool's `--start`: what its first step had before is unknown.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the command line names a start"))]
     pub(crate) fn begin(start: Timestamp, archives: &[ArchiveSpec]) -> Self {
         let mut open = Self::unborn(archives.len() - 1);
         open.begin_at(start, archives);
         open
+    }
+
+    /// A series that goes on where another program left it.
+    pub(crate) fn resumed(from: Resumed) -> Self {
+        let mut head = Head::none();
+        match from.reading {
+            None => {}
+            Some(LastReading::Real(value)) => head.remember_real(value),
+            Some(LastReading::Whole(value)) => head.remember_whole(Some(value)),
+        }
+        Self {
+            birth: from.birth,
+            last: from.last,
+            newest_row: from.newest_row,
+            reading: head.reading,
+            flags: head.flags,
+            sum: from.sum,
+            unknown_ms: from.unknown_ms,
+            rows: from.rows.into(),
+            ..Self::unborn(0)
+        }
+    }
+
+    /// Where the series stands, for another program to go on from there.
+    pub(crate) fn resumable(&self, kind: Kind) -> Resumed {
+        Resumed {
+            birth: self.birth,
+            last: self.last,
+            newest_row: self.newest_row,
+            reading: self.last_reading(kind),
+            sum: self.sum,
+            unknown_ms: self.unknown_ms,
+            rows: self.rows.to_vec(),
+        }
     }
 
     /// True until the first reading.
@@ -88,11 +158,6 @@ impl Open {
     /// Its birth and its newest closed row, as rows of the finest archive; `None` until it has begun.
     pub(crate) fn closed_rows(&self, step: Step) -> Option<(i64, i64)> {
         (!self.is_unborn()).then(|| (self.birth.floor(step).row(step), self.newest_row))
-    }
-
-    /// The open row of an archive but the finest, counted from 1 as archives are.
-    pub(crate) fn open_row(&self, archive: usize) -> OpenRow {
-        self.rows[archive - 1]
     }
 
     /// The same series in other archives of the same finest step, with these open rows.
@@ -113,9 +178,22 @@ impl Open {
     }
 
     /// Rate x milliseconds so far in the open step, and how much of it is unknown.
-    #[cfg(test)]
-    pub(super) const fn open_step(&self) -> (f64, u64) {
+    pub(crate) const fn open_step(&self) -> (f64, u64) {
         (self.sum, self.unknown_ms)
+    }
+
+    /// What was last read, as this kind keeps it; `None` for unknown.
+    pub(crate) fn last_reading(&self, kind: Kind) -> Option<LastReading> {
+        if matches!(kind, Kind::Counter | Kind::Derive) {
+            return whole_reading(self.reading, self.flags).map(LastReading::Whole);
+        }
+        let value = f64::from_bits(self.reading);
+        (!value.is_nan()).then_some(LastReading::Real(value))
+    }
+
+    /// The row being filled in an archive coarser than the finest.
+    pub(crate) fn open_row(&self, archive: usize) -> Option<&OpenRow> {
+        self.rows.get(archive.checked_sub(1)?)
     }
 
     /// True where these archives can have led here; asserted of what was read from a file.

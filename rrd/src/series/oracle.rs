@@ -100,7 +100,9 @@ impl Oracle {
                         known_ms += ms;
                         sum += rate * ms as f64;
                     }
-                    closed_by_gap |= stretch.is_gap && stretch.from < end && end <= stretch.to;
+                    let closes_one =
+                        stretch.from < end && (end..end + STEP_MS).contains(&stretch.to);
+                    closed_by_gap |= stretch.is_gap && closes_one;
                 }
                 let is_known = 2 * known_ms >= STEP_MS && !closed_by_gap;
                 (step, is_known.then(|| sum / known_ms as f64))

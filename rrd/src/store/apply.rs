@@ -185,7 +185,7 @@ impl State {
 }
 
 /// Where the worker puts what samples bring about.
-struct Keep<'a> {
+pub(super) struct Keep<'a> {
     waiting: &'a mut Waiting,
     column: (u32, u32),
     kept: Kept,
@@ -307,7 +307,7 @@ impl Instance {
 
 impl State {
     /// Changes the series of these columns.
-    fn for_each(
+    pub(super) fn for_each(
         &mut self,
         indices: &[usize],
         change: impl Fn(&Class, &mut Phase<'_>, &mut OpenMut<'_>, &mut Keep<'_>),

@@ -51,7 +51,6 @@ pub(crate) struct Built {
 
 /// Makes `<dir>/<id>.new`, allocated in full and synced; answers its length. To rename it is the
 /// caller's. What could not be finished is removed.
-#[cfg_attr(not(test), expect(dead_code, reason = "archives are imported through it"))]
 pub(crate) fn build(
     disk: &dyn Disk,
     dir: &Path,
@@ -108,7 +107,8 @@ pub(super) fn fill(
     blocks: &[Block],
     series: impl Iterator<Item = (Column, Option<BuiltSeries>)>,
 ) -> io::Result<Built> {
-    let header = Header { instance: whole.instance, policy: whole.policy.clone() };
+    let (instance, policy) = (whole.instance, whole.policy.clone());
+    let header = Header { instance, policy, views: String::new() };
     file.write_at(&header.encode(), 0)?;
     write_blocks(file, 0, blocks)?;
     let mut filling = Filling {
@@ -211,23 +211,18 @@ impl Filling<'_> {
 
     fn slot(&mut self, block_count: usize) -> io::Result<()> {
         let &Whole { seq, epoch, batch, labels, .. } = self.whole;
-        let bytes = write_labels(seq, epoch, labels).ok_or(io::ErrorKind::InvalidData)?;
+        // Number 0 would say that it has none; no frame has a number below 2.
+        let labels_seq = seq.max(1);
+        let bytes = write_labels(labels_seq, epoch, labels).ok_or(io::ErrorKind::InvalidData)?;
         self.patches.push(labels_at(0), &bytes)?;
-        self.filed.labels = Written { seq, copy: 0 };
+        self.filed.labels = Written { seq: labels_seq, copy: 0 };
         let block_count = u32::try_from(block_count).expect("at most 256 blocks");
-        let slot = Slot {
-            seq,
-            epoch,
-            batch,
-            labels_seq: seq,
-            labels_copy: 0,
-            block_count,
-            is_removed: false,
-        };
-        // The second slot leads to copies that are not there: without the first one the file is damaged,
-        // and not new.
-        self.patches.push(slot_at(1), &slot.encode())?;
-        self.patches.push(slot_at(0), &slot.encode())
+        let slot =
+            Slot { seq, epoch, batch, labels_seq, labels_copy: 0, block_count, is_removed: false };
+        // In both places, so that neither looks damaged; what the second would need is not there, and
+        // the first round writes over it.
+        self.patches.push(slot_at(0), &slot.encode())?;
+        self.patches.push(slot_at(1), &slot.encode())
     }
 }
 

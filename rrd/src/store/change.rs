@@ -209,7 +209,7 @@ impl Derived<'_> {
         for from in self.sources(archive) {
             let narrow = self.former.steps_per_row(from);
             if narrow == per_row {
-                return open.open_row(from);
+                return open.open_row(from).copied().unwrap_or(OpenRow::empty(left));
             }
             if after.div_euclid(narrow) + 1 >= self.oldest(from, end) {
                 let mut row = OpenRow::empty(left);
@@ -217,8 +217,8 @@ impl Derived<'_> {
                 for run in self.kept(from, closed) {
                     row.add_row(&OpenRow::of_run(&run));
                 }
-                if from > 0 {
-                    row.add_row(&open.open_row(from));
+                if let Some(begun) = open.open_row(from) {
+                    row.add_row(begun);
                 }
                 return row;
             }

@@ -210,14 +210,10 @@ impl Store {
             _ => {}
         }
         let file = disk.create(&unfinished)?;
-        let header = Header { instance: instance.id, policy: policy.clone() };
-        let filled = file
-            .allocate(0, end)
-            .and_then(|()| file.write_at(&header.encode(), 0))
-            .and_then(|()| file.write_at(&Slot::default().encode(), slot_at(0)))
-            .and_then(|()| write_blocks(file.as_ref(), 0, blocks))
-            .and_then(|()| file.sync_data());
-        if let Err(error) = filled {
+        let policy = policy.clone();
+        let header = Header { instance: instance.id, policy, views: String::new() };
+        debug_assert_eq!(blocks.last().map(Block::end), Some(end), "the file ends with them");
+        if let Err(error) = fill(file.as_ref(), &header, blocks) {
             // Best effort: what is left over is removed at the next start.
             drop(disk.remove(&unfinished));
             return Err(error);
@@ -225,6 +221,15 @@ impl Store {
         disk.rename(&unfinished, &instance.path)?;
         disk.sync_dir(&self.dir)
     }
+}
+
+/// Reserves a new file and writes all but what a round does.
+pub(super) fn fill(file: &dyn File, header: &Header, blocks: &[Block]) -> io::Result<()> {
+    file.allocate(0, blocks.last().map_or(FIRST_BLOCK_AT, Block::end))?;
+    file.write_at(&header.encode(), 0)?;
+    file.write_at(&Slot::default().encode(), slot_at(0))?;
+    write_blocks(file, 0, blocks)?;
+    file.sync_data()
 }
 
 /// Heads first, the directory after them; one sync covers both, and an entry without its block is

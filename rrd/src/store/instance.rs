@@ -261,6 +261,11 @@ impl Instance {
         read(&self.layout).last().map_or(0, Block::end)
     }
 
+    /// What archives there are, as far as frames have been applied.
+    pub(crate) fn form(&self) -> Arc<Form> {
+        Arc::clone(&super::lock(&self.state).form)
+    }
+
     /// The file of the archives to come, beside that of those there are.
     pub(crate) fn next_path(&self) -> PathBuf {
         self.path.with_extension("next")

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::instance::{Used, block_of};
 use super::takeover::Silent;
 use crate::file::{Block, Catalogue, FIRST_BLOCK_AT, MOST_BLOCKS};
+use crate::size::block_width;
 use crate::{Cell, Column, MAX_COLUMNS, Policy, Refusal};
 
 /// Free columns: those of the blocks there are, then those of blocks to be added.
@@ -111,19 +112,14 @@ impl<'a> Places<'a> {
         self.layout.get(number).unwrap_or_else(|| &self.blocks[number - self.layout.len()])
     }
 
-    /// Blocks of one cell type have 4, 16, 64, 64, ... columns: a lone series costs little, and many
-    /// few blocks.
+    /// Blocks of one cell type have 4, 16, 64, 64, ... columns.
     fn add_block(&mut self, cell: Cell) -> Result<usize, Refusal> {
         let all = || self.layout.iter().chain(&self.blocks);
         let number = all().count();
         if number == MOST_BLOCKS {
             return Err(Refusal::TooManySeries);
         }
-        let width = match all().filter(|block| self.is_of(block, cell)).count() {
-            0 => 4,
-            1 => 16,
-            _ => 64,
-        };
+        let width = block_width(all().filter(|block| self.is_of(block, cell)).count());
         let last = all().last();
         let offset = last.map_or(FIRST_BLOCK_AT, Block::end);
         let first_column = last.map_or(0, |block| block.columns().end);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::change::Derived;
+use super::check::{mismatch, unreadable};
 use super::instance::{Form, Instance, block_of};
 use super::state::NO_ROW;
 use super::{SeriesInfo, Store, lock, read};
@@ -146,13 +147,9 @@ impl Source<'_> {
         let last = view.filed.min(view.last);
         for tile in Ring::tile_of(view.first)..=Ring::tile_of(last) {
             if let Err(reason) = view.read_tile(&source, tile, rows) {
-                let what = format!(
-                    "column {}, archive {}, rows {}..: {reason}; they are unknown, restore the file to have them back",
-                    view.column.index,
-                    view.archive,
-                    Ring::first_row(tile),
-                );
-                (self.failed)(instance.damage(what), &reason);
+                let (column, first) = (view.column.index, Ring::first_row(tile));
+                let damage = unreadable(instance, column, view.archive, first, &reason);
+                (self.failed)(damage, &reason);
                 if reason.kind() != io::ErrorKind::InvalidData {
                     return;
                 }
@@ -193,7 +190,7 @@ impl Rows {
         }
     }
 
-    fn hide(&mut self, steps_per_row: u32, xff: f64) {
+    pub(super) fn hide(&mut self, steps_per_row: u32, xff: f64) {
         for (index, &known) in self.known.iter().enumerate() {
             if !row_is_known(known, steps_per_row, xff) {
                 self.average[index] = f64::NAN;
@@ -331,21 +328,12 @@ impl<'a> View<'a> {
         }
         let row_len = self.shape.row_len();
         let mut cells = [0; LONGEST_ROW * TILE_ROWS as usize];
-        let mut column_at = 0;
-        for (plane, len) in planes.iter().zip(lens).filter(|(_, len)| *len > 0) {
-            let rows = cells.chunks_exact_mut(row_len);
-            for (cell, row) in plane[..count * len].chunks_exact(len).zip(rows) {
-                row[column_at..column_at + len].copy_from_slice(cell);
-            }
-            column_at += len;
-        }
-        let cells = &cells[..count * row_len];
+        let cells = &mut cells[..count * row_len];
+        let mut planes = planes.iter().zip(lens).map(|(plane, len)| &plane[..count * len]);
+        self.shape.gather([(); PLANES].map(|()| planes.next().unwrap_or_default()), cells);
         let checksum = add_rows(begin_checksum(tile, self.column), cells);
         if checksum != self.expected(source, tile, tile_end)? {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "their checksum does not match",
-            ));
+            return Err(mismatch());
         }
         for (row, cells) in (low..).zip(cells.chunks_exact(row_len)) {
             if (self.first..=self.last).contains(&row) {

@@ -199,7 +199,8 @@ pub(super) fn reserve(
     remove_if_there(disk, &path)?;
     let file = disk.create(&path)?;
     let end = layout.last().map_or(0, Block::end);
-    let header = Header { instance: instance.id, policy: form.policy.clone() };
+    let policy = form.policy.clone();
+    let header = Header { instance: instance.id, policy, views: String::new() };
     let filled = file
         .allocate(0, end)
         .and_then(|()| file.write_at(&header.encode(), 0))

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use super::columns::{Class, Series};
 use super::instance::{Form, Growth, Instance};
 use super::keys::Keys;
+use super::slots::ONE_SLOT_DAMAGED;
 use super::state::{NO_ROW, State, Written};
 use super::{Store, write};
 use crate::file::{
@@ -247,7 +248,7 @@ struct Opened {
 }
 
 /// Why a file cannot be used, in words that end in a remedy.
-struct Problem(String);
+pub(super) struct Problem(pub(super) String);
 
 impl From<io::Error> for Problem {
     fn from(reason: io::Error) -> Self {
@@ -261,16 +262,16 @@ impl From<io::Error> for Problem {
 }
 
 /// A file being read for the first time.
-struct Reading<'a> {
-    id: InstanceId,
-    path: &'a Path,
-    dir: &'a Path,
-    file: &'a dyn File,
-    keys: &'a Arc<Keys>,
+pub(super) struct Reading<'a> {
+    pub(super) id: InstanceId,
+    pub(super) path: &'a Path,
+    pub(super) dir: &'a Path,
+    pub(super) file: &'a dyn File,
+    pub(super) keys: &'a Arc<Keys>,
 }
 
 impl Reading<'_> {
-    fn instance(&self, upto: u64) -> Result<(Instance, Option<String>), Problem> {
+    pub(super) fn instance(&self, upto: u64) -> Result<(Instance, Option<String>), Problem> {
         let mut head = vec![0; usize::try_from(FIRST_BLOCK_AT).expect("20 KiB")];
         self.file.read_at(&mut head, 0)?;
         let header = Header::decode(&head).map_err(Problem)?;
@@ -280,9 +281,10 @@ impl Reading<'_> {
             return Err(Problem(what));
         }
         let form = Form::of(header.policy);
+        let path = self.path.to_owned();
         let keys = Arc::clone(self.keys);
-        let instance = Instance::new(self.id, self.dir, Arc::clone(&form), keys);
-        debug_assert_eq!(instance.path, PathBuf::from(self.path), "the name is the id");
+        let instance =
+            Instance { path, ..Instance::new(self.id, self.dir, Arc::clone(&form), keys) };
         let layout = self.blocks(&form.policy, &head)?;
         let (state, remark) = self.newest_state(&form, &layout, &head, upto)?;
         if layout.len() > state.filed.catalogues.len() {
@@ -326,7 +328,7 @@ impl Reading<'_> {
         head: &[u8],
         upto: u64,
     ) -> Result<(State, Option<String>), Problem> {
-        let mut remark = None;
+        let mut is_one_damaged = false;
         let mut is_first = false;
         let mut slots: Vec<(Slot, Copy)> = Vec::new();
         for copy in 0..2 {
@@ -337,7 +339,7 @@ impl Reading<'_> {
                 Some(_) => {}
                 // The second slot of a new file.
                 None if copy == 1 && is_first && bytes.iter().all(|&byte| byte == 0) => {}
-                None => remark = Some("one of its two slots is damaged; the other one is used, compare its newest rows".to_owned()),
+                None => is_one_damaged = true,
             }
             is_first = slots.iter().any(|(slot, _)| slot.seq == 0);
         }
@@ -346,16 +348,19 @@ impl Reading<'_> {
             let state = State { is_removed: true, ..State::of(Arc::clone(form)) };
             return Ok((state, None));
         }
+        let mut newest = None;
         for (slot, copy) in slots {
             match self.state(form, layout, head, slot, copy) {
-                Ok(state) => return Ok((state, remark)),
-                Err(Problem(what)) => {
-                    remark =
-                        Some(format!("{what}; an older state is used, its newest rows are lost"));
+                Ok(state) => {
+                    let older =
+                        |what| format!("{what}; an older state is used, its newest rows are lost");
+                    let damaged = || is_one_damaged.then(|| ONE_SLOT_DAMAGED.to_owned());
+                    return Ok((state, newest.map(older).or_else(damaged)));
                 }
+                Err(Problem(what)) => newest = newest.or(Some(what)),
             }
         }
-        let what = remark.unwrap_or_else(|| "no slot of it is valid".to_owned());
+        let what = newest.unwrap_or_else(|| "no slot of it is valid".to_owned());
         Err(Problem(format!("{what}; restore it from a backup")))
     }
 
@@ -451,7 +456,7 @@ impl Reading<'_> {
         Ok(Some(()))
     }
 
-    /// Lays one series into the arrays.
+    /// Lays one column into the arrays: its series, or that none lives there.
     fn put(
         &self,
         block: &Block,

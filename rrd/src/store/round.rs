@@ -29,6 +29,8 @@ pub struct Round {
     epoch: u64,
     handles: Arc<Handles>,
     tasks: Vec<Task>,
+    /// No journal says when the round counts: the slots are written when all else is synced.
+    slots_last: bool,
 }
 
 /// What a round did.
@@ -97,7 +99,7 @@ impl Store {
             let path = self.dir.join(format!("{id}.next"));
             tasks.push(Task::Tidy(path, self.instance(id)));
         }
-        Round { seq, epoch, handles: Arc::clone(&self.handles), tasks }
+        Round { seq, epoch, handles: Arc::clone(&self.handles), tasks, slots_last: false }
     }
 
     /// Lets go of what the round at `seq` wrote: a restart will find it in the files.
@@ -171,7 +173,7 @@ impl Round {
     pub fn write(self) -> RoundReport {
         let mut report = RoundReport::default();
         for task in self.tasks {
-            match task.write(&self.handles, self.seq, self.epoch) {
+            match task.write(&self.handles, self.seq, self.epoch, self.slots_last) {
                 Ok(0) => {}
                 Ok(bytes) => {
                     report.files += 1;
@@ -185,6 +187,11 @@ impl Round {
             }
         }
         report
+    }
+
+    /// The same round, which counts as soon as its slots are in the files.
+    pub(super) fn with_slots_last(self) -> Self {
+        Self { slots_last: true, ..self }
     }
 
     /// The sequence number it was begun at.
@@ -262,7 +269,13 @@ impl Work {
         Some(Self { instance, archive_count, layout, slot, labels, blocks, columns, frozen, filed })
     }
 
-    pub(super) fn write(mut self, handles: &Handles, seq: u64, epoch: u64) -> io::Result<u64> {
+    pub(super) fn write(
+        mut self,
+        handles: &Handles,
+        seq: u64,
+        epoch: u64,
+        slot_last: bool,
+    ) -> io::Result<u64> {
         let file = handles.file(self.instance.id, &self.instance.path)?;
         if file.len()? < self.layout.last().map_or(0, Block::end) {
             // Written to, it would grow again, with holes where its rows were.
@@ -280,6 +293,9 @@ impl Work {
         if let Some(labels) = &self.labels {
             let bytes = write_labels(seq, epoch, labels).ok_or(io::ErrorKind::InvalidData)?;
             patches.push(labels_at(self.filed.labels.copy), &bytes)?;
+        }
+        if slot_last {
+            patches.barrier()?;
         }
         patches.push(slot_at(self.filed.slot), &self.slot.encode())?;
         patches.write_all()?;

@@ -52,12 +52,13 @@ impl Task {
         handles: &Handles,
         seq: u64,
         epoch: u64,
+        slots_last: bool,
     ) -> Result<u64, (InstanceId, io::Error)> {
         let (id, written) = match self {
             Self::Write(begun) => {
                 let id = begun.instance.id;
                 let work = Work::of(begun, seq, epoch);
-                (id, work.map_or(Ok(0), |work| work.write(handles, seq, epoch)))
+                (id, work.map_or(Ok(0), |work| work.write(handles, seq, epoch, slots_last)))
             }
             Self::Rebuild(rebuild) => (rebuild.instance(), rebuild.write(handles, seq, epoch)),
             Self::Remove(removal) => (removal.instance.id, removal.write(handles)),

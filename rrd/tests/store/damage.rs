@@ -74,6 +74,28 @@ fn a_whole_file_reads_without_damage() {
 }
 
 #[test]
+fn a_damaged_slot_is_not_said_to_have_another_where_there_is_none() {
+    let (bytes, upto) = content();
+    for (damaged, upto, has_other) in [
+        (&[1024_usize][..], upto, true),
+        (&[1536][..], upto, true),
+        (&[1024, 1536][..], upto, false),
+        (&[1024][..], 1, false),
+        (&[1536][..], 1, false),
+    ] {
+        let mut bytes = bytes.clone();
+        for at in damaged {
+            bytes[*at] ^= 1;
+        }
+        let (store, damage) = open(&disk_with(&file_name(), &bytes), upto);
+        let [damage] = &damage[..] else { panic!("{damaged:?}, {upto}: {damage:?}") };
+        assert_eq!(damage.what.contains("the other one is used"), has_other, "{damage}");
+        assert_eq!(damage.what.contains("no slot of it is valid"), !has_other, "{damage}");
+        assert_eq!(store.instances().len(), usize::from(has_other));
+    }
+}
+
+#[test]
 fn a_file_cut_at_any_length_is_reported_and_left_in_its_place() {
     let (bytes, upto) = content();
     let dense = (0..2048).chain((2048..bytes.len()).step_by(97)).chain([bytes.len() - 1]);

@@ -4,6 +4,7 @@
 #![expect(clippy::float_cmp, reason = "what was stored comes back to the last bit")]
 
 mod change;
+mod check;
 mod crash;
 mod cut;
 mod damage;

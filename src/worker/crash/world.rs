@@ -453,7 +453,7 @@ impl<'r, M: Machine> World<'r, M> {
 
 impl Server {
     fn of(recovered: Recovered, clock: &Arc<dyn Clock>) -> Self {
-        let Recovered { state, journal, rounds, applied } = recovered;
+        let Recovered { state, journal, rounds, applied, .. } = recovered;
         let policy: Policy = POLICY.parse().unwrap();
         let intake = Intake::new(Parts {
             store: Arc::clone(&state.store),

@@ -1,0 +1,25 @@
+//! The operator's commands: how much disk, is it whole, a copy, and back.
+
+pub(crate) mod backup;
+mod finding;
+pub(crate) mod fsck;
+pub(crate) mod hold;
+mod manifest;
+mod overlay;
+pub(crate) mod restore;
+pub(crate) mod size;
+mod words;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::report;
+
+/// The exit code of a command; one that could not be done at all has ended with 2.
+pub(crate) fn ended(outcome: Result<ExitCode>) -> ExitCode {
+    outcome.unwrap_or_else(|error| {
+        report::complain(&error);
+        ExitCode::from(2)
+    })
+}
