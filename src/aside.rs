@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use journal::{Frame, Journal};
-use rrd::{Disk, File, GrantFrame, InstanceId, SampleFrame, Store, Timestamp};
+use rrd::{ChangeFrame, Disk, File, GrantFrame, InstanceId, SampleFrame, Store, Timestamp};
 
 /// Bytes of an instance's frames that are kept before they are written.
 const WRITE_BYTES: usize = 64 << 10;
@@ -214,6 +214,7 @@ pub(crate) fn owner(frame: &Frame) -> Option<InstanceId> {
     match frame.kind {
         rrd::FRAME_SAMPLES => Some(SampleFrame::decode(&frame.body).ok()?.instance),
         rrd::FRAME_GRANT => Some(GrantFrame::decode(&frame.body).ok()?.instance),
+        rrd::FRAME_CHANGE => Some(ChangeFrame::decode(&frame.body).ok()?.instance),
         _ => None,
     }
 }

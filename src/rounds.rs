@@ -197,6 +197,8 @@ impl Writing {
         let named = excepted.iter().map(|(id, seq)| (id.to_string(), *seq)).collect();
         self.journal.trim(Record { seq, epoch, excepted: named }).map_err(|e| e.to_string())?;
         info!(seq, files = report.files, bytes = report.bytes, "round written");
+        // Here, because it is work for the disk, of which the worker does none.
+        self.store.install(seq);
         let is_kept = |id| excepted.contains_key(&id) || self.left.contains(&id);
         if let Err(reason) = self.aside.remove_but(is_kept) {
             warn!(%reason, "frames set aside that are written by now stay there");

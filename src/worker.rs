@@ -147,6 +147,10 @@ impl State {
                 let grant = rrd::GrantFrame::decode(body).map_err(text)?;
                 self.store.apply_grant(*seq, &grant).map_err(text)?;
             }
+            rrd::FRAME_CHANGE => {
+                let change = rrd::ChangeFrame::decode(body).map_err(text)?;
+                self.store.apply_change(*seq, &change).map_err(text)?;
+            }
             collector::FRAME_REGISTRY => {
                 let changed = self.registry.apply(*seq, body).map_err(text)?;
                 return Ok(self.tell(*seq, *stamp, &changed));

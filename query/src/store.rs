@@ -10,6 +10,6 @@ impl Read for Store {
     }
 
     fn rows(&self, series: &Series, archive: usize, span: Span) -> Rows {
-        Self::rows(self, series.series, archive, span)
+        self.rows_of(series, archive, span)
     }
 }

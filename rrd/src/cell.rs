@@ -48,6 +48,16 @@ impl Cell {
         }
     }
 
+    /// The number as this cell gives it back: readers see the same before and after a round.
+    #[expect(clippy::cast_possible_truncation, reason = "rounding to the cell is the purpose")]
+    pub(crate) fn kept(self, value: f64) -> f64 {
+        match self {
+            _ if !self.holds(value) => f64::NAN,
+            Self::F32 => f64::from(value as f32),
+            Self::F64 => value,
+        }
+    }
+
     /// The cell with this number on disk; `None` for a number this program does not know.
     pub const fn from_number(number: u8) -> Option<Self> {
         match number {

@@ -42,6 +42,60 @@ pub struct GrantedSeries {
     pub max: f64,
 }
 
+/// Something other than samples and grants that happens to one instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChangeFrame {
+    /// Which one.
+    pub instance: InstanceId,
+    /// What becomes of it.
+    pub change: Change,
+}
+
+/// What becomes of an instance.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Its archives are those of another policy with the same finest step; their rows follow from
+    /// those there are.
+    Policy(Policy),
+    /// These series end for good, and their columns are free for others.
+    Drop(Vec<Column>),
+    /// It goes, with all its rows.
+    Remove,
+}
+
+impl ChangeFrame {
+    /// The bytes of this frame.
+    pub fn encode(&self) -> Vec<u8> {
+        let change = match &self.change {
+            Change::Policy(policy) => WireChange::Policy(policy.to_string()),
+            Change::Drop(columns) => {
+                WireChange::Drop(columns.iter().map(|c| (c.index, c.generation)).collect())
+            }
+            Change::Remove => WireChange::Remove,
+        };
+        write(&(self.instance.0, change))
+    }
+
+    /// The frame that [`ChangeFrame::encode`] wrote.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
+        let (instance, change): (u128, WireChange) = read(bytes)?;
+        let column = |(index, generation)| Column { index, generation };
+        let change = match change {
+            WireChange::Policy(text) => Change::Policy(text.parse().map_err(content)?),
+            WireChange::Drop(columns) => Change::Drop(columns.into_iter().map(column).collect()),
+            WireChange::Remove => Change::Remove,
+        };
+        Ok(Self { instance: InstanceId(instance), change })
+    }
+}
+
+#[derive(Encode, Decode)]
+enum WireChange {
+    Policy(String),
+    Drop(Vec<(u32, u32)>),
+    Remove,
+}
+
 impl GrantFrame {
     /// The bytes of this frame.
     pub fn encode(&self) -> Vec<u8> {
@@ -165,6 +219,25 @@ mod tests {
     #[test]
     fn a_grant_reads_back() {
         assert_eq!(GrantFrame::decode(&grant().encode()), Ok(grant()));
+    }
+
+    #[test]
+    fn a_change_reads_back_from_the_bytes_it_always_had() {
+        let frame = |change| ChangeFrame { instance: InstanceId(7), change };
+        let columns =
+            vec![Column { index: 3, generation: 2 }, Column { index: 300, generation: 1 }];
+        let policy = Policy::parse("1m:2d;f64").unwrap();
+        for (change, bytes) in [
+            (Change::Policy(policy), &b"\x01\x07\x00\x091m:2d;f64"[..]),
+            (Change::Drop(columns), b"\x01\x07\x01\x02\x03\x02\xfb\x2c\x01\x01"),
+            (Change::Remove, b"\x01\x07\x02"),
+        ] {
+            assert_eq!(frame(change.clone()).encode(), bytes, "{change:?}");
+            assert_eq!(ChangeFrame::decode(bytes), Ok(frame(change)));
+            for cut in 0..bytes.len() {
+                assert!(ChangeFrame::decode(&bytes[..cut]).is_err(), "cut at {cut}");
+            }
+        }
     }
 
     #[test]

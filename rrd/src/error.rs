@@ -58,10 +58,63 @@ pub enum GrantError<E> {
     /// The instance's file is damaged, and was left as it is.
     #[error("instance {0} has no usable archive; restore its file and restart")]
     Unavailable(InstanceId),
+    /// The instance is being removed.
+    #[error("instance {0} is being removed; try again in a minute")]
+    Leaving(InstanceId),
     /// More labels than a file has room for.
     #[error("instance {0}: its labels take more than 4,068 bytes; shorten them")]
     LabelsTooLong(InstanceId),
     /// The journal did not take the grant.
+    #[error("{0}")]
+    Append(E),
+}
+
+/// Why nothing was changed. `E` is what the journal says when it refuses.
+#[derive(Debug, Error)]
+pub enum ChangeError<E> {
+    /// There is no such instance, or it is being removed.
+    #[error("there is no instance {0}; ask for the list of instances")]
+    NoInstance(InstanceId),
+    /// Another change of the instance waits for its round.
+    #[error("instance {0} is being changed already; try again in a minute")]
+    UnderWay(InstanceId),
+    /// The finest step would be another one.
+    #[error(
+        "instance {instance}: its finest step is {finest} and stays so; begin the policy with it"
+    )]
+    OtherStep {
+        /// Whose archives were to be changed.
+        instance: InstanceId,
+        /// The step it has.
+        finest: crate::Step,
+    },
+    /// The column has another series by now, or none.
+    #[error("instance {instance}: column {} has no such series; look it up again", column.index)]
+    NoSeries {
+        /// Whose series was to be dropped.
+        instance: InstanceId,
+        /// The column that was named.
+        column: Column,
+    },
+    /// The disk has no room for the new file beside the old one.
+    #[error(
+        "instance {instance}: the disk has no room for {needed} bytes beside its archive; free some or keep less"
+    )]
+    DiskFull {
+        /// Whose archives were to be changed.
+        instance: InstanceId,
+        /// Bytes that were to be allocated.
+        needed: u64,
+    },
+    /// The disk failed otherwise.
+    #[error("instance {instance}: its new archive cannot be made: {reason}; check the disk")]
+    Disk {
+        /// Whose archives were to be changed.
+        instance: InstanceId,
+        /// What the disk said.
+        reason: io::Error,
+    },
+    /// The journal did not take the change.
     #[error("{0}")]
     Append(E),
 }

@@ -9,6 +9,9 @@ pub const FRAME_SAMPLES: u8 = 1;
 /// The journal's kind number of a [`crate::GrantFrame`].
 pub const FRAME_GRANT: u8 = 2;
 
+/// The journal's kind number of a [`crate::ChangeFrame`].
+pub const FRAME_CHANGE: u8 = 3;
+
 /// Version, three bytes of zero, sample count, instance, incarnation, boot id, batch number.
 const HEAD_LEN: usize = 1 + 3 + 4 + 16 + 8 + 16 + 8;
 const SAMPLE_LEN: usize = 4 + 4 + 8 + 8;

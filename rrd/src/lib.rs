@@ -31,10 +31,10 @@ mod waiting;
 
 pub use cell::Cell;
 pub use clock::{Clock, ManualClock};
-pub use codec::{GrantFrame, GrantedSeries};
+pub use codec::{Change, ChangeFrame, GrantFrame, GrantedSeries};
 pub use disk::{Disk, File, MemDisk, OsDisk};
-pub use error::{Damage, GrantError, Refusal, StoreError};
-pub use frame::{Batch, FRAME_GRANT, FRAME_SAMPLES, FrameError, Sample, SampleFrame};
+pub use error::{ChangeError, Damage, GrantError, Refusal, StoreError};
+pub use frame::{Batch, FRAME_CHANGE, FRAME_GRANT, FRAME_SAMPLES, FrameError, Sample, SampleFrame};
 pub use ids::{Column, InstanceId, InstanceIdError, SeriesRef};
 pub use kind::Kind;
 pub use labels::{LabelError, Labels, NAME};
@@ -42,7 +42,7 @@ pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use policy::{ArchiveSpec, Policy, PolicyError};
 pub use store::{
     BadTile, Check, Checked, GrantRequest, InstanceChange, InstanceInfo, NewSeries,
-    ONE_SLOT_DAMAGED, Round, RoundReport, RowParts, Rows, RowsWanted, SeriesInfo, SlotView, Slots,
-    Store, Verdicts, inspect_slots,
+    ONE_SLOT_DAMAGED, ReclaimCandidate, Room, Round, RoundReport, RowParts, Rows, RowsWanted,
+    SeriesInfo, SlotView, Slots, Store, Verdicts, inspect_slots,
 };
 pub use time::{Span, Step, Timestamp};

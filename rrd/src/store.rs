@@ -6,6 +6,7 @@
 mod apply;
 mod available;
 mod build;
+mod change;
 mod check;
 mod column_rows;
 mod columns;
@@ -14,15 +15,22 @@ mod export;
 mod grant;
 mod instance;
 mod keys;
+mod places;
 mod read;
+mod rebuild;
+mod reclaim;
 mod recover;
+mod remove;
+mod request;
 mod round;
 mod select;
 mod single;
 mod slots;
 mod state;
+mod takeover;
+mod task;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -33,10 +41,12 @@ pub use apply::{InstanceChange, Verdicts};
 pub use check::{BadTile, Check, Checked};
 pub use grant::{GrantRequest, NewSeries};
 pub use read::{RowParts, Rows, RowsWanted};
+pub use reclaim::ReclaimCandidate;
 pub use round::{Round, RoundReport};
 pub use select::{InstanceInfo, SeriesInfo};
 pub(crate) use single::{Access, SINGLE_HEAD_LEN, SingleError, SingleFile, SinglePlan, Value};
 pub use slots::{ONE_SLOT_DAMAGED, SlotView, Slots, inspect_slots};
+pub use takeover::Room;
 
 use crate::handles::Handles;
 use crate::{Batch, Column, Damage, InstanceId, Timestamp};
@@ -58,6 +68,8 @@ pub struct Store {
     /// Instances whose file is there but cannot be used, and why. Intake asks for every request; the
     /// start, rounds and readers write.
     unavailable: RwLock<BTreeMap<InstanceId, Damage>>,
+    /// Instances with room for a change, found at open: the first round removes what nobody asked for.
+    leftovers: Mutex<BTreeSet<InstanceId>>,
     /// Damage found since the start. Short: readers push, an operator's page copies.
     damage: Mutex<Vec<Damage>>,
     /// The latest journal time that silence was judged at; the worker's own.

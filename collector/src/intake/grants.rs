@@ -1,12 +1,7 @@
 //! Columns for series: looked up, or granted with room on the disk before the first sample is
 //! taken.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-
-use rrd::{
-    Column, GrantError, GrantFrame, GrantRequest, InstanceId, NewSeries, Policy, Refusal, Store,
-};
+use rrd::{Column, GrantError, GrantFrame, GrantRequest, NewSeries, Policy, Refusal, Room};
 
 use super::{Denial, Inner};
 use crate::accounting::Reason;
@@ -64,15 +59,10 @@ impl Inner {
 
     /// Grants what the instance's limit leaves room for; the series after that are refused.
     fn grant(&self, instance: &Instance, series: &[NewSeries]) -> Result<Vec<Granted>, Denial> {
-        let room = self.granted.room(&self.parts.store, instance.id);
-        let (taken, left) = series.split_at(series.len().min(room));
         let mut granted = Vec::with_capacity(series.len());
-        for part in taken.chunks(SERIES_IN_FRAME) {
+        for part in series.chunks(SERIES_IN_FRAME) {
             granted.extend(self.grant_all(instance, part)?);
         }
-        let message =
-            format!("the instance has {SERIES_GRANT} series, as many as it may have; send fewer");
-        granted.extend(left.iter().map(|_| Err((Reason::SeriesLimit, message.clone()))));
         Ok(granted)
     }
 
@@ -84,14 +74,15 @@ impl Inner {
             series,
         };
         let mut append = |frame: &GrantFrame| -> Result<u64, journal::Refused> {
-            let seq = self.parts.journal.append(rrd::FRAME_GRANT, &frame.encode())?;
-            self.granted.add(instance.id, frame.series.len());
-            Ok(seq)
+            self.parts.journal.append(rrd::FRAME_GRANT, &frame.encode())
         };
         let all = |reason, message: String| Ok(vec![Err((reason, message)); series.len()]);
-        match self.parts.store.grant(request, &mut append) {
+        // The history of a silent series would be lost for the new one: beyond the limit refuse that.
+        let room = Room { most: SERIES_GRANT, reuse_after_ms: u64::MAX };
+        match self.parts.store.grant_within(room, request, &mut append) {
             Ok(granted) => Ok(granted.into_iter().map(|one| one.map_err(explained)).collect()),
             Err(GrantError::Append(refused)) => Err(refused.into()),
+            Err(error @ GrantError::Leaving(_)) => Err(Denial::later("busy", error.to_string())),
             Err(error @ GrantError::DiskFull { .. }) => {
                 tracing::warn!(instance = %instance.id, %error, "no space for new series");
                 all(Reason::DiskFull, "no space is left for new series; free some".to_owned())
@@ -107,37 +98,13 @@ impl Inner {
 }
 
 fn explained(refusal: Refusal) -> (Reason, String) {
-    let reason = match refusal {
-        Refusal::TooManySeries => Reason::SeriesLimit,
-        Refusal::KeyTooLong => Reason::LabelLimit,
-    };
-    (reason, refusal.to_string())
-}
-
-/// How many columns each instance has. Two requests at once may pass the limit by what both bring;
-/// the store's own limit they cannot pass.
-#[derive(Debug, Default)]
-pub(super) struct GrantedCounts {
-    counts: OnceLock<Mutex<HashMap<InstanceId, usize>>>,
-}
-
-impl GrantedCounts {
-    fn room(&self, store: &Store, instance: InstanceId) -> usize {
-        let counts = self.counts.get_or_init(|| {
-            let counted = store.instances().into_iter().map(|one| (one.id, one.series_count));
-            Mutex::new(counted.collect())
-        });
-        let count = lock(counts).get(&instance).copied().unwrap_or_default();
-        SERIES_GRANT.saturating_sub(count)
-    }
-
-    fn add(&self, instance: InstanceId, new: usize) {
-        if let Some(counts) = self.counts.get() {
-            *lock(counts).entry(instance).or_default() += new;
+    match refusal {
+        Refusal::TooManySeries => {
+            let message = format!(
+                "the instance has {SERIES_GRANT} series, as many as it may have; send fewer"
+            );
+            (Reason::SeriesLimit, message)
         }
+        Refusal::KeyTooLong => (Reason::LabelLimit, refusal.to_string()),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -32,7 +32,6 @@ use crate::remote_write::cache::SeriesCache;
 use crate::remote_write::kinds::Families;
 use admission::Room;
 use change::Turn;
-use grants::GrantedCounts;
 use session::Sessions;
 
 /// Said to the sender of an instance that the store has set apart; what failed stays in the log.
@@ -70,7 +69,6 @@ struct Inner {
     room: Room,
     cache: SeriesCache,
     families: Families,
-    granted: GrantedCounts,
     sessions: Sessions,
     // Held from reading the registry until the change that follows from it is applied.
     registry_turn: Mutex<Turn>,
@@ -86,7 +84,6 @@ impl Intake {
             room: Room::new(),
             cache: SeriesCache::new(u64::from_le_bytes(seed)),
             families: Families::default(),
-            granted: GrantedCounts::default(),
             sessions: Sessions::default(),
             registry_turn: Mutex::default(),
         })))

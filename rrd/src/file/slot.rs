@@ -22,6 +22,8 @@ pub(crate) struct Slot {
     pub(crate) labels_copy: u8,
     /// Blocks that have accumulators of this slot; later ones hold no series yet.
     pub(crate) block_count: u32,
+    /// The instance is no more: the file is to be removed.
+    pub(crate) is_removed: bool,
 }
 
 /// Where a slot begins.
@@ -40,6 +42,7 @@ impl Slot {
         bytes.extend_from_slice(&self.labels_seq.to_le_bytes());
         bytes.extend_from_slice(&self.block_count.to_le_bytes());
         bytes.push(self.labels_copy);
+        bytes.push(u8::from(self.is_removed));
         seal(bytes, SLOT_LEN)
     }
 
@@ -56,6 +59,7 @@ impl Slot {
             labels_seq: fields.u64()?,
             block_count: fields.u32()?,
             labels_copy: fields.u8()?,
+            is_removed: fields.u8()? != 0,
         })
     }
 }
@@ -124,6 +128,7 @@ mod tests {
             labels_seq: 6,
             labels_copy: 1,
             block_count: 7,
+            is_removed: true,
         };
         assert_eq!(Slot::decode(&slot.encode()), Some(slot));
         assert_eq!(Slot::decode(&[0; SLOT_LEN]), None);

@@ -53,6 +53,28 @@ impl OpenRow {
         Self { sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY, known: 0, left }
     }
 
+    /// Adds what a narrower row knows; how many steps are left is the caller's.
+    pub(crate) fn add_row(&mut self, row: &Self) {
+        self.sum += row.sum;
+        self.min = if row.min < self.min { row.min } else { self.min };
+        self.max = if row.max > self.max { row.max } else { self.max };
+        self.known += row.known;
+    }
+
+    /// A closed row of some steps; its sum is that of the average it has kept.
+    pub(crate) fn of_run(run: &Run) -> Self {
+        if run.known == 0 {
+            return Self::empty(0);
+        }
+        let &Run { average, min, max, known, .. } = run;
+        Self { sum: average * f64::from(known), min, max, known, left: 0 }
+    }
+
+    /// The row as it is when all its steps have been added, `last` the newest.
+    pub(crate) fn run(&self, archive: usize, first_row: i64, last: f64) -> Run {
+        self.sums().run(archive, first_row, self.known, last)
+    }
+
     /// What memory keeps of it, beside the count of known steps.
     pub(super) const fn sums(&self) -> Sums {
         Sums { sum: self.sum, min: self.min, max: self.max }

@@ -122,12 +122,16 @@ impl Head {
         if self.is_unborn() || self.flags & HUSHED != 0 {
             return None;
         }
-        let heard = match self.heard_s {
+        let heartbeat_ms = i64::try_from(definition.heartbeat_ms).unwrap_or(i64::MAX);
+        Some(self.heard().plus_millis(heartbeat_ms))
+    }
+
+    /// When a reading was last taken, in journal time; the reading's own time where nobody told.
+    pub(crate) fn heard(&self) -> Timestamp {
+        match self.heard_s {
             0 => self.last,
             secs => Timestamp::from_secs(i64::from(secs)),
-        };
-        let heartbeat_ms = i64::try_from(definition.heartbeat_ms).unwrap_or(i64::MAX);
-        Some(heard.plus_millis(heartbeat_ms))
+        }
     }
 
     /// True where the open step has had a reading that is not its very start.

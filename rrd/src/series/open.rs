@@ -160,6 +160,11 @@ impl Open {
         (!self.is_unborn()).then(|| (self.birth.floor(step).row(step), self.newest_row))
     }
 
+    /// The same series in other archives of the same finest step, with these open rows.
+    pub(crate) fn with_open_rows(&self, rows: impl Iterator<Item = OpenRow>) -> Self {
+        Self { rows: rows.collect(), ..self.clone() }
+    }
+
     /// True after a marker, until the next reading: the series is not visible.
     #[cfg(test)]
     pub(super) const fn is_ended(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::columns::Class;
-use super::instance::{Instance, block_of};
+use super::instance::{Form, Instance, block_of};
 use super::keys::Key;
 use super::state::{NO_ROW, State};
 use super::{Store, lock, write};
@@ -50,16 +50,20 @@ impl Store {
         if seq <= state.applied_seq {
             return verdicts;
         }
+        if state.is_removed {
+            verdicts.stale_generation = frame.samples.len() as u64;
+            return verdicts;
+        }
         state.took(seq);
         if frame.batch.number > 0 {
             state.batch = frame.batch;
         }
         let second = Head::second_of(stamp);
         state.listen(second);
-        let State { columns, names, classes, waiting, newest_row, .. } = &mut *state;
+        let State { form, columns, names, classes, waiting, newest_row, .. } = &mut *state;
         let columns = Arc::make_mut(columns);
         let mut keep = Keep::into(waiting, columns.len());
-        let mut phase = Phase::new(&instance.grid);
+        let mut phase = Phase::new(&form.grid);
         let mut births = Vec::new();
         for sample in &frame.samples {
             let Column { index, generation } = sample.column;
@@ -109,10 +113,10 @@ impl Store {
         let id = frame.instance;
         let instance = self.instance(id).ok_or(StoreError::NoArchive(id))?;
         let layout = instance.layout();
-        for granted in &frame.series {
-            check_place(id, &layout, granted)?;
-        }
         let mut state = lock(&instance.state);
+        for granted in &frame.series {
+            check_place(id, &layout, &state, granted)?;
+        }
         if seq <= state.applied_seq {
             return Ok(());
         }
@@ -139,7 +143,7 @@ impl Store {
             return Err(StoreError::LabelsTooLong(told.id));
         }
         let mut state = lock(&instance.state);
-        if seq <= state.applied_seq || !state.is_granted {
+        if seq <= state.applied_seq || !state.is_granted || state.is_removed {
             return Ok(());
         }
         if state.labels != *told.labels {
@@ -149,7 +153,7 @@ impl Store {
         }
         if told.is_gone {
             state.took(seq);
-            end_all(&instance, &mut state, stamp);
+            end_all(&mut state, stamp);
         }
         Ok(())
     }
@@ -236,7 +240,8 @@ impl Instance {
         let last = frame.series.iter().map(|granted| granted.column.index).max();
         let count = last.map_or(0, |last| last as usize + 1);
         state.grow(count);
-        state.filed.grow(count, self.archives.len());
+        let archive_count = state.form.archives.len();
+        state.filed.grow(count, archive_count);
         let mut keyed = Vec::with_capacity(frame.series.len());
         for granted in &frame.series {
             let key = intern(&granted.labels.to_key());
@@ -267,30 +272,19 @@ impl Instance {
         }
         state.filed.forget(index);
         let names = Arc::make_mut(&mut state.names);
-        if let Some((number, block)) = block_of(layout, granted.column.index) {
+        if let Some((number, _)) = block_of(layout, granted.column.index) {
             names.change_catalogue(number, seq);
-            debug_assert_eq!(block.cell, granted.cell, "a grant takes a block of its cell");
         }
         names.set(index, Arc::clone(key), Timestamp::MIN);
-        let class = state.class(self.class(granted));
+        let class = state.class(class(&state.form, granted));
         let columns = Arc::make_mut(&mut state.columns);
         columns.begin(index, Head::unborn(granted.column.generation, class));
         if is_new {
             state.series_count += 1;
         } else {
-            state.look_for_newest(self.policy.step());
+            state.look_for_newest(state.form.policy.step());
         }
         true
-    }
-
-    fn class(&self, granted: &GrantedSeries) -> Class {
-        let definition = Definition {
-            kind: granted.kind,
-            heartbeat_ms: granted.heartbeat_ms,
-            min: granted.min,
-            max: granted.max,
-        };
-        Class { definition, kept: Kept { cell: granted.cell, last: self.policy.keeps_last() } }
     }
 
     /// Closes the open steps of series that have been silent for a heartbeat.
@@ -299,28 +293,29 @@ impl Instance {
         if stamp <= state.hushed_until {
             return;
         }
-        let (due, next) = state.silent(stamp, self.policy.step());
+        let (due, next) = state.silent(stamp, state.form.policy.step());
         state.hushed_until = next;
         if due.is_empty() {
             return;
         }
         state.is_dirty = true;
-        self.for_each(&mut state, &due, |class, phase, open, keep| {
+        state.for_each(&due, |class, phase, open, keep| {
             series::hush(&class.definition, phase, open, stamp, keep);
         });
     }
+}
 
+impl State {
     /// Changes the series of these columns.
     pub(super) fn for_each(
-        &self,
-        state: &mut State,
+        &mut self,
         indices: &[usize],
         change: impl Fn(&Class, &mut Phase<'_>, &mut OpenMut<'_>, &mut Keep<'_>),
     ) {
-        let State { columns, classes, waiting, newest_row, .. } = state;
+        let Self { form, columns, classes, waiting, newest_row, .. } = self;
         let columns = Arc::make_mut(columns);
         let mut keep = Keep::into(waiting, columns.len());
-        let mut phase = Phase::new(&self.grid);
+        let mut phase = Phase::new(&form.grid);
         for &place in indices {
             let (Some(mut open), Ok(index)) = (columns.open(place), u32::try_from(place)) else {
                 continue;
@@ -333,22 +328,33 @@ impl Instance {
     }
 }
 
+fn class(form: &Form, granted: &GrantedSeries) -> Class {
+    let definition = Definition {
+        kind: granted.kind,
+        heartbeat_ms: granted.heartbeat_ms,
+        min: granted.min,
+        max: granted.max,
+    };
+    Class { definition, kept: Kept { cell: granted.cell, last: form.policy.keeps_last() } }
+}
+
 fn check_place(
     id: InstanceId,
     layout: &[Block],
+    state: &State,
     granted: &GrantedSeries,
 ) -> Result<(), StoreError> {
     let column = granted.column;
     match block_of(layout, column.index) {
-        Some((_, block)) if block.cell == granted.cell => Ok(()),
+        Some((_, block)) if state.form.cell(block) == granted.cell => Ok(()),
         _ => Err(StoreError::NoBlock { instance: id, column }),
     }
 }
 
 /// A marker for every series: unknown from its last reading on, until there is another.
-pub(super) fn end_all(instance: &Instance, state: &mut State, stamp: Timestamp) {
+pub(super) fn end_all(state: &mut State, stamp: Timestamp) {
     let all: Vec<usize> = state.all_series().map(|series| series.index).collect();
-    instance.for_each(state, &all, |class, phase, open, keep| {
+    state.for_each(&all, |class, phase, open, keep| {
         // A sender whose clock is ahead has readings later than the marker, which would be ignored.
         let at = stamp.max(open.head.last().plus_millis(1));
         series::take(&class.definition, phase, open, (at, f64::NAN), keep);

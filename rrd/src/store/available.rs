@@ -79,7 +79,7 @@ impl Store {
     pub fn take_over(&self, seq: u64, told: InstanceChange<'_>, ended: Timestamp) {
         let Some(instance) = self.instance(told.id) else { return };
         let mut state = lock(&instance.state);
-        if !state.is_granted || state.applied_seq > seq {
+        if !state.is_granted || state.is_removed || state.applied_seq > seq {
             return;
         }
         if state.labels != *told.labels && crate::file::write_labels(0, 0, told.labels).is_some() {
@@ -90,7 +90,7 @@ impl Store {
         let lives = |series: super::columns::Series<'_>| !series.head.is_ended();
         if told.is_gone && state.all_series().any(lives) {
             state.took(seq);
-            super::apply::end_all(&instance, &mut state, ended);
+            super::apply::end_all(&mut state, ended);
         }
     }
 }

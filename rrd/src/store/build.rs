@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::column_rows::ColumnRows;
-use super::grant::{Places, write_blocks};
+use super::grant::write_blocks;
+use super::places::Places;
 use super::state::{Filed, Written};
 use crate::file::{
     AccumulatorsHead, Block, Catalogue, Entry, Header, Patches, Ring, Slot, labels_at, record_len,
@@ -42,7 +43,6 @@ pub(crate) struct BuiltSeries {
 }
 
 /// What a built file holds.
-#[expect(dead_code, reason = "a change of archives goes on from it")]
 pub(crate) struct Built {
     pub(crate) filed: Filed,
     /// Bytes written.
@@ -88,7 +88,7 @@ type Placed = Vec<(Column, BuiltSeries)>;
 
 /// Blocks and columns as grants of these series, one after the other, would have made them.
 fn place(policy: &Policy, series: Vec<BuiltSeries>) -> io::Result<(Vec<Block>, Placed)> {
-    let mut places = Places { policy, layout: &[], used: Vec::new(), blocks: Vec::new() };
+    let mut places = Places::new(policy);
     let mut placed = Vec::with_capacity(series.len());
     for (count, one) in series.into_iter().enumerate() {
         let column = places.place(count, one.cell, &one.key).map_err(io::Error::other)?;
@@ -180,7 +180,7 @@ impl Filling<'_> {
     fn block(&mut self, block: &Block, columns: &[Done]) -> io::Result<()> {
         let &Whole { seq, epoch, .. } = self.whole;
         let record_len = record_len(self.archive_count);
-        let mut records = vec![0; block.width as usize * record_len];
+        let mut records = vec![0; columns.len() * record_len];
         for (record, done) in records.chunks_exact_mut(record_len).zip(columns) {
             done.write_record(record);
         }
@@ -216,7 +216,8 @@ impl Filling<'_> {
         self.patches.push(labels_at(0), &bytes)?;
         self.filed.labels = Written { seq: labels_seq, copy: 0 };
         let block_count = u32::try_from(block_count).expect("at most 256 blocks");
-        let slot = Slot { seq, epoch, batch, labels_seq, labels_copy: 0, block_count };
+        let slot =
+            Slot { seq, epoch, batch, labels_seq, labels_copy: 0, block_count, is_removed: false };
         // In both places, so that neither looks damaged; what the second would need is not there, and
         // the first round writes over it.
         self.patches.push(slot_at(0), &slot.encode())?;
@@ -267,141 +268,4 @@ fn without_gaps(rows: Vec<Run>, begin: i64, ring: &Ring, newest: i64) -> Vec<Run
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::columns::Series;
-    use crate::store::{Store, lock};
-    use crate::{GrantRequest, Kind, MemDisk, NewSeries, Sample, SampleFrame, Timestamp};
-
-    const WEB: InstanceId = InstanceId(0xfeed);
-
-    fn dump(store: &Store) -> String {
-        let mut text = String::new();
-        store.canonical_dump(&mut text).unwrap();
-        text
-    }
-
-    /// A store with series in both cells, one of them unborn, and rings in their second lap.
-    fn lived(disk: &MemDisk, policy: &Policy) -> Store {
-        let disk = Arc::new(disk.clone());
-        let (store, _) = Store::open(disk, Path::new("/lived"), 0).unwrap();
-        let series = |name: &str, kind| NewSeries {
-            labels: Labels::from_pairs([("__name__", name)]).unwrap(),
-            kind,
-            first_reading: None,
-        };
-        let mut series: Vec<_> =
-            (0..6).map(|n| series(&format!("gauge{n}"), Kind::Gauge)).collect();
-        series.push(NewSeries { kind: Kind::Unknown, ..series[0].clone() });
-        series[6].labels = Labels::from_pairs([("__name__", "wide")]).unwrap();
-        let labels = Labels::from_pairs([("instance", "web-1")]).unwrap();
-        let request = GrantRequest { instance: WEB, policy, labels: &labels, series: &series };
-        let mut frame = None;
-        let columns = store.grant(request, &mut |granted| {
-            frame = Some(granted.clone());
-            Ok::<u64, ()>(1)
-        });
-        let columns: Vec<_> = columns.unwrap().into_iter().map(Result::unwrap).collect();
-        store.apply_grant(1, &frame.unwrap()).unwrap();
-        for n in 1..200_i64 {
-            let at = Timestamp::from_secs(n * 7 + if n > 150 { 500 } else { 0 });
-            let value = f64::from(i32::try_from(n).unwrap()) / 3.0;
-            let sample = |column: &Column| Sample { column: *column, at, value };
-            let samples = columns[1..].iter().map(sample).collect();
-            let batch = Batch { incarnation: 1, boot_id: 2, number: 3 };
-            let seq = u64::try_from(n).unwrap() + 1;
-            store.apply(seq, at, &SampleFrame { instance: WEB, batch, samples });
-        }
-        store
-    }
-
-    fn series_of(store: &Store) -> Vec<BuiltSeries> {
-        let instance = store.instance(WEB).unwrap();
-        let built = |series: Series<'_>| BuiltSeries {
-            key: series.key.bytes().into(),
-            generation: series.head.generation,
-            definition: series.class.definition,
-            cell: series.class.kept.cell,
-            open: series.open(&instance.grid),
-            rows: Vec::new(),
-        };
-        let columns: Vec<_> = {
-            let state = lock(&instance.state);
-            state.all_series().map(|series| (series.column(), built(series))).collect()
-        };
-        let rows = |column, archive| store.stored_rows(&instance, column, archive, None);
-        columns
-            .into_iter()
-            .map(|(column, series)| {
-                let archives = instance.archives.iter().enumerate();
-                let rows =
-                    archives.map(|(n, spec)| rows(column, n).to_runs(n, spec.step)).collect();
-                BuiltSeries { rows, ..series }
-            })
-            .collect()
-    }
-
-    #[test]
-    fn a_built_file_opens_as_the_store_that_lived_through_it() {
-        for text in ["10s:3m,1m:20m;hb=30s;last", "10s:1h;f64", "5s:2m,10s:10m,1h:9d"] {
-            let disk = MemDisk::new();
-            let policy = Policy::parse(text).unwrap();
-            let store = lived(&disk, &policy);
-            let labels = Labels::from_pairs([("instance", "web-1")]).unwrap();
-            let batch = Batch { incarnation: 1, boot_id: 2, number: 3 };
-            let (instance, policy, labels) = (WEB, &policy, &labels);
-            let whole = Whole { instance, policy, labels, batch, seq: 200, epoch: 1 };
-            let dir = Path::new("/built");
-            let bytes = build(&disk, dir, &whole, series_of(&store)).unwrap();
-            let info = store.info(WEB).unwrap();
-            assert_eq!(bytes, info.file_len, "as large as grants would have made it");
-            let path = dir.join(format!("{WEB}"));
-            disk.rename(&path.with_extension("new"), &path.with_extension("rrd")).unwrap();
-            disk.sync_dir(dir).unwrap();
-            let disk = disk.crash(1);
-            let (built, damage) = Store::open(Arc::new(disk), dir, 200).unwrap();
-            assert_eq!(damage, [], "{text}");
-            assert_eq!(dump(&built), dump(&store), "{text}");
-            assert_eq!(built.damage(), [], "{text}");
-        }
-    }
-
-    #[test]
-    fn rows_that_are_missing_are_unknown() {
-        let disk = MemDisk::new();
-        let policy = Policy::parse("10s:3m,1m:20m").unwrap();
-        let mut series = series_of(&lived(&disk, &policy));
-        series[1].rows[0].remove(3);
-        series[1].rows[1].clear();
-        let labels = Labels::default();
-        let (instance, policy, labels) = (WEB, &policy, &labels);
-        let whole = Whole { instance, policy, labels, batch: Batch::default(), seq: 9, epoch: 1 };
-        let dir = Path::new("/built");
-        build(&disk, dir, &whole, series).unwrap();
-        let path = dir.join(format!("{WEB}"));
-        disk.rename(&path.with_extension("new"), &path.with_extension("rrd")).unwrap();
-        let (built, damage) = Store::open(Arc::new(disk), dir, 9).unwrap();
-        assert_eq!(damage, []);
-        let instance = built.instance(WEB).unwrap();
-        let column = Column { index: 1, generation: 1 };
-        let fine = built.stored_rows(&instance, column, 0, None);
-        assert_eq!(fine.known.iter().map(|n| usize::from(*n == 0)).sum::<usize>(), 1);
-        assert!(fine.average[3].is_nan());
-        assert!(built.stored_rows(&instance, column, 1, None).known.iter().all(|n| *n == 0));
-        assert_eq!(built.damage(), []);
-    }
-
-    #[test]
-    fn a_disk_without_room_is_left_as_it_was() {
-        let disk = MemDisk::new();
-        let policy = Policy::parse("10s:3m,1m:20m").unwrap();
-        let series = series_of(&lived(&disk, &policy));
-        disk.set_capacity(60_000);
-        let labels = Labels::default();
-        let (instance, policy, labels) = (WEB, &policy, &labels);
-        let whole = Whole { instance, policy, labels, batch: Batch::default(), seq: 9, epoch: 1 };
-        let refused = build(&disk, Path::new("/built"), &whole, series).unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
-        assert_eq!(disk.list(Path::new("/built")).unwrap(), [] as [std::path::PathBuf; 0]);
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::instance::{Instance, block_of};
+use super::instance::{Form, Instance, block_of};
 use super::state::NO_ROW;
 use super::{Store, lock, read};
 use crate::cold::ColdFile;
@@ -17,6 +17,8 @@ const MOST_EMPTY: u64 = 1024;
 /// system as it was, so that readers keep what they need.
 pub struct Check {
     instance: Arc<Instance>,
+    /// Its archives, when the check began.
+    form: Arc<Form>,
     file: ColdFile,
     layout: Arc<Vec<Block>>,
     block: usize,
@@ -65,12 +67,20 @@ impl Store {
     /// A check of all tiles of this instance, from the first on; `None` where it has no file.
     pub fn check(&self, instance: InstanceId) -> io::Result<Option<Check>> {
         let Some(instance) = self.instance(instance) else { return Ok(None) };
+        // So that no other file takes the name between the look at it and its opening.
+        let shared = read(&instance.tiles);
         let layout = instance.layout();
-        if layout.is_empty() {
+        let (form, is_changing) = {
+            let state = lock(&instance.state);
+            (Arc::clone(&state.form), state.former.is_some())
+        };
+        // The file of a change is looked at when it is there.
+        if layout.is_empty() || is_changing {
             return Ok(None);
         }
         let file = ColdFile::of(self.handles.disk().open(&instance.path)?);
-        Ok(Some(Check { instance, file, layout, block: 0, archive: 0, place: 0 }))
+        drop(shared);
+        Ok(Some(Check { instance, form, file, layout, block: 0, archive: 0, place: 0 }))
     }
 
     /// Adds a tile to the damage that the operator is told of, in the words of a reader.
@@ -172,8 +182,11 @@ impl Check {
     fn tiles(&self, block: &Block, ring: &Ring, place: u64) -> Vec<Tile> {
         let archive_count = block.rings.len();
         let state = lock(&self.instance.state);
-        let finest = self.instance.policy.step();
+        let finest = self.form.policy.step();
         let mut tiles = Vec::new();
+        if !Arc::ptr_eq(&state.form, &self.form) {
+            return tiles; // Another file has taken its place, or soon will.
+        }
         for (position, index) in (0..).zip(block.columns()) {
             let at = index as usize;
             let Some(series) = state.series_at(at) else { continue };
@@ -213,7 +226,7 @@ impl Check {
             column: tile.column,
             labels: key.and_then(|key| Labels::from_key(key.bytes()).ok()).unwrap_or_default(),
             archive: self.archive,
-            step: self.instance.archives[self.archive].step,
+            step: self.form.archives[self.archive].step,
             rows: (tile.low, tile.high),
         }
     }

@@ -1,5 +1,7 @@
 //! The series of an instance, as arrays by column: what every sample changes, and what it does not.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::keys::Key;
@@ -21,8 +23,10 @@ pub(crate) struct Columns {
 /// What grants and first readings change.
 #[derive(Clone, Default)]
 pub(crate) struct Names {
-    /// By column; `None` where no series lives.
-    names: Vec<Option<Name>>,
+    /// `None` where no series lives.
+    by_column: Vec<Option<Name>>,
+    /// Columns whose series was dropped, with its generation: `by_column` has none there.
+    pub(crate) vacant: BTreeMap<u32, u32>,
     /// By block: the frame that last changed its catalogue.
     pub(crate) catalogue_seqs: Vec<u64>,
 }
@@ -113,24 +117,35 @@ impl Columns {
 impl Names {
     /// Begins a series in a column.
     pub(crate) fn set(&mut self, index: usize, key: Arc<Key>, birth: Timestamp) {
-        if index >= self.names.len() {
-            self.names.reserve_exact(index + 1 - self.names.len());
-            self.names.resize(index + 1, None);
+        if index >= self.by_column.len() {
+            self.by_column.reserve_exact(index + 1 - self.by_column.len());
+            self.by_column.resize(index + 1, None);
         }
-        self.names[index] = Some(Name { key, birth });
+        self.by_column[index] = Some(Name { key, birth });
+        if let Ok(index) = u32::try_from(index) {
+            self.vacant.remove(&index);
+        }
+    }
+
+    /// Ends the series of a column, whose generation this was.
+    pub(crate) fn vacate(&mut self, column: Column) {
+        if let Some(name) = self.by_column.get_mut(column.index as usize) {
+            *name = None;
+            self.vacant.insert(column.index, column.generation);
+        }
     }
 
     /// Room for so many columns.
     pub(crate) fn grow(&mut self, count: usize) {
-        if count > self.names.len() {
-            self.names.reserve_exact(count - self.names.len());
-            self.names.resize(count, None);
+        if count > self.by_column.len() {
+            self.by_column.reserve_exact(count - self.by_column.len());
+            self.by_column.resize(count, None);
         }
     }
 
     /// Notes the first reading of a series.
     pub(crate) fn bear(&mut self, index: usize, birth: Timestamp) {
-        if let Some(Some(name)) = self.names.get_mut(index) {
+        if let Some(Some(name)) = self.by_column.get_mut(index) {
             name.birth = birth;
         }
     }
@@ -150,13 +165,33 @@ impl Names {
         classes: &'a [Class],
         index: usize,
     ) -> Option<Series<'a>> {
-        let name = self.names.get(index)?.as_ref()?;
+        let name = self.by_column.get(index)?.as_ref()?;
         let head = columns.head(index)?;
         let first = index * columns.coarser_count;
         let rows = columns.rows.get(first..first + columns.coarser_count)?;
         let known = columns.known.get(first..first + columns.coarser_count)?;
         let class = classes.get(usize::from(head.class))?;
         Some(Series { index, key: &name.key, birth: name.birth, class, head, rows, known })
+    }
+}
+
+impl Names {
+    /// Those of these columns that ever had a series, with the one that lives there.
+    pub(crate) fn places<'a>(
+        &'a self,
+        columns: &'a Columns,
+        classes: &'a [Class],
+        range: Range<u32>,
+    ) -> impl Iterator<Item = (Column, Option<Series<'a>>)> {
+        let count = u32::try_from(columns.len()).unwrap_or(u32::MAX);
+        (range.start..range.end.min(count)).filter_map(move |index| {
+            let series = self.series(columns, classes, index as usize);
+            let generation = match &series {
+                Some(series) => series.head.generation,
+                None => *self.vacant.get(&index)?,
+            };
+            Some((Column { index, generation }, series))
+        })
     }
 }
 
@@ -186,6 +221,12 @@ impl Series<'_> {
         }
         let opened = self.head.opened(step);
         if opened <= self.birth { Timestamp::MIN } else { opened }
+    }
+
+    /// Its birth and its newest closed row, as rows of the finest archive; `None` until it has begun.
+    pub(crate) fn closed_rows(&self, step: Step) -> Option<(i64, i64)> {
+        let newest_row = || self.head.opened(step).row(step);
+        (!self.head.is_unborn()).then(|| (self.birth.floor(step).row(step), newest_row()))
     }
 
     /// Its open end as files have it.

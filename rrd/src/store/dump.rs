@@ -1,12 +1,13 @@
 //! The canonical dump: all that a crash must not change, as text.
 
 use std::fmt::{self, Write};
+use std::sync::Arc;
 
 use super::columns::Series;
 use super::instance::Instance;
 use super::{Store, lock};
 use crate::series::{Grid, Open};
-use crate::{Column, Labels};
+use crate::{ArchiveSpec, Column, Labels};
 
 impl Store {
     /// Writes labels, catalogue, accumulators with their bits, and every readable cell, in one order:
@@ -19,20 +20,21 @@ impl Store {
     }
 
     fn dump_instance(&self, instance: &Instance, out: &mut dyn Write) -> fmt::Result {
-        let series = {
+        let (series, form) = {
             let state = lock(&instance.state);
-            if !state.is_granted {
+            if !state.is_granted || state.is_removed {
                 return Ok(());
             }
-            writeln!(out, "instance {} {} {}", instance.id, instance.policy, state.labels)?;
+            writeln!(out, "instance {} {} {}", instance.id, state.form.policy, state.labels)?;
             let batch = state.batch;
             writeln!(out, "batch {} {:x} {}", batch.incarnation, batch.boot_id, batch.number)?;
             let all = state.all_series();
-            all.map(|series| describe(series, &instance.grid)).collect::<Vec<_>>()
+            let all = all.map(|series| describe(series, &state.form.grid));
+            (all.collect::<Vec<_>>(), Arc::clone(&state.form))
         };
         for (column, text) in series {
             out.write_str(&text)?;
-            for archive in 0..instance.archives.len() {
+            for archive in 0..form.archives.len() {
                 self.dump_rows(instance, column, archive, out)?;
             }
         }
@@ -46,8 +48,8 @@ impl Store {
         archive: usize,
         out: &mut dyn Write,
     ) -> fmt::Result {
-        let rows = self.stored_rows(instance, column, archive, None);
-        let step = instance.archives[archive].step;
+        let (rows, form) = self.stored_rows(instance, column, archive, None);
+        let Some(&ArchiveSpec { step, .. }) = form.archives.get(archive) else { return Ok(()) };
         let mut end = rows.first_end;
         for index in 0..rows.len() {
             let [average, min, max] =

@@ -1,6 +1,8 @@
 //! A series as a file of rrdtool would hold it, to be written for other programs.
 
-use super::instance::Instance;
+use std::sync::Arc;
+
+use super::instance::{Form, Instance};
 use super::read::least_known;
 use super::{Rows, Store, lock};
 use crate::import::{Dump, Function, Prepared, Rra, Source, SourceKind};
@@ -15,24 +17,25 @@ impl Store {
     /// its step is no whole number of seconds.
     pub fn dump_series(&self, series: SeriesRef) -> Option<Dump> {
         let instance = self.instance(series.instance)?;
-        let (definition, open) = {
+        let (form, definition, open) = {
             let state = lock(&instance.state);
             let found = state.series(series.column).filter(|found| !found.head.is_unborn())?;
-            (found.class.definition, found.open(&instance.grid))
+            let open = found.open(&state.form.grid);
+            (Arc::clone(&state.form), found.class.definition, open)
         };
-        let end = resumable(&open, &definition, &instance.policy);
-        let step_ms = instance.policy.step().as_millis();
+        let end = resumable(&open, &definition, &form.policy);
+        let step_ms = form.policy.step().as_millis();
         if !step_ms.is_multiple_of(1000) {
             return None;
         }
         let dump = Dump {
             step_s: step_ms / 1000,
             last_update: end.last,
-            sources: vec![source(&definition, &end, &instance.policy)],
+            sources: vec![source(&definition, &end, &form.policy)],
             archives: Vec::new(),
         };
-        let archives = (0..instance.archives.len())
-            .flat_map(|archive| self.rras(&instance, series, archive, &end))
+        let archives = (0..form.archives.len())
+            .flat_map(|archive| self.rras((&instance, &form), series, archive, &end))
             .collect();
         Some(Dump { archives, ..dump })
     }
@@ -40,16 +43,19 @@ impl Store {
     /// One archive of ours is one for each function there.
     fn rras(
         &self,
-        instance: &Instance,
+        (instance, form): (&Instance, &Form),
         series: SeriesRef,
         archive: usize,
         end: &Resumed,
     ) -> Vec<Rra> {
-        let spec = instance.archives[archive];
-        let steps_per_row = spec.steps_per_row(instance.policy.step());
-        let mut rows = self.stored_rows(instance, series.column, archive, None);
+        let spec = form.archives[archive];
+        let steps_per_row = spec.steps_per_row(form.policy.step());
+        let (mut rows, of) = self.stored_rows(instance, series.column, archive, None);
+        if !std::ptr::eq(Arc::as_ptr(&of), form) {
+            rows = Rows::default(); // The archives have changed since the export began.
+        }
         if archive > 0 {
-            rows.hide(least_known(steps_per_row, instance.policy.xff()));
+            rows.hide(least_known(steps_per_row, form.policy.xff()));
         }
         let begun = end.newest_row.rem_euclid(i64::from(steps_per_row));
         let open = archive.checked_sub(1).map(|coarser| end.rows[coarser]);
@@ -58,7 +64,7 @@ impl Store {
         let ring = Ring { rows: &rows, count, short: count.saturating_sub(rows.len()) };
         let functions: &[Function] = match archive {
             0 => &[Function::Average],
-            _ if instance.policy.keeps_last() => {
+            _ if form.policy.keeps_last() => {
                 &[Function::Average, Function::Min, Function::Max, Function::Last]
             }
             _ => &[Function::Average, Function::Min, Function::Max],
@@ -66,7 +72,7 @@ impl Store {
         let rra = |function: &Function| Rra {
             function: function.clone(),
             steps_per_row: u64::from(steps_per_row),
-            xff: instance.policy.xff(),
+            xff: form.policy.xff(),
             prepared: vec![prepared(function, open, begun, newest)],
             values: ring.values(function),
         };
@@ -75,7 +81,7 @@ impl Store {
 
     /// The value of the newest closed step.
     fn newest_step(&self, instance: &Instance, series: SeriesRef) -> f64 {
-        let rows = self.stored_rows(instance, series.column, 0, None);
+        let (rows, _) = self.stored_rows(instance, series.column, 0, None);
         rows.average.last().copied().unwrap_or(f64::NAN)
     }
 }

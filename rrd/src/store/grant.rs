@@ -4,19 +4,17 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-use super::instance::{Growth, Index, Instance, Used};
+use super::instance::{Form, Growth, Index, Instance};
 use super::keys::Key;
+use super::places::Places;
+use super::takeover::{self, Room, Silent};
 use super::{Store, lock, read, write};
-use crate::file::{Block, Catalogue, DirectoryEntry, FIRST_BLOCK_AT, Header, MOST_BLOCKS, Slot};
+use crate::file::{Block, DirectoryEntry, FIRST_BLOCK_AT, Header, Slot};
 use crate::file::{slot_at, write_labels};
-use crate::size::block_width;
 use crate::{
     Cell, Column, File, GrantError, GrantFrame, GrantedSeries, InstanceId, Kind, Labels,
     MAX_COLUMNS, Policy, Refusal,
 };
-
-/// A sender that says nothing of its interval may miss this much, or three steps if that is more.
-const LEAST_HEARTBEAT_MS: u64 = 300_000;
 
 /// A series seen for the first time.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +51,16 @@ impl Store {
         request: GrantRequest<'_>,
         append: &mut dyn FnMut(&GrantFrame) -> Result<u64, E>,
     ) -> Result<Grants, GrantError<E>> {
+        self.grant_within(Room::default(), request, append)
+    }
+
+    /// As [`Store::grant`], for an instance that may have so many series and no more.
+    pub fn grant_within<E>(
+        &self,
+        room: Room,
+        request: GrantRequest<'_>,
+        append: &mut dyn FnMut(&GrantFrame) -> Result<u64, E>,
+    ) -> Result<Grants, GrantError<E>> {
         let id = request.instance;
         if self.is_unavailable(id) {
             return Err(GrantError::Unavailable(id));
@@ -64,7 +72,7 @@ impl Store {
             let instance = self.instance_for(&request);
             let mut growth = lock(&instance.growing);
             if !growth.is_abandoned {
-                return self.grant_in(&instance, &mut growth, &request, append);
+                return self.grant_in(&instance, &mut growth, (room, &request), append);
             }
         }
     }
@@ -75,8 +83,8 @@ impl Store {
         }
         let mut instances = write(&self.instances);
         let new = || {
-            let (policy, keys) = (request.policy.clone(), Arc::clone(&self.keys));
-            Arc::new(Instance::new(request.instance, &self.dir, policy, keys))
+            let (form, keys) = (Form::of(request.policy.clone()), Arc::clone(&self.keys));
+            Arc::new(Instance::new(request.instance, &self.dir, form, keys))
         };
         Arc::clone(instances.entry(request.instance).or_insert_with(new))
     }
@@ -85,18 +93,32 @@ impl Store {
         &self,
         instance: &Instance,
         growth: &mut Growth,
-        request: &GrantRequest<'_>,
+        (room, request): (Room, &GrantRequest<'_>),
         append: &mut dyn FnMut(&GrantFrame) -> Result<u64, E>,
     ) -> Result<Grants, GrantError<E>> {
+        if growth.is_leaving {
+            return Err(GrantError::Leaving(instance.id));
+        }
         let layout = instance.layout();
-        let plan = Plan::of(instance, &layout, &read(&instance.index), request);
+        let forms = Forms::of(instance, growth);
+        let plan = {
+            let index = read(&instance.index);
+            let count = index.len() + request.series.len();
+            let silent = if count > room.most && room.reuse_after_ms < u64::MAX {
+                let now = *lock(&self.advanced_to);
+                takeover::silent(instance, &index, request, (now, room))
+            } else {
+                Vec::new()
+            };
+            Plan::of(&forms, &layout, &index, (request, room.most, silent))
+        };
         if plan.series.is_empty() {
             if !growth.has_file {
                 self.abandon(instance, growth);
             }
             return Ok(plan.answers);
         }
-        if let Err(reason) = self.make_room(instance, growth, &layout, &plan.blocks) {
+        if let Err(reason) = self.make_room(instance, growth, &layout, (&forms, &plan.blocks)) {
             if !growth.has_file {
                 self.abandon(instance, growth);
             }
@@ -107,8 +129,8 @@ impl Store {
             let state = lock(&instance.state);
             if state.is_granted { state.labels.clone() } else { request.labels.clone() }
         };
-        let Plan { answers, series, names, .. } = plan;
-        let policy = instance.policy.clone();
+        let Plan { answers, series, names, taken, .. } = plan;
+        let policy = forms.asked().policy.clone();
         let frame = GrantFrame { instance: instance.id, policy, labels, series };
         append(&frame).map_err(GrantError::Append)?;
         let layout = instance.layout();
@@ -118,7 +140,11 @@ impl Store {
         });
         let columns = frame.series.iter().map(|granted| granted.column);
         let keyed: Vec<_> = keys.zip(columns).collect();
-        write(&instance.index).insert(&layout, keyed);
+        let mut index = write(&instance.index);
+        for former in &taken {
+            index.remove(&layout, &former.key, former.column());
+        }
+        index.insert(&layout, keyed);
         Ok(answers)
     }
 
@@ -133,23 +159,56 @@ impl Store {
         instance: &Instance,
         growth: &mut Growth,
         layout: &[Block],
-        blocks: &[Block],
+        (forms, blocks): (&Forms, &[Block]),
     ) -> io::Result<()> {
         let Some(end) = blocks.last().map(Block::end) else { return Ok(()) };
         if growth.has_file {
+            if let Some(next) = &forms.next {
+                self.make_room_in_next(instance, next, layout, blocks)?;
+            }
             let file = self.handles.file(instance.id, &instance.path)?;
             let start = layout.last().map_or(FIRST_BLOCK_AT, Block::end);
             file.allocate(start, end - start)?;
             write_blocks(file.as_ref(), layout.len(), blocks)?;
             return file.sync_data();
         }
-        self.make_file(instance, blocks, end)?;
+        self.make_file(instance, &forms.file.policy, blocks, end)?;
         growth.has_file = true;
         Ok(())
     }
 
+    /// The same columns in the file that the round of a change is to write: it holds them before
+    /// their grant is in the journal.
+    fn make_room_in_next(
+        &self,
+        instance: &Instance,
+        next: &Form,
+        layout: &[Block],
+        blocks: &[Block],
+    ) -> io::Result<()> {
+        let file = match self.handles.disk().open(&instance.next_path()) {
+            // The round makes it anew, with all columns there are by then.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            found => found?,
+        };
+        let all: Vec<_> = layout.iter().chain(blocks).cloned().collect();
+        let laid = next.lay_all(&all);
+        let (old, new) = laid.split_at(layout.len());
+        let start = old.last().map_or(FIRST_BLOCK_AT, Block::end);
+        let end = new.last().map_or(start, Block::end);
+        file.allocate(start, end - start)?;
+        write_blocks(file.as_ref(), layout.len(), new)?;
+        file.sync_data()
+    }
+
     /// Makes the file under another name first, so that an archive is either whole or not there.
-    fn make_file(&self, instance: &Instance, blocks: &[Block], end: u64) -> io::Result<()> {
+    fn make_file(
+        &self,
+        instance: &Instance,
+        policy: &Policy,
+        blocks: &[Block],
+        end: u64,
+    ) -> io::Result<()> {
         let disk = self.handles.disk();
         let unfinished = instance.path.with_extension("new");
         match disk.remove(&unfinished) {
@@ -157,7 +216,7 @@ impl Store {
             _ => {}
         }
         let file = disk.create(&unfinished)?;
-        let policy = instance.policy.clone();
+        let policy = policy.clone();
         let header = Header { instance: instance.id, policy, views: String::new() };
         debug_assert_eq!(blocks.last().map(Block::end), Some(end), "the file ends with them");
         if let Err(error) = fill(file.as_ref(), &header, blocks) {
@@ -193,17 +252,20 @@ pub(super) fn write_blocks(
     Ok(())
 }
 
+pub(super) fn is_full(reason: &io::Error) -> bool {
+    matches!(
+        reason.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}
+
 fn refused<E>(
     id: InstanceId,
     layout: &[Block],
     blocks: &[Block],
     reason: io::Error,
 ) -> GrantError<E> {
-    let is_full = matches!(
-        reason.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-    );
-    if is_full {
+    if is_full(&reason) {
         let end = |blocks: &[Block]| blocks.last().map_or(0, Block::end);
         return GrantError::DiskFull { instance: id, needed: end(blocks) - end(layout) };
     }
@@ -217,6 +279,27 @@ enum Named {
     New(Vec<u8>),
 }
 
+/// The archives of the file, and those it will have when a change is under way.
+struct Forms {
+    file: Arc<Form>,
+    next: Option<Arc<Form>>,
+}
+
+impl Forms {
+    /// `growth` is locked, so that no other file takes the name meanwhile.
+    fn of(instance: &Instance, growth: &Growth) -> Self {
+        let state = lock(&instance.state);
+        let applied = state.former.as_ref().map(|_| Arc::clone(&state.form));
+        let file = state.former.as_ref().map_or(&state.form, |former| former.form());
+        Self { file: Arc::clone(file), next: growth.asked.clone().or(applied) }
+    }
+
+    /// What the journal was last told.
+    fn asked(&self) -> &Form {
+        self.next.as_ref().unwrap_or(&self.file)
+    }
+}
+
 /// What a grant will do, worked out before anything is touched.
 #[derive(Default)]
 struct Plan {
@@ -224,22 +307,30 @@ struct Plan {
     series: Vec<GrantedSeries>,
     /// What names them, in the same order.
     names: Vec<Named>,
+    /// Series whose columns others get.
+    taken: Vec<Silent>,
     /// Blocks to be added to the file.
     blocks: Vec<Block>,
 }
 
 impl Plan {
     fn of(
-        instance: &Instance,
+        forms: &Forms,
         layout: &[Block],
         index: &Index,
-        request: &GrantRequest<'_>,
+        (request, most, silent): (&GrantRequest<'_>, usize, Vec<Silent>),
     ) -> Self {
+        let asked = forms.asked();
         let mut places = Places {
-            policy: &instance.policy,
+            policy: &forms.file.policy,
+            all_f64: asked.policy.all_f64(),
             layout,
             used: (0..layout.len()).map(|number| index.used(number)).collect(),
             blocks: Vec::new(),
+            free: index.free.clone(),
+            most: most.min(MAX_COLUMNS),
+            silent,
+            taken: Vec::new(),
         };
         // A request may name a series twice: columns of known keys by their address, of new ones by bytes.
         let (mut by_address, mut by_bytes) = (HashMap::new(), HashMap::new());
@@ -256,13 +347,13 @@ impl Plan {
                 plan.answers.push(Ok(column));
                 continue;
             }
-            let count = index.len() + plan.series.len();
+            let count = index.len() + plan.series.len() - places.taken.len();
             let name = new.labels.metric().unwrap_or_default();
-            let cell = Cell::choose(new.kind, name, new.first_reading, instance.policy.all_f64());
+            let cell = Cell::choose(new.kind, name, new.first_reading, asked.policy.all_f64());
             let answer = places.place(count, cell, &bytes);
             plan.answers.push(answer);
             let Ok(column) = answer else { continue };
-            plan.series.push(grant(instance, new, column, cell));
+            plan.series.push(grant(asked, new, column, cell));
             plan.names.push(match key {
                 Some(key) => {
                     by_address.insert(address, column);
@@ -274,76 +365,19 @@ impl Plan {
                 }
             });
         }
-        plan.blocks = places.blocks;
+        (plan.blocks, plan.taken) = (places.blocks, places.taken);
         plan
     }
 }
 
-fn grant(instance: &Instance, new: &NewSeries, column: Column, cell: Cell) -> GrantedSeries {
-    let policy = &instance.policy;
-    let usual = LEAST_HEARTBEAT_MS.max(3 * policy.step().as_millis());
+fn grant(form: &Form, new: &NewSeries, column: Column, cell: Cell) -> GrantedSeries {
     GrantedSeries {
         column,
         labels: new.labels.clone(),
         kind: new.kind,
-        heartbeat_ms: policy.heartbeat_ms().unwrap_or(usual),
+        heartbeat_ms: form.policy.heartbeat_ms().unwrap_or(form.usual_heartbeat_ms()),
         cell,
         min: f64::NAN,
         max: f64::NAN,
-    }
-}
-
-/// Free columns: those of the blocks there are, then those of blocks to be added.
-pub(super) struct Places<'a> {
-    pub(super) policy: &'a Policy,
-    pub(super) layout: &'a [Block],
-    pub(super) used: Vec<Used>,
-    pub(super) blocks: Vec<Block>,
-}
-
-impl Places<'_> {
-    pub(super) fn place(
-        &mut self,
-        count: usize,
-        cell: Cell,
-        key: &[u8],
-    ) -> Result<Column, Refusal> {
-        if key.len() > Catalogue::LONGEST_KEY {
-            return Err(Refusal::KeyTooLong);
-        }
-        if count >= MAX_COLUMNS {
-            return Err(Refusal::TooManySeries);
-        }
-        let mut all = self.layout.iter().chain(&self.blocks).zip(&self.used);
-        let number = match all.position(|(block, used)| used.has_room(block, cell, key)) {
-            Some(number) => number,
-            None => self.add_block(cell)?,
-        };
-        let first = self.block(number).first_column;
-        let used = &mut self.used[number];
-        let position = used.columns;
-        used.add(position, key);
-        // Columns are never given back yet, so that every series is the first of its column.
-        Ok(Column { index: first + position, generation: 1 })
-    }
-
-    fn block(&self, number: usize) -> &Block {
-        self.layout.get(number).unwrap_or_else(|| &self.blocks[number - self.layout.len()])
-    }
-
-    /// Blocks of one cell type have 4, 16, 64, 64, ... columns.
-    fn add_block(&mut self, cell: Cell) -> Result<usize, Refusal> {
-        let all = || self.layout.iter().chain(&self.blocks);
-        let number = all().count();
-        if number == MOST_BLOCKS {
-            return Err(Refusal::TooManySeries);
-        }
-        let width = block_width(all().filter(|block| block.cell == cell).count());
-        let last = all().last();
-        let offset = last.map_or(FIRST_BLOCK_AT, Block::end);
-        let first_column = last.map_or(0, |block| block.columns().end);
-        self.blocks.push(Block::plan(self.policy, offset, first_column, width, cell));
-        self.used.push(Used::default());
-        Ok(number)
     }
 }

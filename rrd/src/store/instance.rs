@@ -1,5 +1,6 @@
 //! One instance of the store: its file's layout, its index, its state, and the locks between them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -7,22 +8,23 @@ use super::columns::Series;
 use super::keys::{Key, Keys};
 use super::state::State;
 use super::{read, write};
-use crate::file::{Block, Catalogue, Entry};
+use crate::file::{Block, Catalogue, Entry, FIRST_BLOCK_AT};
 use crate::series::Grid;
 use crate::{ArchiveSpec, Cell, Column, Damage, InstanceId, Policy};
+
+/// A sender that says nothing of its interval may miss this much, or three steps if that is more.
+const LEAST_HEARTBEAT_MS: u64 = 300_000;
 
 /// An instance. Locks are taken in the order of the fields, and none while waiting for a disk but
 /// `growing` (grants) and `tiles` (rounds and readers of this one instance).
 pub(crate) struct Instance {
     pub(crate) id: InstanceId,
     pub(crate) path: PathBuf,
-    pub(crate) policy: Policy,
-    pub(crate) archives: Arc<[ArchiveSpec]>,
-    pub(crate) grid: Grid,
-    /// One grant at a time: held over the disk and the journal, so that no two blocks or columns
+    /// One grant or change at a time: held over the disk and the journal, so that no two blocks or columns
     /// overlap. The worker and readers never take it.
     pub(crate) growing: Mutex<Growth>,
-    /// The blocks of the file. Replaced whole when it grows; everybody else copies the pointer.
+    /// The blocks of the file. Replaced whole when it grows, or is replaced (under `state` too);
+    /// everybody else copies the pointer.
     pub(crate) layout: RwLock<Arc<Vec<Block>>>,
     /// Readers share the tiles of the file; a round has them alone while it writes this file, because
     /// a reader in its midst would see half a tile and call it rot.
@@ -38,8 +40,53 @@ pub(crate) struct Instance {
 pub(crate) struct Growth {
     /// The file is there, with all blocks of the layout.
     pub(crate) has_file: bool,
-    /// The file could not be made, and the instance was taken out of the store again.
+    /// The file could not be made, or is to go: the instance is not in the store any more.
     pub(crate) is_abandoned: bool,
+    /// The journal was told that the instance is to go.
+    pub(crate) is_leaving: bool,
+    /// What the journal was last told the archives are to be; `None` once the file is so.
+    pub(crate) asked: Option<Arc<Form>>,
+}
+
+/// What archives there are.
+#[derive(Debug)]
+pub(crate) struct Form {
+    pub(crate) policy: Policy,
+    pub(crate) archives: Arc<[ArchiveSpec]>,
+    pub(crate) grid: Grid,
+}
+
+impl Form {
+    pub(crate) fn of(policy: Policy) -> Arc<Self> {
+        let grid = Grid::of(policy.archives());
+        Arc::new(Self { archives: policy.archives().into(), grid, policy })
+    }
+
+    /// The heartbeat of a series where the policy names none.
+    pub(crate) fn usual_heartbeat_ms(&self) -> u64 {
+        LEAST_HEARTBEAT_MS.max(3 * self.policy.step().as_millis())
+    }
+
+    /// A block with the columns of another, laid out for these archives: a change moves no column.
+    pub(crate) fn lay(&self, block: &Block, offset: u64) -> Block {
+        Block::plan(&self.policy, offset, block.first_column, block.width, self.cell(block))
+    }
+
+    /// All blocks of a file, laid out for these archives.
+    pub(crate) fn lay_all(&self, layout: &[Block]) -> Vec<Block> {
+        let mut offset = FIRST_BLOCK_AT;
+        let lay = |block| {
+            let laid = self.lay(block, offset);
+            offset = laid.end();
+            laid
+        };
+        layout.iter().map(lay).collect()
+    }
+
+    /// The cell that a block has, or will have: `f64` widens those there are, nothing narrows them.
+    pub(crate) fn cell(&self, block: &Block) -> Cell {
+        if self.policy.all_f64() { Cell::F64 } else { block.cell }
+    }
 }
 
 /// Which columns are taken, by whom.
@@ -47,6 +94,8 @@ pub(crate) struct Index {
     keys: Arc<Keys>,
     /// In order of the keys' addresses.
     columns: Vec<(Arc<Key>, Column)>,
+    /// Columns whose series was dropped, with its generation.
+    pub(crate) free: BTreeMap<u32, u32>,
     /// One for each block.
     pub(crate) used: Vec<Used>,
 }
@@ -61,9 +110,13 @@ pub(crate) struct Used {
 }
 
 impl Used {
-    pub(crate) fn has_room(self, block: &Block, cell: Cell, key: &[u8]) -> bool {
-        let text = self.text + Catalogue::entry_len(key);
-        block.cell == cell && self.columns < block.width && text <= Catalogue::room(block.width)
+    pub(crate) fn has_room(self, block: &Block, key: &[u8]) -> bool {
+        self.columns < block.width && self.has_text(block, key)
+    }
+
+    /// True where the catalogue of the block takes another key.
+    pub(crate) fn has_text(self, block: &Block, key: &[u8]) -> bool {
+        self.text + Catalogue::entry_len(key) <= Catalogue::room(block.width)
     }
 
     pub(crate) fn add(&mut self, position: u32, key: &[u8]) {
@@ -74,7 +127,7 @@ impl Used {
 
 impl Index {
     fn new(keys: Arc<Keys>) -> Self {
-        Self { keys, columns: Vec::new(), used: Vec::new() }
+        Self { keys, columns: Vec::new(), free: BTreeMap::new(), used: Vec::new() }
     }
 
     /// How many series have a column.
@@ -119,7 +172,7 @@ impl Index {
                 Ok(place) => self.columns[place].1 = column,
                 Err(_) => new.push((Arc::clone(&key), column)),
             }
-            self.take_room(layout, &key, column);
+            self.take_room(layout, key.bytes(), column);
         }
         self.columns.reserve_exact(new.len());
         self.columns.append(&mut new);
@@ -134,43 +187,69 @@ impl Index {
         });
     }
 
-    fn take_room(&mut self, layout: &[Block], key: &Key, column: Column) {
+    /// Notes that others may have these columns, whose series had these generations.
+    pub(crate) fn insert_free(&mut self, layout: &[Block], vacant: &BTreeMap<u32, u32>) {
+        for (&index, &generation) in vacant {
+            self.take_room(layout, &[], Column { index, generation });
+            self.free.insert(index, generation);
+        }
+    }
+
+    fn take_room(&mut self, layout: &[Block], key: &[u8], column: Column) {
+        let was_free = self.free.remove(&column.index).is_some();
         if let Some((number, block)) = block_of(layout, column.index) {
             if self.used.len() <= number {
                 self.used.resize(number + 1, Used::default());
             }
-            self.used[number].add(column.index - block.first_column, key.bytes());
+            let used = &mut self.used[number];
+            if was_free {
+                used.text = used.text.saturating_sub(Catalogue::entry_len(&[]));
+            }
+            used.add(column.index - block.first_column, key);
         }
     }
 
     /// Forgets the former series of a column.
     pub(crate) fn remove(&mut self, layout: &[Block], key: &Key, column: Column) {
-        if let Ok(place) = self.place(key)
-            && self.columns[place].1 == column
-        {
-            self.columns.remove(place);
-        }
-        if let Some((number, _)) = block_of(layout, column.index)
-            && let Some(used) = self.used.get_mut(number)
-        {
+        match self.place(key) {
+            Ok(place) if self.columns[place].1 == column => self.columns.remove(place),
+            _ => return, // The grant that took the column has done so.
+        };
+        if let Some(used) = self.used_at(layout, column) {
             used.text = used.text.saturating_sub(Catalogue::entry_len(key.bytes()));
         }
+    }
+
+    /// Forgets the series of a column, which another may have.
+    pub(crate) fn vacate(&mut self, layout: &[Block], key: &Key, column: Column) {
+        self.remove(layout, key, column);
+        self.free.insert(column.index, column.generation);
+        if let Some(used) = self.used_at(layout, column) {
+            used.text += Catalogue::entry_len(&[]);
+        }
+    }
+
+    /// Forgets all series: the instance is to go.
+    pub(crate) fn clear(&mut self) {
+        self.columns.clear();
+        self.free.clear();
+    }
+
+    fn used_at(&mut self, layout: &[Block], column: Column) -> Option<&mut Used> {
+        self.used.get_mut(block_of(layout, column.index)?.0)
     }
 }
 
 impl Instance {
-    pub(crate) fn new(id: InstanceId, dir: &Path, policy: Policy, keys: Arc<Keys>) -> Self {
+    pub(crate) fn new(id: InstanceId, dir: &Path, form: Arc<Form>, keys: Arc<Keys>) -> Self {
         Self {
             id,
             path: dir.join(format!("{id}.rrd")),
-            archives: policy.archives().into(),
-            grid: Grid::of(policy.archives()),
             growing: Mutex::default(),
             layout: RwLock::default(),
             tiles: RwLock::default(),
-            state: Mutex::new(State::new(policy.archives().len() - 1)),
+            state: Mutex::new(State::of(form)),
             index: RwLock::new(Index::new(keys)),
-            policy,
         }
     }
 
@@ -185,6 +264,16 @@ impl Instance {
     /// Bytes of the file as far as it has been laid out.
     pub(crate) fn file_len(&self) -> u64 {
         read(&self.layout).last().map_or(0, Block::end)
+    }
+
+    /// What archives there are, as far as frames have been applied.
+    pub(crate) fn form(&self) -> Arc<Form> {
+        Arc::clone(&super::lock(&self.state).form)
+    }
+
+    /// The file of the archives to come, beside that of those there are.
+    pub(crate) fn next_path(&self) -> PathBuf {
+        self.path.with_extension("next")
     }
 
     pub(crate) fn damage(&self, what: String) -> Damage {

@@ -2,16 +2,18 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::change::Derived;
 use super::check::{mismatch, unreadable};
-use super::instance::{Instance, block_of};
-use super::state::{NO_ROW, State};
-use super::{Store, lock, read};
+use super::instance::{Form, Instance, block_of};
+use super::state::NO_ROW;
+use super::{SeriesInfo, Store, lock, read};
 use crate::file::{Block, Part, Ring, Shape, TileBytes};
-use crate::handles::Source;
+use crate::handles::{self, Handles};
 use crate::series::{Run, row_is_known};
-use crate::{Column, SeriesRef, Span, Step, Timestamp};
+use crate::{ArchiveSpec, Column, Damage, SeriesRef, Span, Step, Timestamp};
 
 /// Tiles that memory is asked for before the first of them is looked at.
 const TILES_AT_ONCE: usize = 32;
@@ -69,33 +71,54 @@ impl Store {
         rows
     }
 
+    /// As [`Store::rows`], of a series that was found; none where its archives have changed since, and
+    /// this one is another by now.
+    pub fn rows_of(&self, found: &SeriesInfo, archive: usize, span: Span) -> Rows {
+        let mut rows = Rows::default();
+        let wanted = RowsWanted { series: found.series, archive, span, parts: RowParts::All };
+        let is_same =
+            |spec: &ArchiveSpec| found.archives.get(archive).is_some_and(|s| s.step == spec.step);
+        self.rows_if(&mut rows, wanted, is_same);
+        rows
+    }
+
     /// As [`Store::rows`], into rows whose room is used again, and only what is wanted of them: for
     /// many series one after the other.
     pub fn rows_into(&self, rows: &mut Rows, wanted: RowsWanted) {
+        self.rows_if(rows, wanted, |_| true);
+    }
+
+    fn rows_if(
+        &self,
+        rows: &mut Rows,
+        wanted: RowsWanted,
+        is_wanted: impl FnOnce(&ArchiveSpec) -> bool,
+    ) {
         let RowsWanted { series, archive, span, parts } = wanted;
         rows.begin(Timestamp::default(), 0, parts, false);
-        let found = self.instance(series.instance);
-        let Some(instance) = found.filter(|instance| archive < instance.archives.len()) else {
-            return;
+        let Some(instance) = self.instance(series.instance) else { return };
+        let form = self.read_into(rows, &instance, series.column, archive, (Some(span), parts));
+        let Some(spec) = form.archives.get(archive).filter(|spec| is_wanted(spec)) else {
+            return rows.begin(Timestamp::default(), 0, parts, false);
         };
-        self.read_into(rows, &instance, series.column, archive, (Some(span), parts));
         if archive > 0 {
-            let steps_per_row = instance.archives[archive].steps_per_row(instance.policy.step());
-            rows.hide(least_known(steps_per_row, instance.policy.xff()));
+            let steps_per_row = spec.steps_per_row(form.policy.step());
+            rows.hide(least_known(steps_per_row, form.policy.xff()));
         }
     }
 
-    /// Rows as they are stored, before the policy's share decides; all there are without a span.
+    /// Rows as they are stored, before the policy's share decides, and the archives they are of; all
+    /// there are without a span.
     pub(super) fn stored_rows(
         &self,
         instance: &Instance,
         column: Column,
         archive: usize,
         span: Option<Span>,
-    ) -> Rows {
+    ) -> (Rows, Arc<Form>) {
         let mut rows = Rows::default();
-        self.read_into(&mut rows, instance, column, archive, (span, RowParts::All));
-        rows
+        let form = self.read_into(&mut rows, instance, column, archive, (span, RowParts::All));
+        (rows, form)
     }
 
     fn read_into(
@@ -105,34 +128,74 @@ impl Store {
         column: Column,
         archive: usize,
         (span, parts): (Option<Span>, RowParts),
-    ) {
+    ) -> Arc<Form> {
         // Held from the copy of what is filed to the last byte read: see `Instance::tiles`.
         let _shared = read(&instance.tiles);
         let layout = instance.layout();
-        let Some((_, block)) = block_of(&layout, column.index) else { return };
         let state = lock(&instance.state);
-        let Some(view) = View::of(instance, &state, block, column, archive, span) else { return };
+        let form = Arc::clone(&state.form);
+        let block = block_of(&layout, column.index).map(|(_, block)| state.laid(block));
+        let view = block.as_ref().and_then(|block| {
+            let extent = state.extent(column, archive)?;
+            View::of(&form, block, column, archive, extent, span)
+        });
+        let Some(view) = view else { return form };
         view.begin(rows, parts);
         for waiting in state.unfiled() {
             for run in waiting.runs(column.index, column.generation, archive) {
                 view.put(rows, &run);
             }
         }
+        let former = state.former.clone();
         drop(state);
-        if view.first <= view.filed {
-            self.read_file(instance, &view, rows);
+        let failed = |damage, reason: &io::Error| self.cannot_read(instance, damage, reason);
+        let source = Source { handles: &self.handles, instance, failed: &failed };
+        match former {
+            Some(former) => {
+                let derived = Derived { former: &former, source: &source, column, form: &form };
+                for run in derived.rows(archive, view.first..view.last + 1) {
+                    view.put(rows, &run);
+                }
+            }
+            None if view.has_filed() => source.read(&view, rows),
+            None => {}
         }
+        form
     }
 
-    fn read_file(&self, instance: &Instance, view: &View<'_>, rows: &mut Rows) {
+    /// What becomes of rows that cannot be read.
+    pub(super) fn cannot_read(&self, instance: &Instance, damage: Damage, reason: &io::Error) {
+        let is_torn = reason.kind() == io::ErrorKind::InvalidData;
+        if is_torn && self.is_replaying.load(Ordering::Acquire) {
+            return;
+        }
+        self.report(damage);
+        if !is_torn {
+            self.check_length(instance);
+        }
+    }
+}
+
+/// The file of one instance, to be read while its tiles are shared.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) handles: &'a Handles,
+    pub(super) instance: &'a Instance,
+    /// Hears of what cannot be read, and why; where a checksum does not match, that is invalid data.
+    pub(super) failed: &'a dyn Fn(Damage, &io::Error),
+}
+
+impl Source<'_> {
+    /// Puts the rows that the file has into their places.
+    pub(super) fn read(&self, view: &View<'_>, rows: &mut Rows) {
+        let instance = self.instance;
         let len = instance.file_len();
         let source = match self.handles.source(instance.id, &instance.path, len) {
             Ok(source) => source,
             Err(reason) => {
                 let what =
                     format!("cannot be read: {reason}; its rows are unknown, check the disk");
-                self.report(instance.damage(what));
-                return self.check_length(instance);
+                return (self.failed)(instance.damage(what), &reason);
             }
         };
         let last = view.filed.min(view.last);
@@ -141,13 +204,12 @@ impl Store {
             if number.is_multiple_of(TILES_AT_ONCE) {
                 view.expect(&source, tile..tiles.end);
             }
-            if let Err(reason) = view.read_tile(&source, tile, rows)
-                && !self.is_replaying.load(Ordering::Acquire)
-            {
+            if let Err(reason) = view.read_tile(&source, tile, rows) {
                 let (column, first) = (view.column.index, Ring::first_row(tile));
-                self.report(unreadable(instance, column, view.archive, first, &reason));
+                let damage = unreadable(instance, column, view.archive, first, &reason);
+                (self.failed)(damage, &reason);
                 if reason.kind() != io::ErrorKind::InvalidData {
-                    return self.check_length(instance);
+                    return;
                 }
             }
         }
@@ -172,8 +234,8 @@ impl Rows {
         (first..).zip(0..self.len()).map(|(row, index)| self.run(archive, row, index)).collect()
     }
 
-    #[cfg(test)]
-    fn run(&self, archive: usize, first_row: i64, index: usize) -> Run {
+    /// Row `index`, whose number is `first_row`.
+    pub(super) fn run(&self, archive: usize, first_row: i64, index: usize) -> Run {
         Run {
             archive,
             first_row,
@@ -256,8 +318,21 @@ pub(super) fn least_known(steps_per_row: u32, xff: f64) -> u32 {
     low
 }
 
+/// How far a column has come, and how much of that the file has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    /// Rows of the finest archive up to this one are before the series began.
+    pub(super) birth_row: i64,
+    /// The newest closed row of the finest archive.
+    pub(super) newest_row: i64,
+    /// The newest row of the finest archive that the file has, or [`NO_ROW`].
+    pub(super) filed_row: i64,
+    /// Checksum of the tile that it is in, so far, in the archive looked at.
+    pub(super) checksum: u32,
+}
+
 /// Which rows of one column and archive are looked at, and how far the file has them.
-struct View<'a> {
+pub(super) struct View<'a> {
     ring: &'a Ring,
     shape: Shape,
     step: Step,
@@ -270,27 +345,23 @@ struct View<'a> {
     filed: i64,
     /// Checksum of the tile that row `filed` is in, so far.
     checksum: u32,
-    first: i64,
+    pub(super) first: i64,
     last: i64,
 }
 
 impl<'a> View<'a> {
-    fn of(
-        instance: &Instance,
-        state: &State,
+    pub(super) fn of(
+        form: &Form,
         block: &'a Block,
         column: Column,
         archive: usize,
+        extent: Extent,
         span: Option<Span>,
     ) -> Option<Self> {
-        let series = state.series(column)?;
-        if series.head.is_unborn() {
-            return None;
-        }
         let ring = block.rings.get(archive)?;
-        let (finest, step) = (instance.policy.step(), instance.archives[archive].step);
-        let begin = ring.newest(series.birth.floor(finest).row(finest));
-        let newest = ring.newest(series.head.opened(finest).row(finest));
+        let step = form.archives.get(archive)?.step;
+        let begin = ring.newest(extent.birth_row);
+        let newest = ring.newest(extent.newest_row);
         let oldest = newest.saturating_sub_unsigned(ring.row_count).max(begin) + 1;
         // Rows that end after `start` and not after `end`.
         let wanted = span.map(|span| {
@@ -299,12 +370,8 @@ impl<'a> View<'a> {
         });
         let (from, to) = wanted.unwrap_or((i64::MIN, i64::MAX));
         let (first, last) = (oldest.max(from), newest.min(to));
-        if first > last {
-            return None;
-        }
-        let place = usize::try_from(column.index).ok()?;
-        let filed_row = state.filed.rows.get(place).copied().unwrap_or(NO_ROW);
-        Some(Self {
+        let filed = if extent.filed_row == NO_ROW { begin } else { ring.newest(extent.filed_row) };
+        (first <= last).then_some(Self {
             ring,
             shape: ring.shape,
             step,
@@ -312,25 +379,42 @@ impl<'a> View<'a> {
             column,
             position: column.index - block.first_column,
             begin,
-            filed: if filed_row == NO_ROW { begin } else { ring.newest(filed_row) },
-            checksum: *state.filed.checksums.get(place * instance.archives.len() + archive)?,
+            filed,
+            checksum: extent.checksum,
             first,
             last,
         })
     }
 
+    /// Only these of its rows; `None` when there are none.
+    pub(super) fn within(self, rows: Range<i64>) -> Option<Self> {
+        let (first, last) = (self.first.max(rows.start), self.last.min(rows.end - 1));
+        (first <= last).then_some(Self { first, last, ..self })
+    }
+
+    pub(super) fn has_filed(&self) -> bool {
+        self.first <= self.filed
+    }
+
     /// All its rows, unknown as yet.
-    fn begin(&self, rows: &mut Rows, parts: RowParts) {
+    pub(super) fn begin(&self, rows: &mut Rows, parts: RowParts) {
         let count = usize::try_from(self.last - self.first + 1).expect("at most a ring of rows");
         let first_end = Timestamp::row_end(self.first, self.step);
         rows.begin(first_end, count, parts, self.shape.keeps_last);
+    }
+
+    /// All its rows, with all their numbers, unknown as yet.
+    pub(super) fn empty(&self) -> Rows {
+        let mut rows = Rows::default();
+        self.begin(&mut rows, RowParts::All);
+        rows
     }
 
     fn index(&self, row: i64) -> usize {
         usize::try_from(row - self.first).expect("a row of the view")
     }
 
-    fn put(&self, rows: &mut Rows, run: &Run) {
+    pub(super) fn put(&self, rows: &mut Rows, run: &Run) {
         let end = run.first_row.saturating_add_unsigned(run.count - 1);
         for row in run.first_row.max(self.first)..=end.min(self.last) {
             rows.set(self.index(row), run);
@@ -338,14 +422,14 @@ impl<'a> View<'a> {
     }
 
     /// Says that the first of these tiles will be read.
-    fn expect(&self, source: &Source, tiles: Range<i64>) {
+    fn expect(&self, source: &handles::Source, tiles: Range<i64>) {
         let tiles = tiles.take(TILES_AT_ONCE);
         let offsets = tiles.map(|tile| self.ring.offset_of(tile, self.position));
         source.expect(offsets, self.shape.tile_len() as u64);
     }
 
     /// Reads the rows of one tile that the file has; those of the view are put in their places.
-    fn read_tile(&self, source: &Source, tile: i64, rows: &mut Rows) -> io::Result<()> {
+    fn read_tile(&self, source: &handles::Source, tile: i64, rows: &mut Rows) -> io::Result<()> {
         let first_row = Ring::first_row(tile);
         let (low, high) =
             (first_row.max(self.begin + 1), (Ring::first_row(tile + 1)).min(self.filed + 1));

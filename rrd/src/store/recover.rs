@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 
 use super::columns::{Class, Series};
-use super::instance::{Growth, Instance};
+use super::instance::{Form, Growth, Instance};
 use super::keys::Keys;
 use super::slots::ONE_SLOT_DAMAGED;
 use super::state::{NO_ROW, State, Written};
@@ -20,7 +20,7 @@ use crate::file::{
 use crate::handles::Handles;
 use crate::series::{Head, Open};
 use crate::waiting::Kept;
-use crate::{Damage, Disk, File, InstanceId, StoreError, Timestamp};
+use crate::{Damage, Disk, File, InstanceId, Policy, StoreError, Timestamp};
 
 impl Store {
     /// Opens the folder of archives, as they were at the checkpoint `upto`: what later rounds have
@@ -53,19 +53,22 @@ impl Store {
             instances: RwLock::default(),
             keys: Arc::default(),
             unavailable: RwLock::default(),
+            leftovers: Mutex::default(),
             damage: Mutex::default(),
             advanced_to: Mutex::new(Timestamp::MIN),
             is_replaying: AtomicBool::new(false),
         };
-        let mut archives = Vec::new();
+        let (mut archives, mut nexts) = (Vec::new(), Vec::new());
         for path in paths {
             match path.extension().and_then(|extension| extension.to_str()) {
                 // A file whose making was cut short; nothing of it was acknowledged.
                 Some("new") => store.handles.disk().remove(&path).map_err(folder)?,
                 Some("rrd") => archives.push(path),
+                Some("next") => nexts.push(path),
                 _ => {}
             }
         }
+        let archives = store.settle_changes(nexts, archives, (upto, excepted)).map_err(folder)?;
         for opened in store.open_files(&archives, upto, excepted) {
             store.take(opened);
         }
@@ -100,9 +103,62 @@ impl Store {
         })
     }
 
+    /// Removes the file of an instance that is no more, as the round that counts would have.
+    fn finish_removal(&self, instance: &Instance) {
+        self.handles.forget(instance.id);
+        let disk = self.handles.disk();
+        if let Err(reason) = disk.remove(&instance.path).and_then(|()| disk.sync_dir(&self.dir)) {
+            let what = format!("of an instance that was removed, and stays: {reason}; delete it");
+            self.report(instance.damage(what));
+        }
+    }
+
+    /// Gives the files of changes that count the names of archives; what counts not is but room.
+    /// Answers the archives that can be opened.
+    fn settle_changes(
+        &mut self,
+        nexts: Vec<PathBuf>,
+        mut archives: Vec<PathBuf>,
+        at: Checkpoints<'_>,
+    ) -> io::Result<Vec<PathBuf>> {
+        if nexts.is_empty() {
+            return Ok(archives);
+        }
+        for path in nexts {
+            let Some(id) = id_of(&path) else { continue };
+            let archive = path.with_extension("rrd");
+            match self.settle_change(&path, &archive, counted(id, at)) {
+                Ok(true) if !archives.contains(&archive) => archives.push(archive),
+                Ok(true) => {}
+                Ok(false) => {
+                    let leftovers = self.leftovers.get_mut();
+                    leftovers.unwrap_or_else(std::sync::PoisonError::into_inner).insert(id);
+                }
+                Err(Problem(what)) => {
+                    // Nobody knows which of the two is the archive.
+                    archives.retain(|known| *known != archive);
+                    let damage = Damage { instance: Some(id), path, what };
+                    self.take(Opened { instance: None, damage: Some(damage) });
+                }
+            }
+        }
+        self.handles.disk().sync_dir(&self.dir)?;
+        archives.sort_unstable();
+        Ok(archives)
+    }
+
+    /// True where the file of a change is the archive from now on.
+    fn settle_change(&self, path: &Path, archive: &Path, upto: u64) -> Result<bool, Problem> {
+        let disk = self.handles.disk();
+        let counts = counts(disk, path, upto)?;
+        if counts {
+            disk.rename(path, archive)?;
+        }
+        Ok(counts)
+    }
+
     fn open_file(&self, path: &Path, upto: u64, excepted: &BTreeMap<InstanceId, u64>) -> Opened {
-        let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        let Ok(id) = name.parse::<InstanceId>() else {
+        let Some(id) = id_of(path) else {
             let what = "not the name of an archive; move it away".to_owned();
             let damage = Damage { instance: None, path: path.to_owned(), what };
             return Opened { instance: None, damage: Some(damage) };
@@ -111,14 +167,13 @@ impl Store {
         let read = self.handles.file(id, path).map_err(Problem::from).and_then(|file| {
             let keys = &self.keys;
             let reading = Reading { id, path, dir: &self.dir, file: file.as_ref(), keys };
-            reading.instance(excepted.get(&id).map_or(upto, |&own| own.min(upto)))
+            reading.instance(counted(id, (upto, excepted)))
         });
         match read {
             Ok((mut instance, remark)) => {
                 if excepted.contains_key(&id) {
                     // Until a round has written it, the record must go on naming it.
-                    let state = instance.state.get_mut();
-                    state.unwrap_or_else(std::sync::PoisonError::into_inner).is_dirty = true;
+                    state_of(&mut instance).is_dirty = true;
                 }
                 Opened { instance: Some(instance), damage: remark.map(damage) }
             }
@@ -128,7 +183,10 @@ impl Store {
 
     fn take(&mut self, Opened { instance, damage }: Opened) {
         match (instance, &damage) {
-            (Some(instance), _) => {
+            (Some(mut instance), _) => {
+                if state_of(&mut instance).is_removed {
+                    return self.finish_removal(&instance);
+                }
                 let instances = self.instances.get_mut();
                 let instances = instances.unwrap_or_else(std::sync::PoisonError::into_inner);
                 instances.insert(instance.id, Arc::new(instance));
@@ -144,6 +202,39 @@ impl Store {
             self.report(damage);
         }
     }
+}
+
+/// The checkpoint, and those of files that stand at their own.
+type Checkpoints<'a> = (u64, &'a BTreeMap<InstanceId, u64>);
+
+/// What is later in the file of an instance does not count.
+fn counted(id: InstanceId, (upto, excepted): Checkpoints<'_>) -> u64 {
+    excepted.get(&id).map_or(upto, |&own| own.min(upto))
+}
+
+fn id_of(path: &Path) -> Option<InstanceId> {
+    path.file_stem()?.to_str()?.parse().ok()
+}
+
+fn state_of(instance: &mut Instance) -> &mut State {
+    instance.state.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// True where a slot of a new file is not above the checkpoint: then it counts. Later rounds may have
+/// written either, if its name did not last.
+fn counts(disk: &dyn Disk, path: &Path, upto: u64) -> io::Result<bool> {
+    let file = disk.open(path)?;
+    for copy in 0..2 {
+        let mut bytes = [0; SLOT_LEN];
+        match file.read_at(&mut bytes, slot_at(copy)) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            read => read?,
+        }
+        if Slot::decode(&bytes).is_some_and(|slot| 0 < slot.seq && slot.seq <= upto) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Fewer are read sooner than a thread is started.
@@ -189,24 +280,27 @@ impl Reading<'_> {
                 format!("the archive of instance {}; give it its name back", header.instance);
             return Err(Problem(what));
         }
+        let form = Form::of(header.policy);
         let path = self.path.to_owned();
         let keys = Arc::clone(self.keys);
-        let instance = Instance { path, ..Instance::new(self.id, self.dir, header.policy, keys) };
-        let layout = self.blocks(&instance, &head)?;
-        let (state, remark) = self.newest_state(&instance, &layout, &head, upto)?;
+        let instance =
+            Instance { path, ..Instance::new(self.id, self.dir, Arc::clone(&form), keys) };
+        let layout = self.blocks(&form.policy, &head)?;
+        let (state, remark) = self.newest_state(&form, &layout, &head, upto)?;
         if layout.len() > state.filed.catalogues.len() {
             // Blocks that no round has synced: a grant may have been killed just before it did.
             self.file.sync_data()?;
         }
         let known = |series: Series<'_>| (Arc::clone(series.key), series.column());
         write(&instance.index).insert(&layout, state.all_series().map(known));
-        let growing = Mutex::new(Growth { has_file: true, is_abandoned: false });
+        write(&instance.index).insert_free(&layout, &state.names.vacant);
+        let growing = Mutex::new(Growth { has_file: true, ..Growth::default() });
         let layout = RwLock::new(Arc::new(layout));
         Ok((Instance { growing, layout, state: Mutex::new(state), ..instance }, remark))
     }
 
     /// The blocks of the directory, up to the first that is not there: a grant that was cut short.
-    fn blocks(&self, instance: &Instance, head: &[u8]) -> Result<Vec<Block>, Problem> {
+    fn blocks(&self, policy: &Policy, head: &[u8]) -> Result<Vec<Block>, Problem> {
         let len = self.file.len()?;
         let mut blocks: Vec<Block> = Vec::new();
         let at = usize::try_from(DIRECTORY_AT).expect("10 KiB");
@@ -220,7 +314,7 @@ impl Reading<'_> {
             }
             let mut bytes = [0; BLOCK_HEAD_LEN];
             self.file.read_at(&mut bytes, entry.offset)?;
-            let Some(block) = Block::decode(&bytes, &instance.policy, &entry) else { break };
+            let Some(block) = Block::decode(&bytes, policy, &entry) else { break };
             blocks.push(block);
         }
         Ok(blocks)
@@ -229,7 +323,7 @@ impl Reading<'_> {
     /// The state of the newest slot not above `upto`; of the other one, with a remark, if that is damaged.
     fn newest_state(
         &self,
-        instance: &Instance,
+        form: &Arc<Form>,
         layout: &[Block],
         head: &[u8],
         upto: u64,
@@ -250,9 +344,13 @@ impl Reading<'_> {
             is_first = slots.iter().any(|(slot, _)| slot.seq == 0);
         }
         slots.sort_by_key(|(slot, _)| std::cmp::Reverse(slot.seq));
+        if slots.first().is_some_and(|(slot, _)| slot.is_removed) {
+            let state = State { is_removed: true, ..State::of(Arc::clone(form)) };
+            return Ok((state, None));
+        }
         let mut newest = None;
         for (slot, copy) in slots {
-            match self.state(instance, layout, head, slot, copy) {
+            match self.state(form, layout, head, slot, copy) {
                 Ok(state) => {
                     let older =
                         |what| format!("{what}; an older state is used, its newest rows are lost");
@@ -268,7 +366,7 @@ impl Reading<'_> {
 
     fn state(
         &self,
-        instance: &Instance,
+        form: &Arc<Form>,
         layout: &[Block],
         head: &[u8],
         slot: Slot,
@@ -280,7 +378,7 @@ impl Reading<'_> {
             batch: slot.batch,
             applied_seq: slot.seq,
             labels_seq: slot.labels_seq,
-            ..State::new(instance.grid.coarser_count())
+            ..State::of(Arc::clone(form))
         };
         state.filed.slot = copy;
         if slot.labels_seq > 0 {
@@ -293,22 +391,22 @@ impl Reading<'_> {
         let block_count = usize::try_from(slot.block_count).unwrap_or(usize::MAX);
         for number in 0..block_count {
             let block = layout.get(number).ok_or_else(|| missing(number))?;
-            let read = self.columns(instance, block, (slot, copy), &mut state)?;
+            let read = self.columns(form, block, (slot, copy), &mut state)?;
             read.ok_or_else(|| missing(number))?;
         }
-        state.look_for_newest(instance.policy.step());
+        state.look_for_newest(form.policy.step());
         Ok(state)
     }
 
     /// The series of one block; `None` when something of it is not as it was written.
     fn columns(
         &self,
-        instance: &Instance,
+        form: &Form,
         block: &Block,
         (slot, copy): (Slot, Copy),
         state: &mut State,
     ) -> Result<Option<()>, Problem> {
-        let archive_count = instance.archives.len();
+        let archive_count = form.archives.len();
         let len = accumulators_len(block.width, archive_count);
         let mut bytes = vec![0; usize::try_from(len).expect("64 columns of records")];
         self.file.read_at(&mut bytes, block.accumulators_at(copy))?;
@@ -352,39 +450,42 @@ impl Reading<'_> {
             let Some(record) = Record::decode(record, archive_count) else { return Ok(None) };
             let is_whole = record.generation == entry.generation
                 && record.generation > 0
-                && record.open.agrees_with(&instance.archives);
-            if !is_whole || self.put(instance, block, state, (place, entry, &record)).is_none() {
+                && record.open.agrees_with(&form.archives);
+            if !is_whole {
                 return Ok(None);
             }
+            self.put(block, state, (place, entry, &record));
         }
         Ok(Some(()))
     }
 
-    /// Lays one series into the arrays; `None` where the entry says that none lives there.
+    /// Lays one column into the arrays: its series, or that none lives there.
     fn put(
         &self,
-        instance: &Instance,
         block: &Block,
         state: &mut State,
         (place, entry, record): (usize, &Entry<'_>, &Record),
-    ) -> Option<()> {
-        let definition = entry.definition()?;
+    ) {
+        let Some(definition) = entry.definition() else {
+            let index = u32::try_from(place).expect("at most 256 blocks of 64 columns");
+            Arc::make_mut(&mut state.names).vacant.insert(index, record.generation);
+            return;
+        };
         let open = &record.open;
         let filed_row = if open.is_unborn() { NO_ROW } else { open.newest_row };
         Arc::make_mut(&mut state.filed.rows)[place] = filed_row;
-        let archive_count = instance.archives.len();
+        let archive_count = state.form.archives.len();
         Arc::make_mut(&mut state.filed.checksums)[place * archive_count..][..archive_count]
             .copy_from_slice(&record.checksums);
-        let kept = Kept { cell: block.cell, last: instance.policy.keeps_last() };
+        let kept = Kept { cell: block.cell, last: state.form.policy.keeps_last() };
         let class = state.class(Class { definition, kept });
         let columns = Arc::make_mut(&mut state.columns);
         columns.begin(place, Head::unborn(record.generation, class));
         if let Some(mut stored) = columns.open(place) {
-            open.store(&mut stored, &instance.grid);
+            open.store(&mut stored, &state.form.grid);
         }
         Arc::make_mut(&mut state.names).set(place, self.keys.intern(entry.key), open.birth);
         state.series_count += 1;
-        Some(())
     }
 }
 

@@ -10,14 +10,16 @@ use std::sync::Arc;
 
 use super::column_rows::ColumnRows;
 use super::columns::{Class, Columns, Names, Series};
-use super::instance::{Instance, block_of};
+use super::instance::{Form, Instance, block_of};
 use super::state::{Filed, InRound, NO_ROW, State, Written};
+use super::task::Task;
 use super::{Store, lock, write};
 use crate::file::{
     AccumulatorsHead, Block, Catalogue, Entry, Patches, Slot, labels_at, record_len, slot_at,
     write_labels,
 };
 use crate::handles::Handles;
+use crate::series::Open;
 use crate::waiting::Waiting;
 use crate::{Batch, Column, InstanceId, Labels};
 
@@ -26,7 +28,7 @@ pub struct Round {
     seq: u64,
     epoch: u64,
     handles: Arc<Handles>,
-    begun: Vec<Begun>,
+    tasks: Vec<Task>,
     /// No journal says when the round counts: the slots are written when all else is synced.
     slots_last: bool,
 }
@@ -43,22 +45,24 @@ pub struct RoundReport {
 }
 
 /// One instance as it stood at the beginning of a round.
-struct Begun {
-    instance: Arc<Instance>,
-    layout: Arc<Vec<Block>>,
-    labels: Labels,
+pub(super) struct Begun {
+    pub(super) instance: Arc<Instance>,
+    pub(super) form: Arc<Form>,
+    pub(super) layout: Arc<Vec<Block>>,
+    pub(super) labels: Labels,
     labels_seq: u64,
-    batch: Batch,
+    pub(super) batch: Batch,
     columns: Arc<Columns>,
     names: Arc<Names>,
     classes: Arc<Vec<Class>>,
-    frozen: Vec<Arc<Waiting>>,
+    pub(super) frozen: Vec<Arc<Waiting>>,
     filed: Filed,
 }
 
 /// One instance of a round, as bytes for its file.
-struct Work {
+pub(super) struct Work {
     instance: Arc<Instance>,
+    archive_count: usize,
     layout: Arc<Vec<Block>>,
     slot: Slot,
     labels: Option<Labels>,
@@ -89,16 +93,22 @@ impl Store {
     /// Takes hold of what has changed, at the boundary after frame `seq`. The worker goes on afterwards.
     pub fn begin_round(&self, seq: u64, epoch: u64) -> Round {
         let all = self.all();
-        let mut begun = Vec::with_capacity(all.len());
-        begun.extend(all.iter().filter_map(|instance| Begun::of(instance, seq)));
-        Round { seq, epoch, handles: Arc::clone(&self.handles), begun, slots_last: false }
+        let mut tasks = Vec::with_capacity(all.len());
+        tasks.extend(all.iter().filter_map(|instance| Task::of(instance, seq, epoch)));
+        for id in std::mem::take(&mut *lock(&self.leftovers)) {
+            let path = self.dir.join(format!("{id}.next"));
+            tasks.push(Task::Tidy(path, self.instance(id)));
+        }
+        Round { seq, epoch, handles: Arc::clone(&self.handles), tasks, slots_last: false }
     }
 
     /// Lets go of what the round at `seq` wrote: a restart will find it in the files.
     pub fn finish_round(&self, seq: u64) {
+        self.install(seq);
         for instance in self.all() {
             let mut state = lock(&instance.state);
-            let is_written = |round: &mut InRound| round.seq == seq && round.filed.is_some();
+            let is_written =
+                |round: &mut InRound| round.seq == seq && round.filed.is_some() && !round.counts;
             if let Some(filed) = state.round.take_if(is_written).and_then(|round| round.filed) {
                 state.filed.slot = filed.slot;
                 state.filed.labels = filed.labels;
@@ -121,17 +131,39 @@ impl State {
         let rows = std::mem::take(&mut filed.rows);
         let checksums = std::mem::take(&mut filed.checksums);
         round.filed = Some(filed);
-        // A column that has changed hands since the round began holds nothing of its new series.
-        let is_other =
-            |(index, work): (usize, &ColumnWork)| self.columns.generation(index) != work.generation;
-        let others: Vec<usize> =
-            columns.iter().enumerate().filter(|&each| is_other(each)).map(|(i, _)| i).collect();
-        let (count, known) = (self.columns.len(), rows.len());
-        let per_column = checksums.len().checked_div(known).unwrap_or(0);
+        let per_column = checksums.len().checked_div(rows.len()).unwrap_or(0);
         (self.filed.rows, self.filed.checksums) = (rows, checksums);
-        self.filed.grow(count, per_column);
-        for index in others {
-            self.filed.forget(index);
+        self.filed.grow(self.columns.len(), per_column);
+        self.forget_others(columns.iter().map(|column| column.generation));
+    }
+
+    /// Notes that the file which a round wrote has taken the place of the one there was.
+    pub(super) fn succeed(&mut self, round: InRound) {
+        let (Some(filed), Some(generations)) = (round.filed, round.successor) else { return };
+        self.frozen.drain(..round.frozen_count);
+        self.filed = filed;
+        let archive_count = self.form.archives.len();
+        self.filed.grow(self.columns.len(), archive_count);
+        self.forget_others(generations.into_iter());
+    }
+
+    /// A column that has changed hands since a round with these generations began holds nothing of its
+    /// new series.
+    fn forget_others(&mut self, generations: impl Iterator<Item = u32>) {
+        for (index, generation) in generations.enumerate() {
+            if self.columns.generation(index) != generation {
+                self.filed.forget(index);
+            }
+        }
+    }
+
+    /// Takes what waits into a round; rows of rounds that failed are in it already.
+    pub(super) fn freeze(&mut self, seq: u64) {
+        self.is_dirty = false;
+        self.applied_seq = self.applied_seq.max(seq);
+        if !self.waiting.is_empty() {
+            let waiting = std::mem::take(&mut self.waiting);
+            self.frozen.push(Arc::new(waiting));
         }
     }
 }
@@ -140,18 +172,17 @@ impl Round {
     /// Writes and syncs every file of the round. One that fails is named; the others go on.
     pub fn write(self) -> RoundReport {
         let mut report = RoundReport::default();
-        for begun in self.begun {
-            let instance = Arc::clone(&begun.instance);
-            let Some(work) = Work::of(begun, self.seq, self.epoch) else { continue };
-            match work.write(&self.handles, self.seq, self.epoch, self.slots_last) {
+        for task in self.tasks {
+            match task.write(&self.handles, self.seq, self.epoch, self.slots_last) {
+                Ok(0) => {}
                 Ok(bytes) => {
                     report.files += 1;
                     report.bytes += bytes;
                 }
-                Err(reason) => {
+                Err((id, reason)) => {
                     // Opened anew the next time: this descriptor may never tell of its failure again.
-                    self.handles.forget(instance.id);
-                    report.failed.push((instance.id, reason.to_string()));
+                    self.handles.forget(id);
+                    report.failed.push((id, reason.to_string()));
                 }
             }
         }
@@ -170,23 +201,15 @@ impl Round {
 }
 
 impl Begun {
-    /// `None` for an instance to which nothing happened: a silent one costs nothing.
-    fn of(instance: &Arc<Instance>, seq: u64) -> Option<Self> {
-        let layout = instance.layout();
-        let mut guard = lock(&instance.state);
-        let state = &mut *guard;
-        if !state.is_granted || (!state.is_dirty && state.round.is_none()) {
-            return None;
-        }
-        state.is_dirty = false;
-        state.applied_seq = state.applied_seq.max(seq);
-        if !state.waiting.is_empty() {
-            let waiting = std::mem::take(&mut state.waiting);
-            state.frozen.push(Arc::new(waiting));
-        }
-        state.round = Some(InRound { seq, frozen_count: state.frozen.len(), filed: None });
-        let begun = Self {
-            layout,
+    /// Of an instance whose state is locked.
+    pub(super) fn of(instance: &Arc<Instance>, state: &mut State, seq: u64) -> Self {
+        state.freeze(seq);
+        let frozen_count = state.frozen.len();
+        state.round =
+            Some(InRound { seq, frozen_count, filed: None, successor: None, counts: false });
+        Self {
+            form: Arc::clone(&state.form),
+            layout: instance.layout(),
             labels: state.labels.clone(),
             labels_seq: state.labels_seq,
             batch: state.batch,
@@ -196,22 +219,28 @@ impl Begun {
             frozen: state.frozen.clone(),
             filed: state.filed.clone(),
             instance: Arc::clone(instance),
-        };
-        drop(guard);
-        Some(begun)
+        }
     }
 
-    /// The series of a block: those granted so far.
-    fn block(&self, block: &Block) -> impl Iterator<Item = Series<'_>> {
-        let columns = block.columns();
-        (columns.start as usize..columns.end as usize)
-            .map_while(|index| self.names.series(&self.columns, &self.classes, index))
+    /// All columns that ever had a series.
+    pub(super) fn places(&self) -> impl Iterator<Item = (Column, Option<Series<'_>>)> {
+        self.names.places(&self.columns, &self.classes, 0..u32::MAX)
+    }
+
+    /// As [`Begun::places`], of a block: those granted so far.
+    fn block(&self, block: &Block) -> impl Iterator<Item = (Column, Option<Series<'_>>)> {
+        self.names.places(&self.columns, &self.classes, block.columns())
+    }
+
+    /// By column: the generation of its series, 0 where there is none.
+    pub(super) fn generations(&self) -> Vec<u32> {
+        self.columns.heads().map(|head| head.generation).collect()
     }
 }
 
 impl Work {
     /// The bytes to write; `None` where no column has been granted.
-    fn of(begun: Begun, seq: u64, epoch: u64) -> Option<Self> {
+    pub(super) fn of(begun: Begun, seq: u64, epoch: u64) -> Option<Self> {
         let mut filed = begun.filed.clone();
         filed.slot = 1 - filed.slot;
         let labels = (begun.labels_seq > filed.labels.seq).then(|| begun.labels.clone());
@@ -231,14 +260,16 @@ impl Work {
             labels_seq: filed.labels.seq,
             labels_copy: u8::try_from(filed.labels.copy).expect("0 or 1"),
             block_count: u32::try_from(blocks.len()).expect("at most 256 blocks"),
+            is_removed: false,
         };
         let places = 0..begun.columns.len();
         let columns = places.map(|index| ColumnWork::of(&begun, index)).collect();
+        let archive_count = begun.form.archives.len();
         let Begun { instance, layout, frozen, .. } = begun;
-        Some(Self { instance, layout, slot, labels, blocks, columns, frozen, filed })
+        Some(Self { instance, archive_count, layout, slot, labels, blocks, columns, frozen, filed })
     }
 
-    fn write(
+    pub(super) fn write(
         mut self,
         handles: &Handles,
         seq: u64,
@@ -275,7 +306,7 @@ impl Work {
     }
 
     fn write_rows(&mut self, patches: &mut Patches<'_>) -> io::Result<()> {
-        let archive_count = self.instance.archives.len();
+        let archive_count = self.archive_count;
         let mut runs = Vec::new();
         let filed_rows = Arc::make_mut(&mut self.filed.rows);
         let checksums = Arc::make_mut(&mut self.filed.checksums);
@@ -310,6 +341,10 @@ impl Work {
     }
 }
 
+fn entry((column, series): (Column, Option<Series<'_>>)) -> Entry<'_> {
+    series.map_or_else(|| Entry::vacant(column.generation), Entry::from)
+}
+
 impl BlockWork {
     fn of(
         begun: &Begun,
@@ -326,17 +361,19 @@ impl BlockWork {
         let catalogue = (changed_at > filed.catalogues[number].seq).then(|| {
             let written = &mut Arc::make_mut(&mut filed.catalogues)[number];
             *written = Written { seq, copy: written.other() };
-            Catalogue::encode(seq, epoch, begun.block(block).map(Entry::from))
+            Catalogue::encode(seq, epoch, begun.block(block).map(entry))
         });
-        let grid = &begun.instance.grid;
-        let record_len = record_len(begun.instance.archives.len());
-        let open_at = record_len - crate::series::Open::encoded_len(grid.coarser_count());
+        let grid = &begun.form.grid;
+        let record_len = record_len(begun.form.archives.len());
+        let open_at = record_len - Open::encoded_len(grid.coarser_count());
         let mut records = Vec::with_capacity(block.width as usize * record_len);
-        for series in begun.block(block) {
+        let unborn = || Open::unborn(grid.coarser_count());
+        for (column, series) in begun.block(block) {
             let at = records.len();
             records.resize(at + record_len, 0);
-            records[at..at + 4].copy_from_slice(&series.head.generation.to_le_bytes());
-            series.open(grid).encode(&mut records[at + open_at..]);
+            records[at..at + 4].copy_from_slice(&column.generation.to_le_bytes());
+            let open = series.map_or_else(unborn, |series| series.open(grid));
+            open.encode(&mut records[at + open_at..]);
         }
         let column_count = u32::try_from(records.len() / record_len).expect("at most 64 columns");
         Self { column_count, records, catalogue }
@@ -386,11 +423,8 @@ impl ColumnWork {
         let series = begun.names.series(&begun.columns, &begun.classes, index);
         let Some(series) = series else { return nothing };
         let generation = series.head.generation;
-        if series.head.is_unborn() {
-            return Self { generation, ..nothing };
-        }
-        let step = begun.instance.policy.step();
-        let birth_row = series.birth.floor(step).row(step);
-        Self { generation, birth_row, newest_row: series.head.opened(step).row(step) }
+        let closed = series.closed_rows(begun.form.policy.step());
+        let (birth_row, newest_row) = closed.unwrap_or((NO_ROW, NO_ROW));
+        Self { generation, birth_row, newest_row }
     }
 }

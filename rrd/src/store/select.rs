@@ -75,15 +75,15 @@ impl Instance {
         let state = lock(&self.state);
         let newest = match state.newest_row {
             NO_ROW => Timestamp::MIN,
-            row => Timestamp::row_end(row, self.policy.step()),
+            row => Timestamp::row_end(row, state.form.policy.step()),
         };
-        state.is_granted.then(|| InstanceInfo {
+        (state.is_granted && !state.is_removed).then(|| InstanceInfo {
             id: self.id,
             labels: state.labels.clone(),
             series_count: state.series_count,
             newest,
             file_len,
-            policy: self.policy.clone(),
+            policy: state.form.policy.clone(),
         })
     }
 
@@ -132,8 +132,8 @@ impl Instance {
             series: SeriesRef { instance: self.id, column: series.column() },
             labels: labels.overlaid(&state.labels),
             kind: series.class.definition.kind,
-            archives: Arc::clone(&self.archives),
-            newest: series.newest(self.policy.step()),
+            archives: Arc::clone(&state.form.archives),
+            newest: series.newest(state.form.policy.step()),
             visible_ms: (!series.head.is_ended()).then_some(heartbeat_ms),
             birth: series.birth,
         }

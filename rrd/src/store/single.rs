@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use super::columns::Class;
 use super::grant::fill;
-use super::instance::Instance;
+use super::instance::{Form, Instance};
 use super::keys::Keys;
 use super::recover::{Problem, Reading};
 use super::state::NO_ROW;
@@ -77,6 +77,8 @@ pub(crate) struct SingleFile {
     path: PathBuf,
     store: Store,
     instance: Arc<Instance>,
+    /// Nothing changes the archives of a file by itself.
+    form: Arc<Form>,
     pub(crate) views: String,
     /// As opened: its lock lasts as long as this.
     file: Arc<dyn File>,
@@ -100,7 +102,8 @@ impl SingleFile {
         let unfinished = Unfinished::create(disk, path).map_err(failed)?;
         fill(unfinished.file.as_ref(), &header, std::slice::from_ref(&block)).map_err(failed)?;
         let keys = Arc::default();
-        let instance = Instance::new(SINGLE, Path::new(""), plan.policy.clone(), Arc::clone(&keys));
+        let instance =
+            Instance::new(SINGLE, Path::new(""), Form::of(plan.policy.clone()), Arc::clone(&keys));
         let instance = Arc::new(Instance { path: path.to_owned(), ..instance });
         instance.set_layout(vec![block]);
         instance.begin_all(plan, &keys);
@@ -140,17 +143,18 @@ impl SingleFile {
         let instance = Arc::new(instance);
         let store = Store::of_one(disk, &instance, Arc::clone(keys));
         store.handles.hold(SINGLE, Arc::clone(&file));
-        Ok(Self { path: path.to_owned(), store, instance, views, file })
+        let form = instance.form();
+        Ok(Self { path: path.to_owned(), store, instance, form, views, file })
     }
 
     pub(crate) fn policy(&self) -> &Policy {
-        &self.instance.policy
+        &self.form.policy
     }
 
     /// Its series in order of column: what names them, what they are, where they stand.
     pub(crate) fn series(&self) -> Vec<(Labels, Definition, Open)> {
         let state = lock(&self.instance.state);
-        let grid = &self.instance.grid;
+        let grid = &self.form.grid;
         let labels = |key: &[u8]| Labels::from_key(key).unwrap_or_default();
         let all = state.all_series();
         all.map(|series| (labels(series.key.bytes()), series.class.definition, series.open(grid)))
@@ -162,7 +166,7 @@ impl SingleFile {
         let mut state = lock(&self.instance.state);
         state.is_dirty = true;
         for (index, value) in values.iter().enumerate() {
-            self.instance.for_each(&mut state, &[index], |class, phase, open, keep| {
+            state.for_each(&[index], |class, phase, open, keep| {
                 let definition = &class.definition;
                 let verdict = match *value {
                     Value::Real(value) => series::take(definition, phase, open, (at, value), keep),
@@ -198,7 +202,7 @@ impl SingleFile {
     /// The rows of an archive that are kept, oldest first, none of them hidden.
     pub(crate) fn rows(&self, index: u32, archive: usize) -> Rows {
         let column = Column { index, generation: 1 };
-        self.store.stored_rows(&self.instance, column, archive, None)
+        self.store.stored_rows(&self.instance, column, archive, None).0
     }
 
     /// What was found broken since it was opened, in words.
@@ -226,7 +230,7 @@ impl SingleFile {
         let layout = self.instance.layout();
         let state = lock(&self.instance.state);
         let rings = || layout.iter().flat_map(|block| &block.rings);
-        let step = self.instance.policy.step();
+        let step = self.form.policy.step();
         state.all_series().all(|series| {
             let filed = state.filed.rows.get(series.index).copied().unwrap_or(NO_ROW);
             let newest_row = series.head.opened(step).row(step);
@@ -248,6 +252,7 @@ impl Store {
             instances: RwLock::new(instances),
             keys,
             unavailable: RwLock::default(),
+            leftovers: Mutex::default(),
             damage: Mutex::default(),
             advanced_to: Mutex::new(Timestamp::MIN),
             is_replaying: AtomicBool::new(false),
@@ -285,11 +290,12 @@ impl Instance {
         let (policy, labels) = (plan.policy.clone(), Labels::default());
         let frame = GrantFrame { instance: SINGLE, policy, labels, series };
         self.define(&mut state, &layout, 1, &frame, |key| keys.intern(key));
-        let begun = Open::begin(plan.start, &self.archives);
+        let form = Arc::clone(&state.form);
+        let begun = Open::begin(plan.start, &form.archives);
         for index in 0..state.columns.len() {
             Arc::make_mut(&mut state.names).bear(index, begun.birth);
             if let Some(mut open) = Arc::make_mut(&mut state.columns).open(index) {
-                begun.store(&mut open, &self.grid);
+                begun.store(&mut open, &form.grid);
             }
         }
     }

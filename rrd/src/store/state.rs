@@ -1,17 +1,25 @@
 //! The state of an instance: what frames change, and what of it the file already has.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::change::Former;
 use super::columns::{Class, Columns, Names, Series};
-use crate::file::Copy;
+use super::instance::Form;
+use super::read::Extent;
+use crate::file::{Block, Copy, FIRST_BLOCK_AT};
 use crate::waiting::Waiting;
-use crate::{Batch, Labels, Step, Timestamp};
+use crate::{Batch, Column, Labels, Step, Timestamp};
 
 /// "The file has no row of this column."
 pub(crate) const NO_ROW: i64 = i64::MIN;
 
 /// All that the worker changes for one instance.
 pub(crate) struct State {
+    /// The archives as frames have made them; the file follows with the next round.
+    pub(crate) form: Arc<Form>,
+    /// The archives before them, while the file is still theirs.
+    pub(crate) former: Option<Arc<Former>>,
     /// True once a grant has been applied; before, the instance is not shown.
     pub(crate) is_granted: bool,
     pub(crate) labels: Labels,
@@ -27,6 +35,8 @@ pub(crate) struct State {
     /// What readings of the series mean.
     pub(crate) classes: Arc<Vec<Class>>,
     pub(crate) series_count: usize,
+    /// The instance is to go: nothing of it is shown, and frames for it are stale.
+    pub(crate) is_removed: bool,
     /// The newest closed row of the finest archive of any series, or [`NO_ROW`].
     pub(crate) newest_row: i64,
     /// No series falls silent before: nobody needs to look.
@@ -72,6 +82,11 @@ pub(crate) struct InRound {
     pub(crate) frozen_count: usize,
     /// What the file holds once the round counts; `None` until this file is written and synced.
     pub(crate) filed: Option<Filed>,
+    /// It writes another file, or none, for the place of the one there is; by column, the generation
+    /// that `filed` speaks of.
+    pub(crate) successor: Option<Vec<u32>>,
+    /// The journal's record has it: a restart begins here, whatever the file is called by now.
+    pub(crate) counts: bool,
 }
 
 impl Written {
@@ -94,6 +109,21 @@ impl Filed {
         }
     }
 
+    /// How far the file has a column of which these rows of the finest archive are the birth and the
+    /// newest.
+    pub(crate) fn extent(
+        &self,
+        column: Column,
+        archive: usize,
+        (birth_row, newest_row): (i64, i64),
+        archive_count: usize,
+    ) -> Extent {
+        let place = column.index as usize;
+        let filed_row = self.rows.get(place).copied().unwrap_or(NO_ROW);
+        let checksum = self.checksums.get(place * archive_count + archive).copied();
+        Extent { birth_row, newest_row, filed_row, checksum: checksum.unwrap_or_default() }
+    }
+
     /// The file holds nothing of this column that may be read.
     pub(crate) fn forget(&mut self, column: usize) {
         if self.rows[column] != NO_ROW {
@@ -103,9 +133,12 @@ impl Filed {
 }
 
 impl State {
-    /// Without a series.
-    pub(crate) fn new(coarser_count: usize) -> Self {
+    /// Without a series, in these archives.
+    pub(crate) fn of(form: Arc<Form>) -> Self {
+        let coarser_count = form.grid.coarser_count();
         Self {
+            form,
+            former: None,
             is_granted: false,
             labels: Labels::default(),
             labels_seq: 0,
@@ -115,6 +148,7 @@ impl State {
             names: Arc::default(),
             classes: Arc::default(),
             series_count: 0,
+            is_removed: false,
             newest_row: NO_ROW,
             hushed_until: Timestamp::MIN,
             is_dirty: false,
@@ -126,7 +160,7 @@ impl State {
     }
 
     /// The series of a column, if it is of this generation.
-    pub(crate) fn series(&self, column: crate::Column) -> Option<Series<'_>> {
+    pub(crate) fn series(&self, column: Column) -> Option<Series<'_>> {
         let series = self.series_at(usize::try_from(column.index).ok()?)?;
         (series.head.generation == column.generation).then_some(series)
     }
@@ -139,6 +173,20 @@ impl State {
     /// All series, in order of column.
     pub(crate) fn all_series(&self) -> impl Iterator<Item = Series<'_>> {
         (0..self.columns.len()).filter_map(|index| self.series_at(index))
+    }
+
+    /// How far a column has come in an archive; `None` where nothing has closed or nobody lives.
+    pub(crate) fn extent(&self, column: Column, archive: usize) -> Option<Extent> {
+        let (birth_row, newest_row) = self.series(column)?.closed_rows(self.form.policy.step())?;
+        Some(self.filed.extent(column, archive, (birth_row, newest_row), self.form.archives.len()))
+    }
+
+    /// A block of the file as the archives are by now.
+    pub(crate) fn laid<'a>(&self, block: &'a Block) -> Cow<'a, Block> {
+        match self.former {
+            None => Cow::Borrowed(block),
+            Some(_) => Cow::Owned(self.form.lay(block, FIRST_BLOCK_AT)),
+        }
     }
 
     /// The number of a class, added if need be.

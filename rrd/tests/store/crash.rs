@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use rrd::{Cell, Column, GrantFrame, GrantedSeries, Kind, Labels, MemDisk, NewSeries};
+use rrd::{
+    Cell, Change, Column, GrantFrame, GrantedSeries, Kind, Labels, MemDisk, NewSeries, Policy,
+};
 
 use crate::world::{Frame, WEB, World, dump, gauge, name};
 
@@ -17,6 +19,12 @@ enum Act {
     Goodbye,
     /// The column of this series goes to another.
     Reuse(&'static str, &'static str),
+    /// Other archives with the same finest step.
+    Policy(&'static str),
+    /// Series dropped by name.
+    Drop(&'static [&'static str]),
+    /// The instance goes.
+    Remove,
     Round,
     /// A round whose record the journal never got: it does not count.
     LostRound,
@@ -69,6 +77,57 @@ fn script() -> Vec<Act> {
     acts
 }
 
+/// Archives change while series come, go and give their columns to others; at last all goes.
+fn changing_script() -> Vec<Act> {
+    let push = |name, steps: std::ops::RangeInclusive<i64>| {
+        Act::Push(steps.map(|n| (name, n * 10, (n % 7) as f64 / 4.0)).collect())
+    };
+    let whole = NewSeries { labels: name("u"), kind: Kind::Unknown, first_reading: None };
+    vec![
+        Act::Grant(vec![gauge("a"), gauge("b"), whole]),
+        push("a", 1..=8),
+        push("u", 3..=8),
+        Act::Round,
+        push("a", 9..=27),
+        push("b", 9..=12),
+        Act::Round,
+        push("a", 28..=31),
+        // A round of the old archives that does not count comes just before their change.
+        Act::LostRound,
+        push("u", 9..=32),
+        Act::Policy("10s:5m,30s:10m,1m:15m,5m:3h;hb=30s"),
+        push("a", 32..=33),
+        Act::Grant((0..6).map(|n| gauge(&format!("more{n}"))).collect()),
+        push("more5", 33..=40),
+        Act::LostRound,
+        push("a", 34..=41),
+        Act::Drop(&["more2"]),
+        Act::Round,
+        push("a", 42..=44),
+        Act::Round,
+        Act::Drop(&["b", "more5"]),
+        push("a", 45..=46),
+        Act::Grant(vec![gauge("next"), gauge("after next")]),
+        push("next", 45..=60),
+        Act::Policy("10s:2m,1m:10m;hb=30s;f64;last"),
+        Act::Drop(&["a"]),
+        Act::Grant(vec![gauge("wide"), gauge("wider")]),
+        push("wide", 50..=70),
+        push("next", 61..=70),
+        Act::Round,
+        push("wide", 71..=80),
+        Act::LostRound,
+        push("next", 71..=95),
+        Act::Round,
+        Act::Remove,
+        Act::LostRound,
+        Act::Round,
+        Act::Grant(vec![gauge("again")]),
+        push("again", 90..=99),
+        Act::Round,
+    ]
+}
+
 impl Act {
     /// False when the disk failed: the power is off.
     fn perform(&self, world: &mut World) -> bool {
@@ -98,6 +157,14 @@ impl Act {
                 let frame = GrantFrame { instance: WEB, policy, labels, series: vec![granted] };
                 world.append(Frame::Grant(frame));
             }
+            Self::Policy(text) => {
+                return world.change(Change::Policy(Policy::parse(text).unwrap())).is_ok();
+            }
+            Self::Drop(names) => {
+                let columns = names.iter().map(|name| world.column(name)).collect();
+                return world.change(Change::Drop(columns)).is_ok();
+            }
+            Self::Remove => return world.change(Change::Remove).is_ok(),
             Self::LostRound => {
                 return world.store.begin_round(world.seq(), 1).write().failed.is_empty();
             }
@@ -128,8 +195,8 @@ fn check(
     after: impl Fn(&MemDisk) -> MemDisk,
     dumps: &BTreeMap<u64, String>,
     case: &str,
+    script: &[Act],
 ) {
-    let script = script();
     let mut world = World::new(POLICY);
     world.disk.stop_after(op_count);
     let mut acts = script.iter();
@@ -164,8 +231,29 @@ fn a_power_cut_at_any_moment_changes_nothing_that_can_be_seen() {
         for seed in 0..4 {
             let seed = at * 100 + seed;
             let case = format!("power cut after {at} changes, seed {seed}");
-            check(at, |disk| disk.crash(seed), &dumps, &case);
+            check(at, |disk| disk.crash(seed), &dumps, &case, &script());
         }
+    }
+}
+
+#[test]
+fn a_change_survives_a_power_cut_at_any_moment_as_a_whole_or_not_at_all() {
+    let (dumps, op_count) = expected(&changing_script());
+    for at in 0..op_count {
+        for seed in 0..4 {
+            let seed = at * 100 + seed;
+            let case = format!("power cut after {at} changes, seed {seed}");
+            check(at, |disk| disk.crash(seed), &dumps, &case, &changing_script());
+        }
+    }
+}
+
+#[test]
+fn a_change_survives_a_kill_at_any_moment_as_a_whole_or_not_at_all() {
+    let (dumps, op_count) = expected(&changing_script());
+    for at in 0..op_count {
+        let case = format!("kill after {at} changes");
+        check(at, MemDisk::kill, &dumps, &case, &changing_script());
     }
 }
 
@@ -173,7 +261,7 @@ fn a_power_cut_at_any_moment_changes_nothing_that_can_be_seen() {
 fn a_kill_at_any_moment_changes_nothing_that_can_be_seen() {
     let (dumps, op_count) = expected(&script());
     for at in 0..op_count {
-        check(at, MemDisk::kill, &dumps, &format!("kill after {at} changes"));
+        check(at, MemDisk::kill, &dumps, &format!("kill after {at} changes"), &script());
     }
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::cast_precision_loss, reason = "step numbers are small")]
 #![expect(clippy::float_cmp, reason = "what was stored comes back to the last bit")]
 
+mod change;
 mod check;
 mod crash;
 mod cut;
@@ -10,6 +11,7 @@ mod damage;
 mod grants;
 mod random;
 mod restart;
+mod reuse;
 mod rings;
 mod rot;
 mod world;

@@ -159,7 +159,7 @@ fn the_same_rows_come_from_a_map_of_a_real_file() {
         match frame {
             Frame::Grant(frame) => world.store.apply_grant(seq, &frame).unwrap(),
             Frame::Samples(frame) => drop(world.store.apply(seq, stamp, &frame)),
-            Frame::Labels(..) | Frame::Gone(..) => {}
+            Frame::Labels(..) | Frame::Gone(..) | Frame::Change(..) => {}
         }
     }
     assert_eq!(world.round().failed, []);

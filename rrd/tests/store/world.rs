@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rrd::{
-    Batch, Column, Damage, Disk, GrantError, GrantFrame, GrantRequest, InstanceChange, InstanceId,
-    Kind, Labels, MatchOp, Matcher, MemDisk, NewSeries, Policy, RoundReport, Rows, Sample,
-    SampleFrame, SeriesRef, Span, Step, Store, Timestamp, Verdicts,
+    Batch, Change, ChangeError, ChangeFrame, Column, Damage, Disk, GrantError, GrantFrame,
+    GrantRequest, InstanceChange, InstanceId, Kind, Labels, MatchOp, Matcher, MemDisk, NewSeries,
+    Policy, RoundReport, Rows, Sample, SampleFrame, SeriesRef, Span, Step, Store, Timestamp,
+    Verdicts,
 };
 
 pub(crate) const DIR: &str = "/archives";
@@ -20,6 +21,7 @@ pub(crate) enum Frame {
     Samples(SampleFrame),
     Labels(InstanceId, Labels),
     Gone(InstanceId, Labels),
+    Change(ChangeFrame),
 }
 
 pub(crate) struct World {
@@ -106,6 +108,16 @@ impl World {
         Ok(answers.into_iter().map(Result::unwrap).collect())
     }
 
+    pub(crate) fn change(&mut self, change: Change) -> Result<(), ChangeError<Infallible>> {
+        let mut appended = None;
+        self.store.change(WEB, change, &mut |frame| {
+            appended = Some(frame.clone());
+            Ok(0)
+        })?;
+        self.append(Frame::Change(appended.unwrap()));
+        Ok(())
+    }
+
     pub(crate) fn column(&self, series: &str) -> Column {
         self.store.resolve(WEB, &name(series).to_key()).unwrap()
     }
@@ -132,18 +144,24 @@ impl World {
 
     /// As the worker does.
     fn apply(&self, seq: u64, stamp: Timestamp, frame: &Frame) -> Verdicts {
-        self.store.advance(stamp.floor(Step::from_secs(5).unwrap()));
+        Self::apply_to(&self.store, seq, stamp, frame)
+    }
+
+    /// The same to another store.
+    pub(crate) fn apply_to(store: &Store, seq: u64, stamp: Timestamp, frame: &Frame) -> Verdicts {
+        store.advance(stamp.floor(Step::from_secs(5).unwrap()));
         match frame {
-            Frame::Grant(frame) => self.store.apply_grant(seq, frame).unwrap(),
+            Frame::Grant(frame) => store.apply_grant(seq, frame).unwrap(),
             Frame::Labels(id, labels) => {
                 let told = InstanceChange { id: *id, labels, is_gone: false };
-                self.store.apply_instance(seq, stamp, told).unwrap();
+                store.apply_instance(seq, stamp, told).unwrap();
             }
             Frame::Gone(id, labels) => {
                 let told = InstanceChange { id: *id, labels, is_gone: true };
-                self.store.apply_instance(seq, stamp, told).unwrap();
+                store.apply_instance(seq, stamp, told).unwrap();
             }
-            Frame::Samples(frame) => return self.store.apply(seq, stamp, frame),
+            Frame::Change(frame) => store.apply_change(seq, frame).unwrap(),
+            Frame::Samples(frame) => return store.apply(seq, stamp, frame),
         }
         Verdicts::default()
     }
@@ -172,6 +190,12 @@ impl World {
         let matcher = Matcher::new(label, op, value).unwrap();
         let found = self.store.select(&[matcher]);
         found.iter().map(|series| series.labels.to_string()).collect()
+    }
+
+    /// Bytes of all files in the folder.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        let paths = self.disk.list(Path::new(DIR)).unwrap();
+        paths.iter().map(|path| self.disk.open(path).unwrap().len().unwrap()).sum()
     }
 
     pub(crate) fn file_path() -> String {

@@ -1,0 +1,320 @@
+//! A change of archives: the new rows follow from the old ones, wherever and whenever they are asked for.
+//!
+//! From the frame on, memory is as if the archives had always been so; older rows are derived from the
+//! former file for readers, and by the next round for the new file. Both do it here, so that nobody
+//! sees a difference.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::columns::{Columns, Series};
+use super::instance::{Form, Instance, block_of};
+use super::read::{Extent, Source, View};
+use super::state::{Filed, State};
+use super::{Store, lock, read};
+use crate::file::{Block, TILE_ROWS};
+use crate::series::{Head, Open, OpenRow, Run};
+use crate::waiting::Waiting;
+use crate::{Column, Policy, Timestamp};
+
+/// The archives that an instance had, as they were when the frame of the change was applied.
+pub(crate) struct Former {
+    form: Arc<Form>,
+    layout: Arc<Vec<Block>>,
+    filed: Filed,
+    /// Rows that were not yet in the file.
+    waiting: Vec<Arc<Waiting>>,
+    /// By column.
+    ends: Vec<Option<End>>,
+}
+
+/// How far a column had come.
+#[derive(Clone, Copy)]
+struct End {
+    generation: u32,
+    birth_row: i64,
+    newest_row: i64,
+}
+
+impl Former {
+    fn of(state: &mut State, layout: Arc<Vec<Block>>) -> Self {
+        if !state.waiting.is_empty() {
+            let waiting = std::mem::take(&mut state.waiting);
+            state.frozen.push(Arc::new(waiting));
+        }
+        let step = state.form.policy.step();
+        let end = |series: Series<'_>| {
+            let (birth_row, newest_row) = series.closed_rows(step)?;
+            Some(End { generation: series.head.generation, birth_row, newest_row })
+        };
+        Self {
+            form: Arc::clone(&state.form),
+            layout,
+            filed: state.filed.clone(),
+            waiting: state.frozen.clone(),
+            ends: (0..state.columns.len()).map(|index| end(state.series_at(index)?)).collect(),
+        }
+    }
+
+    /// The archives that the file still has.
+    pub(super) const fn form(&self) -> &Arc<Form> {
+        &self.form
+    }
+
+    fn end(&self, column: Column) -> Option<End> {
+        let end = self.ends.get(usize::try_from(column.index).ok()?).copied()??;
+        (end.generation == column.generation).then_some(end)
+    }
+
+    fn extent(&self, column: Column, archive: usize) -> Option<Extent> {
+        let End { birth_row, newest_row, .. } = self.end(column)?;
+        let rows = (birth_row, newest_row);
+        Some(self.filed.extent(column, archive, rows, self.form.archives.len()))
+    }
+
+    /// Finest steps in a row of an archive.
+    fn steps_per_row(&self, archive: usize) -> i64 {
+        self.form.steps_per_row(archive)
+    }
+}
+
+impl Form {
+    fn steps_per_row(&self, archive: usize) -> i64 {
+        i64::from(self.archives[archive].steps_per_row(self.policy.step()))
+    }
+}
+
+impl Store {
+    /// Gives an instance the archives of another policy with the same finest step. Reads what its
+    /// open rows need of the file, and writes nothing.
+    pub(super) fn apply_policy(&self, instance: &Instance, seq: u64, policy: &Policy) {
+        let form = Form::of(policy.clone());
+        let (former, series) = {
+            let mut state = lock(&instance.state);
+            let former = Arc::new(Former::of(&mut state, instance.layout()));
+            let all = state.all_series();
+            let series = all.map(|series| (series.column(), series.open(&state.form.grid)));
+            (former, series.collect::<Vec<_>>())
+        };
+        let opens: Vec<_> = {
+            let _shared = read(&instance.tiles);
+            let failed = |damage, reason: &io::Error| self.cannot_read(instance, damage, reason);
+            let source = Source { handles: &self.handles, instance, failed: &failed };
+            let open = |(column, open): (Column, Open)| {
+                let derived = Derived { former: &former, source: &source, column, form: &form };
+                (column, derived.open(&open))
+            };
+            series.into_iter().map(open).collect()
+        };
+        lock(&instance.state).change_form(seq, form, former, opens);
+    }
+}
+
+impl State {
+    fn change_form(
+        &mut self,
+        seq: u64,
+        form: Arc<Form>,
+        former: Arc<Former>,
+        opens: Vec<(Column, Open)>,
+    ) {
+        let (old, new) = (former.form.policy.heartbeat_ms(), form.policy.heartbeat_ms());
+        for class in Arc::make_mut(&mut self.classes) {
+            class.kept.last = form.policy.keeps_last();
+            if form.policy.all_f64() {
+                class.kept.cell = crate::Cell::F64;
+            }
+            if old != new {
+                class.definition.heartbeat_ms = new.unwrap_or(form.usual_heartbeat_ms());
+            }
+        }
+        let mut columns = Columns::new(form.grid.coarser_count());
+        columns.grow(self.columns.len());
+        for (column, open) in opens {
+            let place = column.index as usize;
+            let Some(head) = self.columns.head(place) else { continue };
+            columns.begin(place, Head::unborn(column.generation, head.class));
+            if let Some(mut stored) = columns.open(place) {
+                open.store(&mut stored, &form.grid);
+            }
+        }
+        self.columns = Arc::new(columns);
+        // A shorter heartbeat may have passed already.
+        self.hushed_until = Timestamp::MIN;
+        self.filed = Filed::default();
+        self.filed.grow(self.columns.len(), form.archives.len());
+        self.frozen.clear();
+        self.round = None;
+        self.form = form;
+        self.former = Some(former);
+        self.took(seq);
+    }
+}
+
+/// The rows of one column in the archives that it has by now, as far as the former ones tell.
+pub(super) struct Derived<'a> {
+    pub(super) former: &'a Former,
+    pub(super) source: &'a Source<'a>,
+    pub(super) column: Column,
+    pub(super) form: &'a Form,
+}
+
+impl Derived<'_> {
+    /// These rows of an archive, up to the newest that had closed; those nobody can know are unknown.
+    pub(super) fn rows(&self, archive: usize, rows: Range<i64>) -> Vec<Run> {
+        let Some(end) = self.former.end(self.column) else { return Vec::new() };
+        let per_row = self.form.steps_per_row(archive);
+        let (begin, newest) =
+            (end.birth_row.div_euclid(per_row), end.newest_row.div_euclid(per_row));
+        // Rows before the ring share a tile with those in it, at most.
+        let kept = self.form.archives[archive].row_count + u64::from(2 * TILE_ROWS);
+        let oldest = newest.saturating_sub_unsigned(kept).max(begin) + 1;
+        let rows = rows.start.max(oldest)..rows.end;
+        let mut upto = rows.end.min(newest + 1);
+        let mut parts = Vec::new();
+        for from in self.sources(archive) {
+            let first = self.first_whole(from, archive, end).max(rows.start);
+            if first < upto {
+                parts.push(self.put_together(from, archive, first..upto));
+                upto = first;
+            }
+        }
+        parts.push(Run::unknown(archive, rows.start..upto).into_iter().collect());
+        let cell = block_of(&self.former.layout, self.column.index)
+            .map_or(crate::Cell::F64, |(_, block)| self.form.cell(block));
+        let kept = |run: Run| Run {
+            archive,
+            average: cell.kept(run.average),
+            min: cell.kept(run.min),
+            max: cell.kept(run.max),
+            last: cell.kept(run.last),
+            ..run
+        };
+        parts.into_iter().rev().flatten().map(kept).collect()
+    }
+
+    /// The series in its new archives, with open rows of what has closed since they began.
+    fn open(&self, open: &Open) -> Open {
+        let coarser = 1..self.form.archives.len();
+        open.with_open_rows(coarser.map(|archive| self.open_row(archive, open)))
+    }
+
+    fn open_row(&self, archive: usize, open: &Open) -> OpenRow {
+        let per_row = self.form.steps_per_row(archive);
+        let Some(end) = self.former.end(self.column) else { return OpenRow::empty(u32::MAX) };
+        let start = end.newest_row.div_euclid(per_row) * per_row;
+        let left = u32::try_from(start + per_row - end.newest_row).expect("at most a row of steps");
+        let after = start.max(end.birth_row);
+        for from in self.sources(archive) {
+            let narrow = self.former.steps_per_row(from);
+            if narrow == per_row {
+                return open.open_row(from).copied().unwrap_or(OpenRow::empty(left));
+            }
+            if after.div_euclid(narrow) + 1 >= self.oldest(from, end) {
+                let mut row = OpenRow::empty(left);
+                let closed = after.div_euclid(narrow) + 1..end.newest_row.div_euclid(narrow) + 1;
+                for run in self.kept(from, closed) {
+                    row.add_row(&OpenRow::of_run(&run));
+                }
+                if let Some(begun) = open.open_row(from) {
+                    row.add_row(begun);
+                }
+                return row;
+            }
+        }
+        OpenRow::empty(left)
+    }
+
+    /// Former archives that rows of this one can be put together from, the best first: one with rows
+    /// of the same step, then the finer ones.
+    fn sources(&self, archive: usize) -> impl Iterator<Item = usize> {
+        let per_row = self.form.steps_per_row(archive);
+        let all =
+            || (0..self.former.form.archives.len()).map(|n| (n, self.former.steps_per_row(n)));
+        let same = all().filter(move |(_, narrow)| *narrow == per_row);
+        let finer = all().filter(move |(_, narrow)| *narrow < per_row && per_row % narrow == 0);
+        same.chain(finer).map(|(from, _)| from)
+    }
+
+    /// The oldest row that a former archive has.
+    fn oldest(&self, from: usize, end: End) -> i64 {
+        let narrow = self.former.steps_per_row(from);
+        let (begin, newest) = (end.birth_row.div_euclid(narrow), end.newest_row.div_euclid(narrow));
+        let kept = self.former.form.archives[from].row_count;
+        newest.saturating_sub_unsigned(kept).max(begin) + 1
+    }
+
+    /// The first row of an archive of which a former one has all steps since the series' birth.
+    fn first_whole(&self, from: usize, archive: usize, end: End) -> i64 {
+        let (narrow, per_row) = (self.former.steps_per_row(from), self.form.steps_per_row(archive));
+        let before = self.oldest(from, end) - 1;
+        if before <= end.birth_row.div_euclid(narrow) {
+            return i64::MIN;
+        }
+        -(-before * narrow).div_euclid(per_row) + 1
+    }
+
+    /// Rows of an archive, all of whose steps a former one has.
+    fn put_together(&self, from: usize, archive: usize, rows: Range<i64>) -> Vec<Run> {
+        let ratio = self.form.steps_per_row(archive) / self.former.steps_per_row(from);
+        let mut narrow = self
+            .kept(from, (rows.start - 1) * ratio + 1..(rows.end - 1) * ratio + 1)
+            .into_iter()
+            .peekable();
+        let mut wide = Vec::new();
+        for row in rows {
+            let mut sum = OpenRow::empty(u32::MAX);
+            let mut newest = None;
+            while let Some(run) = narrow.next_if(|run| run.first_row <= row * ratio) {
+                if ratio > 1 {
+                    sum.add_row(&OpenRow::of_run(&run));
+                }
+                newest = Some(run);
+            }
+            let Some(newest) = newest else { continue };
+            let last = self.last(from, archive, row, &newest);
+            wide.push(match ratio {
+                1 => Run { last, ..newest },
+                _ => sum.run(archive, row, last),
+            });
+        }
+        wide
+    }
+
+    /// The newest step in a row, where rows keep it.
+    fn last(&self, from: usize, archive: usize, row: i64, newest: &Run) -> f64 {
+        if archive == 0 || !self.form.policy.keeps_last() {
+            return f64::NAN;
+        }
+        match from {
+            0 => newest.average,
+            _ if self.former.form.policy.keeps_last() => newest.last,
+            _ => {
+                let step = row * self.form.steps_per_row(archive);
+                let found = self.kept(0, step..step + 1);
+                found.first().map_or(f64::NAN, |run| run.average)
+            }
+        }
+    }
+
+    /// Those of these rows that a former archive has.
+    fn kept(&self, from: usize, rows: Range<i64>) -> Vec<Run> {
+        let former = self.former;
+        let found = block_of(&former.layout, self.column.index).and_then(|(_, block)| {
+            let extent = former.extent(self.column, from)?;
+            View::of(&former.form, block, self.column, from, extent, None)?.within(rows)
+        });
+        let Some(view) = found else { return Vec::new() };
+        let mut rows = view.empty();
+        for waiting in &former.waiting {
+            for run in waiting.runs(self.column.index, self.column.generation, from) {
+                view.put(&mut rows, &run);
+            }
+        }
+        if view.has_filed() {
+            self.source.read(&view, &mut rows);
+        }
+        (view.first..).zip(0..rows.len()).map(|(row, n)| rows.run(from, row, n)).collect()
+    }
+}

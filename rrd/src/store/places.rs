@@ -1,0 +1,130 @@
+//! Places: which column a new series gets, and which blocks must be added for it.
+
+use std::collections::BTreeMap;
+
+use super::instance::{Used, block_of};
+use super::takeover::Silent;
+use crate::file::{Block, Catalogue, FIRST_BLOCK_AT, MOST_BLOCKS};
+use crate::size::block_width;
+use crate::{Cell, Column, MAX_COLUMNS, Policy, Refusal};
+
+/// Free columns: those of the blocks there are, then those of blocks to be added.
+pub(super) struct Places<'a> {
+    pub(super) policy: &'a Policy,
+    /// A change that is under way widens the cells of all blocks.
+    pub(super) all_f64: bool,
+    pub(super) layout: &'a [Block],
+    pub(super) used: Vec<Used>,
+    pub(super) blocks: Vec<Block>,
+    /// Columns of dropped series, with their generation.
+    pub(super) free: BTreeMap<u32, u32>,
+    /// Series there may be.
+    pub(super) most: usize,
+    /// Series that others may take the place of, in this order.
+    pub(super) silent: Vec<Silent>,
+    /// Those whose place has been taken.
+    pub(super) taken: Vec<Silent>,
+}
+
+impl<'a> Places<'a> {
+    /// All there is in a new file.
+    pub(super) const fn new(policy: &'a Policy) -> Self {
+        Self {
+            policy,
+            all_f64: false,
+            layout: &[],
+            used: Vec::new(),
+            blocks: Vec::new(),
+            free: BTreeMap::new(),
+            most: MAX_COLUMNS,
+            silent: Vec::new(),
+            taken: Vec::new(),
+        }
+    }
+
+    pub(super) fn place(
+        &mut self,
+        count: usize,
+        cell: Cell,
+        key: &[u8],
+    ) -> Result<Column, Refusal> {
+        if key.len() > Catalogue::LONGEST_KEY {
+            return Err(Refusal::KeyTooLong);
+        }
+        if count >= self.most {
+            return self.take_over(cell, key).ok_or(Refusal::TooManySeries);
+        }
+        if let Some(column) = self.reuse(cell, key) {
+            return Ok(column);
+        }
+        let mut all = self.layout.iter().chain(&self.blocks).zip(&self.used);
+        let number = match all
+            .position(|(block, used)| self.is_of(block, cell) && used.has_room(block, key))
+        {
+            Some(number) => number,
+            None => self.add_block(cell)?,
+        };
+        let first = self.block(number).first_column;
+        let used = &mut self.used[number];
+        let position = used.columns;
+        used.add(position, key);
+        Ok(Column { index: first + position, generation: 1 })
+    }
+
+    /// The column of the series that has been silent longest, of those with this cell and room for
+    /// the key.
+    fn take_over(&mut self, cell: Cell, key: &[u8]) -> Option<Column> {
+        let fits = |former: &Silent| {
+            let (number, block) = block_of(self.layout, former.index)?;
+            let mut used = *self.used.get(number)?;
+            used.text = used.text.saturating_sub(Catalogue::entry_len(former.key.bytes()));
+            (self.is_of(block, cell) && used.has_text(block, key)).then_some((number, used))
+        };
+        let mut found = self.silent.iter().enumerate();
+        let (place, (number, used)) =
+            found.find_map(|(place, former)| Some((place, fits(former)?)))?;
+        let former = self.silent.remove(place);
+        self.used[number] = used;
+        self.used[number].add(0, key);
+        let column = Column { index: former.index, generation: former.generation + 1 };
+        self.taken.push(former);
+        Some(column)
+    }
+
+    /// The first column of a dropped series that has the cell, and room for the key.
+    fn reuse(&mut self, cell: Cell, key: &[u8]) -> Option<Column> {
+        let fits = |(&index, &generation): (&u32, &u32)| {
+            let (number, block) = block_of(self.layout, index)?;
+            let fits = self.is_of(block, cell) && self.used.get(number)?.has_text(block, key);
+            fits.then_some((number, Column { index, generation: generation + 1 }))
+        };
+        let (number, column) = self.free.iter().find_map(fits)?;
+        self.free.remove(&column.index);
+        self.used[number].add(0, key);
+        Some(column)
+    }
+
+    fn is_of(&self, block: &Block, cell: Cell) -> bool {
+        self.all_f64 || block.cell == cell
+    }
+
+    fn block(&self, number: usize) -> &Block {
+        self.layout.get(number).unwrap_or_else(|| &self.blocks[number - self.layout.len()])
+    }
+
+    /// Blocks of one cell type have 4, 16, 64, 64, ... columns.
+    fn add_block(&mut self, cell: Cell) -> Result<usize, Refusal> {
+        let all = || self.layout.iter().chain(&self.blocks);
+        let number = all().count();
+        if number == MOST_BLOCKS {
+            return Err(Refusal::TooManySeries);
+        }
+        let width = block_width(all().filter(|block| self.is_of(block, cell)).count());
+        let last = all().last();
+        let offset = last.map_or(FIRST_BLOCK_AT, Block::end);
+        let first_column = last.map_or(0, |block| block.columns().end);
+        self.blocks.push(Block::plan(self.policy, offset, first_column, width, cell));
+        self.used.push(Used::default());
+        Ok(number)
+    }
+}

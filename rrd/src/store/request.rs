@@ -1,0 +1,144 @@
+//! Asking for a change of one instance: room on disk first, then the journal; applying it comes after.
+
+use std::sync::Arc;
+
+use super::grant::is_full;
+use super::instance::{Form, Growth, Instance, block_of};
+use super::rebuild::reserve;
+use super::state::{InRound, State};
+use super::{Store, lock, write};
+use crate::codec::Change;
+use crate::file::{Block, FIRST_BLOCK_AT};
+use crate::series::Head;
+use crate::{ChangeError, ChangeFrame, Column, InstanceId, Policy, StoreError};
+
+impl Store {
+    /// Checks a change, makes the room it needs, and hands its frame to `append`, whose answer is
+    /// given back. On an error nothing has been changed. Only one change of archives, and no
+    /// removal beside it, is under way for an instance: until the round that covers its frame.
+    pub fn change<E>(
+        &self,
+        id: InstanceId,
+        change: Change,
+        append: &mut dyn FnMut(&ChangeFrame) -> Result<u64, E>,
+    ) -> Result<u64, ChangeError<E>> {
+        let instance = self.instance(id).ok_or(ChangeError::NoInstance(id))?;
+        let mut growth = lock(&instance.growing);
+        instance.check_change(&growth, &change)?;
+        let asked = match &change {
+            Change::Policy(policy) => Some(self.make_room_for(&instance, policy)?),
+            Change::Drop(_) | Change::Remove => None,
+        };
+        let is_leaving = change == Change::Remove;
+        let seq = match append(&ChangeFrame { instance: id, change }) {
+            Ok(seq) => seq,
+            Err(refused) => {
+                if asked.is_some() {
+                    // Best effort: what is left over is removed after the next start.
+                    drop(self.handles.disk().remove(&instance.next_path()));
+                }
+                return Err(ChangeError::Append(refused));
+            }
+        };
+        if asked.is_some() {
+            growth.asked = asked;
+        }
+        growth.is_leaving |= is_leaving;
+        Ok(seq)
+    }
+
+    fn make_room_for<E>(
+        &self,
+        instance: &Instance,
+        policy: &Policy,
+    ) -> Result<Arc<Form>, ChangeError<E>> {
+        let form = Form::of(policy.clone());
+        let layout = form.lay_all(&instance.layout());
+        match reserve(self.handles.disk(), instance, &form, &layout) {
+            Ok(_) => Ok(form),
+            Err(reason) if is_full(&reason) => {
+                let needed = layout.last().map_or(FIRST_BLOCK_AT, Block::end);
+                Err(ChangeError::DiskFull { instance: instance.id, needed })
+            }
+            Err(reason) => Err(ChangeError::Disk { instance: instance.id, reason }),
+        }
+    }
+
+    /// Applies a change. Applied again it changes nothing.
+    pub fn apply_change(&self, seq: u64, frame: &ChangeFrame) -> Result<(), StoreError> {
+        let id = frame.instance;
+        let instance = self.instance(id).ok_or(StoreError::NoArchive(id))?;
+        if seq <= lock(&instance.state).applied_seq {
+            return Ok(());
+        }
+        match &frame.change {
+            Change::Policy(policy) => self.apply_policy(&instance, seq, policy),
+            Change::Drop(columns) => instance.drop_series(seq, columns),
+            Change::Remove => instance.remove(seq),
+        }
+        Ok(())
+    }
+}
+
+impl Instance {
+    fn check_change<E>(&self, growth: &Growth, change: &Change) -> Result<(), ChangeError<E>> {
+        let state = lock(&self.state);
+        if !state.is_granted || !growth.has_file || growth.is_leaving || state.is_removed {
+            return Err(ChangeError::NoInstance(self.id));
+        }
+        let is_under_way = growth.asked.is_some() || state.former.is_some();
+        match change {
+            Change::Policy(_) | Change::Remove if is_under_way => {
+                Err(ChangeError::UnderWay(self.id))
+            }
+            Change::Policy(policy) if policy.step() != state.form.policy.step() => {
+                let (instance, finest) = (self.id, state.form.policy.step());
+                Err(ChangeError::OtherStep { instance, finest })
+            }
+            Change::Drop(columns) => match columns.iter().find(|c| state.series(**c).is_none()) {
+                Some(&column) => Err(ChangeError::NoSeries { instance: self.id, column }),
+                None => Ok(()),
+            },
+            Change::Policy(_) | Change::Remove => Ok(()),
+        }
+    }
+
+    /// Ends series for good: their columns are free for others.
+    fn drop_series(&self, seq: u64, columns: &[Column]) {
+        let layout = self.layout();
+        let mut state = lock(&self.state);
+        for &column in columns {
+            self.vacate(&mut state, &layout, seq, column);
+        }
+        let step = state.form.policy.step();
+        state.look_for_newest(step);
+        state.took(seq);
+    }
+
+    fn vacate(&self, state: &mut State, layout: &[Block], seq: u64, column: Column) {
+        let Some(key) = state.series(column).map(|series| Arc::clone(series.key)) else { return };
+        let place = column.index as usize;
+        let names = Arc::make_mut(&mut state.names);
+        names.vacate(column);
+        if let Some((number, _)) = block_of(layout, column.index) {
+            names.change_catalogue(number, seq);
+        }
+        Arc::make_mut(&mut state.columns).begin(place, Head::none());
+        state.filed.forget(place);
+        state.series_count -= 1;
+        write(&self.index).vacate(layout, &key, column);
+    }
+
+    /// Nothing of it is shown any more; its file goes with the next round that counts.
+    fn remove(&self, seq: u64) {
+        let mut state = lock(&self.state);
+        let form = Arc::clone(&state.form);
+        let filed = std::mem::take(&mut state.filed);
+        // What a round is writing still counts: it says which slot the next one must leave alone.
+        let begun = state.round.take().filter(|round| round.successor.is_none());
+        let round = begun.map(|round| InRound { frozen_count: 0, ..round });
+        *state = State { is_granted: true, is_removed: true, filed, round, ..State::of(form) };
+        state.took(seq);
+        write(&self.index).clear();
+    }
+}
