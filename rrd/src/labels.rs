@@ -8,6 +8,9 @@ use thiserror::Error;
 /// The label that holds a series' metric name, as Prometheus has it.
 pub const NAME: &str = "__name__";
 
+/// Most series have no more labels.
+const USUAL_COUNT: usize = 8;
+
 /// Sorted names and values; an empty value is the same as no label. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Labels(Arc<[(Box<str>, Box<str>)]>);
@@ -118,18 +121,27 @@ impl Labels {
 
     /// The labels that [`Labels::to_key`] wrote.
     pub fn from_key(mut key: &[u8]) -> Result<Self, LabelError> {
-        let mut texts = Vec::new();
-        while let Some((len, rest)) = key.split_first_chunk::<2>() {
-            let len = usize::from(u16::from_le_bytes(*len));
-            let (text, rest) = rest.split_at_checked(len).ok_or(LabelError::DamagedKey)?;
-            texts.push(std::str::from_utf8(text).map_err(|_| LabelError::DamagedKey)?);
-            key = rest;
+        let mut pairs: Vec<(Box<str>, Box<str>)> = Vec::with_capacity(USUAL_COUNT);
+        while !key.is_empty() {
+            let name = take_text(&mut key)?;
+            pairs.push((name.into(), take_text(&mut key)?.into()));
         }
-        if !key.is_empty() || texts.len() % 2 != 0 {
-            return Err(LabelError::DamagedKey);
+        // As a key has them; anything else is looked at in full.
+        let is_rising = pairs.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        if is_rising && pairs.iter().all(|(name, value)| !name.is_empty() && !value.is_empty()) {
+            return Ok(Self(pairs.into()));
         }
-        Self::from_pairs(texts.chunks_exact(2).map(|pair| (pair[0], pair[1])))
+        Self::from_pairs(pairs)
     }
+}
+
+/// The text at the beginning of a key, which goes on behind it.
+fn take_text<'a>(key: &mut &'a [u8]) -> Result<&'a str, LabelError> {
+    let (len, rest) = key.split_first_chunk().ok_or(LabelError::DamagedKey)?;
+    let len = usize::from(u16::from_le_bytes(*len));
+    let (text, rest) = rest.split_at_checked(len).ok_or(LabelError::DamagedKey)?;
+    *key = rest;
+    std::str::from_utf8(text).map_err(|_| LabelError::DamagedKey)
 }
 
 /// As PromQL writes it: `up{instance="a",job="b"}`.
@@ -181,6 +193,22 @@ mod tests {
             let whole_pairs = cut == 2 + NAME.len() + 2 + "up".len();
             assert_eq!(Labels::from_key(&key[..cut]).is_ok(), whole_pairs, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn a_key_that_is_not_in_order_is_looked_at_as_pairs_are() {
+        let text = |text: &str| [&[u8::try_from(text.len()).unwrap(), 0], text.as_bytes()].concat();
+        let key = |texts: &[&str]| texts.iter().flat_map(|each| text(each)).collect::<Vec<u8>>();
+        let sorted = labels(&[("a", "1"), ("b", "2")]);
+        for texts in
+            [&["a", "1", "b", "2"][..], &["b", "2", "a", "1"], &["a", "1", "b", "2", "c", ""]]
+        {
+            assert_eq!(Labels::from_key(&key(texts)), Ok(sorted.clone()), "{texts:?}");
+        }
+        let twice = Err(LabelError::Duplicate("a".to_owned()));
+        assert_eq!(Labels::from_key(&key(&["a", "1", "a", "1"])), twice);
+        assert_eq!(Labels::from_key(&key(&["", "1"])), Err(LabelError::EmptyName));
+        assert_eq!(Labels::from_key(&key(&["a"])), Err(LabelError::DamagedKey));
     }
 
     #[test]

@@ -333,16 +333,16 @@ impl Plan {
             taken: Vec::new(),
         };
         // A request may name a series twice: columns of known keys by their address, of new ones by bytes.
+        // A key may become known meanwhile, because another instance is granted a series of it.
         let (mut by_address, mut by_bytes) = (HashMap::new(), HashMap::new());
         let mut plan = Self::default();
         for new in request.series {
             let bytes = new.labels.to_key();
             let key = index.key(&bytes);
-            let address = key.as_ref().map(Arc::as_ptr);
-            let granted = match &key {
-                Some(key) => index.column(key).or_else(|| by_address.get(&address).copied()),
-                None => by_bytes.get(&bytes).copied(),
-            };
+            let address = key.as_ref().map_or(std::ptr::null(), Arc::as_ptr);
+            let granted = key.as_ref().and_then(|key| index.column(key));
+            let granted = granted.or_else(|| by_address.get(&address).copied());
+            let granted = granted.or_else(|| by_bytes.get(&bytes).copied());
             if let Some(column) = granted {
                 plan.answers.push(Ok(column));
                 continue;
@@ -354,15 +354,12 @@ impl Plan {
             plan.answers.push(answer);
             let Ok(column) = answer else { continue };
             plan.series.push(grant(asked, new, column, cell));
-            plan.names.push(match key {
-                Some(key) => {
-                    by_address.insert(address, column);
-                    Named::Known(key)
-                }
-                None => {
-                    by_bytes.insert(bytes.clone(), column);
-                    Named::New(bytes)
-                }
+            plan.names.push(if let Some(key) = key {
+                by_address.insert(address, column);
+                Named::Known(key)
+            } else {
+                by_bytes.insert(bytes.clone(), column);
+                Named::New(bytes)
             });
         }
         (plan.blocks, plan.taken) = (places.blocks, places.taken);
