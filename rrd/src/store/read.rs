@@ -264,6 +264,10 @@ impl Rows {
 
     /// Hides rows of which fewer steps are known.
     pub(super) fn hide(&mut self, least_known: u32) {
+        // Rows are mostly whole.
+        if self.known.iter().min().is_none_or(|&known| known >= least_known) {
+            return;
+        }
         for column in [&mut self.average, &mut self.min, &mut self.max] {
             for (value, &known) in column.iter_mut().zip(&self.known) {
                 *value = if known < least_known { f64::NAN } else { *value };
