@@ -14,6 +14,7 @@ use tracing::error;
 use crate::aside::Aside;
 use crate::clock::SystemClock;
 use crate::config::JOURNAL_BYTES;
+use crate::operate::refuse_unfinished;
 use crate::recovery::{Folders, apply_aside, excepted, registry, shape, snapshots};
 use crate::worker::{SILENCE_GRID, State};
 
@@ -35,6 +36,7 @@ impl Offline {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let folders = Folders { data: data.to_owned() };
         let lock = lock_dir(data).context("this needs a stopped server")?;
+        refuse_unfinished(data)?;
         folders.create(disk.as_ref())?;
         folders.check(disk.as_ref())?;
         let dir = folders.at("journal");

@@ -33,12 +33,19 @@ pub(crate) fn run(words: &[OsString]) -> ExitCode {
         Caller { disk: Arc::new(OsDisk), now: SystemClock::start().wall(), offset_s: &offset_s };
     let answer = match words.iter().map(|word| word.to_str()).collect::<Option<Vec<_>>>() {
         Some(words) => tool::run(&caller, &words),
-        None => Answer { output: String::new(), error: "ERROR: write in UTF-8\n".to_owned() },
+        None => Answer { output: String::new(), error: not_utf8(words) },
     };
     // A reader that has seen enough, as `head` has, is no failure worth words.
     let is_said = std::io::stdout().write_all(answer.output.as_bytes()).is_ok()
         && std::io::stderr().write_all(answer.error.as_bytes()).is_ok();
     if answer.is_ok() && is_said { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Names the word that cannot be read as text.
+fn not_utf8(words: &[OsString]) -> String {
+    let word = words.iter().find(|word| word.to_str().is_none());
+    let word = word.map(|word| word.to_string_lossy()).unwrap_or_default();
+    format!("ERROR: {word:?}: not UTF-8; rename the file, or make a link with another name\n")
 }
 
 /// Seconds that local time is ahead of UTC; none where the moment is beyond the calendar.

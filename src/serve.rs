@@ -26,6 +26,7 @@ use web::{Sessions, Web};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::operate::hold::Hold;
+use crate::operate::refuse_unfinished;
 use crate::recovery::{Folders, Recovered, recover};
 use crate::report::Welcome;
 use crate::rules_folder::{LOOK_EVERY, RulesFolder};
@@ -53,6 +54,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
     let folders = Folders { data: config.data.clone() };
     disk.create_dir(&config.data).with_context(|| config.data.display().to_string())?;
     let _lock = lock_dir(&config.data)?;
+    refuse_unfinished(&config.data)?;
     let listener = bind(config.listen)?;
     let address = listener.local_addr()?;
     let base_url = config.base_url.clone().unwrap_or_else(|| format!("http://{address}"));

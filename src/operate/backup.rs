@@ -44,9 +44,14 @@ pub(crate) fn run(arguments: &Backup) -> Result<ExitCode> {
     if !data.is_dir() {
         bail!("{}: no such folder; name it with --data", data.display());
     }
+    let data = data.canonicalize()?;
+    let is_missing = !to.exists();
     fs::create_dir_all(to).with_context(|| to.display().to_string())?;
-    let (data, to) = (data.canonicalize()?, to.canonicalize()?);
+    let to = to.canonicalize()?;
     if to.starts_with(&data) || data.starts_with(&to) {
+        if is_missing {
+            fs::remove_dir(&to)?;
+        }
         bail!(
             "{}: the copy cannot lie in the data folder, nor around it; choose another --to",
             to.display()

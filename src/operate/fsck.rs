@@ -19,7 +19,7 @@ use super::finding::{Finding, Level};
 use super::hold;
 use super::manifest::Manifest;
 use super::overlay::Overlay;
-use super::words::count;
+use super::words::{count, counted};
 use crate::args::{Fsck, Serve};
 use crate::aside::{self, Aside};
 use crate::clock::SystemClock;
@@ -80,10 +80,23 @@ fn check_files(files: &[PathBuf]) -> Result<Found> {
         }
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
         let dir = dir.unwrap_or(Path::new("."));
-        let path = dir.join(path.file_name().unwrap_or_default());
-        let disk: Arc<dyn Disk> = Arc::new(Overlay::only(std::slice::from_ref(&path)));
+        let id = match inspect_slots(Overlay::default().open(path)?.as_ref())? {
+            Ok(slots) => slots.instance,
+            Err(what) => {
+                found.archives += 1;
+                found.findings.push(Finding::damage(path, what));
+                continue;
+            }
+        };
+        // A store knows archives by their names, those of `roundel rrd` have any.
+        let name = archive(dir, id);
+        let disk: Arc<dyn Disk> = Arc::new(Overlay::only(name.clone(), path.clone()));
         let (store, _) = Store::open(Arc::clone(&disk), dir, u64::MAX)?;
+        let known = found.findings.len();
         found.archives(disk.as_ref(), dir, &store, &Stand::of(u64::MAX))?;
+        for finding in &mut found.findings[known..] {
+            finding.file.clone_from(path);
+        }
     }
     Ok(found)
 }
@@ -477,17 +490,19 @@ fn tell(found: &Found, repaired: &[Finding], json: bool) -> ExitCode {
 impl Found {
     fn summary(&self, damage: usize, remarks: usize, repaired: usize) -> String {
         let looked = format!(
-            "{} archives, {} series, {} tiles, {} journal segments",
-            count(self.archives),
+            "{}, {} series, {}, {}",
+            counted(self.archives, "archive"),
             count(self.series),
-            count(self.tiles),
-            count(self.segments)
+            counted(self.tiles, "tile"),
+            counted(self.segments, "journal segment")
         );
+        let places = counted(damage as u64, "damaged place");
+        let said = counted(remarks as u64, "remark");
         let verdict = match (damage, remarks, repaired) {
             (0, 0, 0) => "clean".to_owned(),
-            (0, _, 0) => format!("{remarks} remarks, no damage"),
-            (0, _, _) => format!("{repaired} repaired, {remarks} remarks, no damage left"),
-            _ => format!("{damage} damaged places, {remarks} remarks, {repaired} repaired"),
+            (0, _, 0) => format!("{said}, no damage"),
+            (0, _, _) => format!("{repaired} repaired, {said}, no damage left"),
+            _ => format!("{places}, {said}, {repaired} repaired"),
         };
         format!("{verdict}: {looked}\n")
     }

@@ -38,17 +38,20 @@ pub(crate) struct Manifest {
     pub(crate) folders: Vec<String>,
 }
 
+/// Errors for a backup that was cut short: what is missing in it must not be begun anew.
+pub(crate) fn refuse_unfinished(dir: &Path) -> Result<()> {
+    if dir.join(PARTIAL).exists() {
+        bail!("{}: a backup that was not finished; run `roundel backup` again", dir.display());
+    }
+    Ok(())
+}
+
 impl Manifest {
     /// The manifest of a finished backup; `None` where the folder is no backup.
     pub(crate) fn read(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(MANIFEST);
         if !path.exists() {
-            if dir.join(PARTIAL).exists() {
-                bail!(
-                    "{}: a backup that was not finished; run `roundel backup` again",
-                    dir.display()
-                );
-            }
+            refuse_unfinished(dir)?;
             return Ok(None);
         }
         let text = read_text(&path)?;

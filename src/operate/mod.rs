@@ -14,6 +14,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+pub(crate) use manifest::refuse_unfinished;
+
 use crate::report;
 
 /// The exit code of a command; one that could not be done at all has ended with 2.

@@ -17,8 +17,8 @@ const PAGE: u64 = 4096;
 #[derive(Clone, Default)]
 pub(crate) struct Overlay {
     names: Arc<Mutex<Names>>,
-    /// Where this is not empty, folders hold these files alone.
-    only: Arc<BTreeSet<PathBuf>>,
+    /// Where this is not empty, folders hold these names alone, each for a file of the machine.
+    only: Arc<BTreeMap<PathBuf, PathBuf>>,
 }
 
 #[derive(Default)]
@@ -41,9 +41,9 @@ struct OverlayFile {
 }
 
 impl Overlay {
-    /// The disk with nothing but these files.
-    pub(crate) fn only(files: &[PathBuf]) -> Self {
-        Self { only: Arc::new(files.iter().cloned().collect()), ..Self::default() }
+    /// The disk with nothing but one file, under a name of its own.
+    pub(crate) fn only(name: PathBuf, file: PathBuf) -> Self {
+        Self { only: Arc::new(BTreeMap::from([(name, file)])), ..Self::default() }
     }
 }
 
@@ -52,7 +52,7 @@ impl Disk for Overlay {
         let mut names = lock(&self.names);
         let (is_removed, is_written) =
             (names.removed.contains(path), names.written.contains_key(path));
-        let below = match fs::File::open(path) {
+        let below = match fs::File::open(self.only.get(path).map_or(path, PathBuf::as_path)) {
             _ if is_removed && is_written => None,
             _ if is_removed => return Err(io::ErrorKind::NotFound.into()),
             Err(_) if is_written => None,
@@ -102,6 +102,7 @@ impl Disk for Overlay {
 
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
         let mut files = match rrd::OsDisk.list(dir) {
+            _ if !self.only.is_empty() => self.only.keys().cloned().collect(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             other => other?,
         };
@@ -111,7 +112,6 @@ impl Disk for Overlay {
         files.sort();
         files.dedup();
         files.retain(|path| !names.removed.contains(path) || names.written.contains_key(path));
-        files.retain(|path| self.only.is_empty() || self.only.contains(path));
         Ok(files)
     }
 

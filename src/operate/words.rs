@@ -29,6 +29,12 @@ pub(crate) fn count(number: u64) -> String {
     text
 }
 
+/// A number of things: `1 archive`, `1,200 archives`.
+pub(crate) fn counted(number: u64, thing: &str) -> String {
+    let many = if number == 1 { "" } else { "s" };
+    format!("{} {thing}{many}", count(number))
+}
+
 /// How far back something reaches, in the largest unit that leaves no crooked number: `2 days`. Days
 /// enough for years say those too.
 pub(crate) fn reach(millis: u64) -> String {

@@ -100,7 +100,7 @@ async fn a_folder_is_clean_until_a_bit_changes_and_after_it_is_mended() {
     let (dir, _) = filled(120).await;
     let data = dir.path().join("data");
     let (code, text) = fsck(&data, &[]);
-    assert_eq!((code, text.starts_with("clean: 1 archives, 20 series")), (0, true), "{text}");
+    assert_eq!((code, text.starts_with("clean: 1 archive, 20 series")), (0, true), "{text}");
     let [archive] = &archives(&data)[..] else { panic!("one instance, one file") };
     let end = fs::metadata(archive).unwrap().len();
     // Somewhere in the cells: any bit of a tile that holds rows is noticed.
@@ -247,6 +247,65 @@ async fn a_backup_copies_what_changed_and_a_changed_bit_in_it_is_named_and_refus
         let server = start(dir.path());
         assert_eq!(sender.stored(&server.url).await, sender.expected());
     }
+}
+
+#[test]
+fn a_backup_that_was_cut_short_is_no_data_folder() {
+    let (dir, to) = (folder(), folder());
+    fs::create_dir(to.path().join("data")).unwrap();
+    fs::write(to.path().join("data/backup.partial"), "\n").unwrap();
+    let data = to.path().join("data");
+    for command in ["serve", "rrd"] {
+        let mut roundel = roundel();
+        match command {
+            "serve" => roundel.args(["serve", "--no-local-agent", "--listen", "127.0.0.1:0"]),
+            _ => roundel.args(["rrd", "import"]).arg(dir.path()),
+        };
+        let (code, said) = run(roundel.arg("--data").arg(&data));
+        assert_ne!(code, 0, "{said}");
+        assert!(said.contains("a backup that was not finished"), "{said}");
+    }
+    assert!(!data.join("archives").exists(), "nothing is made in it");
+}
+
+#[test]
+fn a_copy_that_is_refused_leaves_no_folder_in_the_data_folder() {
+    let dir = folder();
+    let data = dir.path().join("data");
+    fs::create_dir(&data).unwrap();
+    let inside = data.join("copy");
+    let said = refusal(&mut backup(dir.path(), &inside));
+    assert!(said.contains("cannot lie in the data folder"), "{said}");
+    assert!(!inside.exists());
+}
+
+#[test]
+fn a_file_of_the_rrd_commands_is_verified_whatever_its_name() {
+    let dir = folder();
+    let file = dir.path().join("load.rrd");
+    let rrd = |words: &[&str]| {
+        let (command, more) = words.split_first().unwrap();
+        let (code, said) = run(roundel().args(["rrd", command]).arg(&file).args(more));
+        assert_eq!(code, 0, "{said}");
+    };
+    rrd(&["create", "-b", "1700000040", "-s", "60", "DS:load:GAUGE:120:0:U", "RRA:LAST:0.5:1:100"]);
+    for minute in 1..5 {
+        rrd(&["update", &format!("{}:{minute}", 1_700_000_040 + 60 * minute)]);
+    }
+    let (code, said) = run(roundel().arg("fsck").arg(&file));
+    assert_eq!(
+        (code, said.starts_with("clean: 1 archive, 1 series, 1 tile,")),
+        (0, true),
+        "{said}"
+    );
+    let bytes = fs::read(&file).unwrap();
+    let last = bytes.iter().rposition(|&byte| byte != 0).unwrap();
+    flip(&file, last as u64);
+    let (code, said) = run(roundel().arg("fsck").arg(&file));
+    assert!(code == 2 && said.contains("load.rrd") && said.contains("checksum"), "{said}");
+    fs::write(&file, "").unwrap();
+    let (code, said) = run(roundel().arg("fsck").arg(&file));
+    assert!(code == 2 && said.contains("load.rrd: shorter than it was made"), "{said}");
 }
 
 /// Two senders, and an archive of one that was cut while the server ran: what stood at the stop before,

@@ -1,7 +1,9 @@
 //! `roundel rrd` in rrdtool's place: its recorded answers, and its own shell tests.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -24,6 +26,21 @@ fn prints(dir: &Path, words: &[&str]) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.is_empty(), "{words:?}: {said}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_named_once() {
+    let dir = folder();
+    let complaint = |words: &[&OsStr]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_roundel"));
+        let output = command.arg("rrd").args(words).current_dir(dir.path()).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = complaint(&["info".as_ref(), "none.rrd".as_ref()]);
+    assert_eq!(said.matches("none.rrd").count(), 1, "{said}");
+    let said = complaint(&["info".as_ref(), OsStr::from_bytes(b"n\xff.rrd")]);
+    assert!(said.contains(".rrd") && said.contains("not UTF-8"), "{said}");
 }
 
 fn golden() -> Vec<(String, Value)> {

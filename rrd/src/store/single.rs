@@ -62,7 +62,7 @@ pub(crate) struct SinglePlan<'a> {
 /// Why a file cannot be made, opened or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SingleError {
-    #[error("{}: {reason}", .path.display())]
+    #[error("{}", named_once(.path, .reason))]
     Disk { path: PathBuf, reason: io::Error },
     #[error("{}: {what}", .path.display())]
     Unusable { path: PathBuf, what: String },
@@ -70,6 +70,12 @@ pub(crate) enum SingleError {
     Locked(PathBuf),
     #[error("the archives take more than the file's header holds; leave some out")]
     TooManyViews,
+}
+
+/// The disk names the file in some of its reasons, and in others it does not.
+fn named_once(path: &Path, reason: &io::Error) -> String {
+    let (path, reason) = (path.display().to_string(), reason.to_string());
+    if reason.starts_with(&path) { reason } else { format!("{path}: {reason}") }
 }
 
 /// An open file and its only instance.
