@@ -277,6 +277,22 @@ fn a_removed_instance_leaves_nothing_and_may_come_again() {
 }
 
 #[test]
+fn a_start_before_the_round_grants_nothing_to_an_instance_that_is_to_go() {
+    let mut world = World::new("10s:5m,1m:20m");
+    world.grant(&[gauge("a")]).unwrap();
+    world.push(&[("a", 10, 1.0), ("a", 20, 2.0)]);
+    world.round();
+    world.change(Change::Remove).unwrap();
+    let disk = world.disk.kill();
+    let (mut world, damage) = world.restarted(disk);
+    assert_eq!(damage, []);
+    assert!(world.grant(&[gauge("a")]).unwrap_err().to_string().contains("being removed"));
+    world.round();
+    assert_eq!(world.used_bytes(), 0);
+    world.grant(&[gauge("a")]).unwrap();
+}
+
+#[test]
 fn room_for_a_change_that_never_was_goes_with_the_first_round() {
     let mut world = World::new("10s:5m,1m:20m");
     world.grant(&[gauge("a")]).unwrap();
