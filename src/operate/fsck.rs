@@ -439,10 +439,14 @@ fn repair(data: &Path, found: &Found) -> Result<()> {
     let (stand, epoch) = (Stand::at(&found.record), found.record.epoch);
     let bad = found.bad.iter().map(|tile| tile.instance);
     let seqs = bad.chain(found.slots.iter().copied()).map(|instance| stand.archive(instance));
+    // The files of changes that count take their names first: at an earlier frame they are but room.
+    Store::open_excepting(Arc::new(OsDisk), &folders.at("archives"), stand.upto, &stand.excepted)?;
     // Each archive is mended where it stands: one that the record excepts lacks what was set aside,
-    // and a slot at the record's own frame would pass it over, or not count.
+    // and a slot at the record's own frame would pass it over, or not count. Of what its failed rounds
+    // left, nothing counts: neither a new file beside it, nor that it is to be removed.
     for seq in seqs.collect::<BTreeSet<_>>() {
-        let (store, _) = Store::open(Arc::new(OsDisk), &folders.at("archives"), seq)?;
+        let archives = folders.at("archives");
+        let (store, _) = Store::open_excepting(Arc::new(OsDisk), &archives, seq, &stand.excepted)?;
         let is_here = |instance: InstanceId| stand.archive(instance) == seq;
         let bad = found.bad.iter().filter(|tile| is_here(tile.instance));
         store.forget_tiles(&bad.cloned().collect::<Vec<_>>(), seq, epoch)?;

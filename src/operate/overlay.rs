@@ -25,6 +25,8 @@ pub(crate) struct Overlay {
 struct Names {
     written: BTreeMap<PathBuf, Arc<Mutex<Written>>>,
     removed: BTreeSet<PathBuf>,
+    /// By the name it has now: where a renamed file lies on the machine.
+    moved: BTreeMap<PathBuf, PathBuf>,
 }
 
 /// What has been written to one file.
@@ -52,7 +54,9 @@ impl Disk for Overlay {
         let mut names = lock(&self.names);
         let (is_removed, is_written) =
             (names.removed.contains(path), names.written.contains_key(path));
-        let below = match fs::File::open(self.only.get(path).map_or(path, PathBuf::as_path)) {
+        let below =
+            names.moved.get(path).or_else(|| self.only.get(path)).map_or(path, PathBuf::as_path);
+        let below = match fs::File::open(below) {
             _ if is_removed && is_written => None,
             _ if is_removed => return Err(io::ErrorKind::NotFound.into()),
             Err(_) if is_written => None,
@@ -78,16 +82,28 @@ impl Disk for Overlay {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut names = lock(&self.names);
-        let Some(written) = names.written.remove(from).filter(|_| !from.exists()) else {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "a check renames no file"));
-        };
-        names.written.insert(to.to_owned(), written);
+        let is_below = from.exists() && !names.removed.contains(from);
+        let below = names.moved.remove(from).or_else(|| is_below.then(|| from.to_owned()));
+        let written = names.written.remove(from);
+        if written.is_none() && below.is_none() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        names.removed.insert(from.to_owned());
+        names.written.insert(to.to_owned(), written.unwrap_or_default());
+        if let Some(below) = below {
+            names.removed.remove(to);
+            names.moved.insert(to.to_owned(), below);
+        } else {
+            names.removed.insert(to.to_owned());
+            names.moved.remove(to);
+        }
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut names = lock(&self.names);
         let was_written = names.written.remove(path).is_some();
+        names.moved.remove(path);
         if path.exists() {
             names.removed.insert(path.to_owned());
         } else if !was_written {
@@ -220,5 +236,26 @@ mod tests {
         let anew = overlay.open(&path).unwrap();
         assert_eq!((anew.len().unwrap(), overlay.list(dir.path()).unwrap().len()), (4, 1));
         assert_eq!(fs::read(&path).unwrap(), vec![7; 10_000]);
+    }
+    #[test]
+    fn a_renamed_file_is_read_under_its_new_name_and_the_machine_keeps_both() {
+        let dir = tempfile::tempdir().unwrap();
+        let [from, to] = ["a.next", "a.rrd"].map(|name| dir.path().join(name));
+        fs::write(&from, b"new").unwrap();
+        fs::write(&to, b"former").unwrap();
+        let overlay = Overlay::default();
+        overlay.open(&to).unwrap();
+        overlay.open(&from).unwrap().write_at(b"N", 0).unwrap();
+        overlay.rename(&from, &to).unwrap();
+        let file = overlay.open(&to).unwrap();
+        let mut bytes = vec![0; 3];
+        file.read_at(&mut bytes, 0).unwrap();
+        assert_eq!((&bytes[..], file.len().unwrap()), (&b"New"[..], 3));
+        assert!(overlay.open(&from).is_err());
+        assert_eq!(overlay.list(dir.path()).unwrap(), std::slice::from_ref(&to));
+        assert_eq!(
+            (fs::read(&from).unwrap(), fs::read(&to).unwrap()),
+            (b"new".into(), b"former".into())
+        );
     }
 }

@@ -358,5 +358,10 @@ pub(super) fn end_all(state: &mut State, stamp: Timestamp) {
         // A sender whose clock is ahead has readings later than the marker, which would be ignored.
         let at = stamp.max(open.head.last().plus_millis(1));
         series::take(&class.definition, phase, open, (at, f64::NAN), keep);
+        // The marker opens a step. Of a series that has been silent it is closed at once: after a start
+        // silence is looked for anew, and would close it when the same stamp comes again.
+        series::hush(&class.definition, phase, open, stamp, keep);
     });
+    // The steps that are left open are to be closed as after a start.
+    state.hushed_until = Timestamp::MIN;
 }

@@ -1,5 +1,6 @@
 //! Checking: every tile of an archive against its checksum, a few at a time, beside rounds and readers.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -296,6 +297,7 @@ impl Store {
     /// Writes unknown over tiles that cannot be read, so that they are not reported for ever. The
     /// store must stand at the record's `seq`, without frames after it.
     pub fn forget_tiles(&self, tiles: &[BadTile], seq: u64, epoch: u64) -> io::Result<()> {
+        let mut touched = BTreeSet::new();
         for bad in tiles {
             let Some(instance) = self.instance(bad.instance) else { continue };
             let layout = instance.layout();
@@ -319,29 +321,32 @@ impl Store {
                 let mut state = lock(&instance.state);
                 if let Some(kept) = Arc::make_mut(&mut state.filed.checksums).get_mut(at) {
                     *kept = checksum;
-                    state.is_dirty = true;
+                    touched.insert(instance.id);
                 }
             }
             file.sync_data()?;
         }
-        self.write_both_slots(seq, epoch)
+        self.write_both_slots(&touched, seq, epoch)
     }
 
     /// Writes the state of this instance into both slots, from the one that a start uses.
     pub fn rewrite_slots(&self, instance: InstanceId, seq: u64, epoch: u64) -> io::Result<()> {
-        if let Some(instance) = self.instance(instance) {
-            lock(&instance.state).is_dirty = true;
-        }
-        self.write_both_slots(seq, epoch)
+        self.write_both_slots(&BTreeSet::from([instance]), seq, epoch)
     }
 
-    /// Two rounds at one sequence number: the copy that counts is the last to be written over.
-    fn write_both_slots(&self, seq: u64, epoch: u64) -> io::Result<()> {
-        let dirty: Vec<_> =
-            self.all().into_iter().filter(|instance| lock(&instance.state).is_dirty).collect();
+    /// Two rounds at one sequence number: the copy that counts is the last to be written over. Of these
+    /// instances alone: others may stand at another number.
+    fn write_both_slots(
+        &self,
+        touched: &BTreeSet<InstanceId>,
+        seq: u64,
+        epoch: u64,
+    ) -> io::Result<()> {
+        // Changes that wait in the journal need their room.
+        lock(&self.leftovers).clear();
         for _ in 0..2 {
-            for instance in &dirty {
-                lock(&instance.state).is_dirty = true;
+            for instance in self.all() {
+                lock(&instance.state).is_dirty = touched.contains(&instance.id);
             }
             let report = self.begin_round(seq, epoch).write();
             if let Some((instance, reason)) = report.failed.first() {

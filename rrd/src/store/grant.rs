@@ -96,7 +96,8 @@ impl Store {
         (room, request): (Room, &GrantRequest<'_>),
         append: &mut dyn FnMut(&GrantFrame) -> Result<u64, E>,
     ) -> Result<Grants, GrantError<E>> {
-        if growth.is_leaving {
+        // After a start the state alone knows it, from the frame.
+        if growth.is_leaving || lock(&instance.state).is_removed {
             return Err(GrantError::Leaving(instance.id));
         }
         let layout = instance.layout();

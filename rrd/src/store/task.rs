@@ -76,7 +76,8 @@ impl Task {
 /// Removes room that nobody asked for, as far as the journal knows.
 fn tidy(handles: &Handles, path: &Path, instance: Option<&Instance>) -> u64 {
     let growth = instance.map(|instance| lock(&instance.growing));
-    let is_wanted = growth.is_some_and(|growth| growth.asked.is_some())
+    // Held until it is gone, or a change that is asked for meanwhile would lose its room.
+    let is_wanted = growth.as_ref().is_some_and(|growth| growth.asked.is_some())
         || instance.is_some_and(|instance| lock(&instance.state).former.is_some());
     if !is_wanted {
         // Best effort: it is found again at the next start.

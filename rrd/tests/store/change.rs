@@ -277,6 +277,46 @@ fn a_removed_instance_leaves_nothing_and_may_come_again() {
 }
 
 #[test]
+fn a_start_before_the_round_grants_nothing_to_an_instance_that_is_to_go() {
+    let mut world = World::new("10s:5m,1m:20m");
+    world.grant(&[gauge("a")]).unwrap();
+    world.push(&[("a", 10, 1.0), ("a", 20, 2.0)]);
+    world.round();
+    world.change(Change::Remove).unwrap();
+    let disk = world.disk.kill();
+    let (mut world, damage) = world.restarted(disk);
+    assert_eq!(damage, []);
+    assert!(world.grant(&[gauge("a")]).unwrap_err().to_string().contains("being removed"));
+    world.round();
+    assert_eq!(world.used_bytes(), 0);
+    world.grant(&[gauge("a")]).unwrap();
+}
+
+#[test]
+fn mending_one_file_leaves_what_the_failed_round_of_another_left_alone() {
+    for change in [Change::Policy(Policy::parse("10s:9m").unwrap()), Change::Remove] {
+        let mut world = World::new("10s:5m,1m:20m");
+        world.grant(&[gauge("a")]).unwrap();
+        world.push(&[("a", 10, 1.0), ("a", 20, 2.0)]);
+        world.round();
+        let (own, expected) = (world.checkpoint, dump(&world.store));
+        world.change(change).unwrap();
+        let seq = world.seq();
+        assert_eq!(world.store.begin_round(seq, 1).write().failed, []);
+        // The record of this round excepts the file, and another file is mended.
+        let used = world.used_bytes();
+        let excepted = std::collections::BTreeMap::from([(crate::world::WEB, own)]);
+        let (disk, dir) = (std::sync::Arc::new(world.disk.clone()), Path::new(crate::world::DIR));
+        let (store, _) = rrd::Store::open_excepting(disk, dir, seq, &excepted).unwrap();
+        store.rewrite_slots(rrd::InstanceId(1), seq, 1).unwrap();
+        drop(store);
+        assert_eq!(world.used_bytes(), used);
+        let (store, damage) = crate::world::open(&world.disk, own);
+        assert_eq!((damage, dump(&store)), (Vec::new(), expected));
+    }
+}
+
+#[test]
 fn room_for_a_change_that_never_was_goes_with_the_first_round() {
     let mut world = World::new("10s:5m,1m:20m");
     world.grant(&[gauge("a")]).unwrap();

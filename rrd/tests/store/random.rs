@@ -4,12 +4,20 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fixtures::dice::{Dice, told};
-use rrd::{Cell, Column, GrantError, GrantFrame, GrantedSeries, Kind, Labels, MemDisk, NewSeries};
+use rrd::{
+    Cell, Change, ChangeError, Column, GrantError, GrantFrame, GrantedSeries, Kind, Labels,
+    MemDisk, NewSeries, Policy,
+};
 
 use crate::world::{Frame, WEB, World, dump, gauge, name};
 
 /// Small rings, so that they wrap many times in a history.
 const POLICIES: [&str; 3] = ["10s:3m,1m:20m;hb=30s;last", "10s:5m,1m:1h;hb=1m", "1m:10m;hb=2m"];
+/// What the archives of these may become, by their finest step.
+const CHANGES: [(&str, [&str; 4]); 2] = [
+    ("10s", ["10s:3m,1m:20m;last", "10s:5m,1m:1h;hb=1m", "10s:2m,30s:10m,2m:1h", "10s:9m;hb=30s"]),
+    ("1m:", ["1m:10m;hb=2m", "1m:20m,5m:1h;last", "1m:5m,2m:30m;hb=5m", "1m:7m,3m:20m"]),
+];
 const HISTORIES: u64 = 300;
 /// Times that each history is played, each with crashes elsewhere.
 const PLAYS: u64 = 4;
@@ -28,6 +36,9 @@ enum Act {
     Goodbye,
     /// The column of this series goes to another.
     Reuse(String, String),
+    Policy(&'static str),
+    Drop(String),
+    Remove,
     Round,
     /// A round whose record the journal never got: it does not count.
     LostRound,
@@ -40,16 +51,44 @@ struct Author {
     series: Vec<String>,
     named: usize,
     now: i64,
+    policies: [&'static str; 4],
+    /// No round has written the last change of archives.
+    is_changing: bool,
+    /// The instance is to go with the next round.
+    is_leaving: bool,
 }
 
 impl Author {
-    fn history(seed: u64) -> Vec<Act> {
-        let mut author = Self { dice: Dice::new(seed), series: Vec::new(), named: 0, now: 0 };
-        (0..ACTS).map(|_| author.act()).collect()
+    fn history(seed: u64, policy: &str) -> Vec<Act> {
+        let same = CHANGES.into_iter().find(|(step, _)| policy.starts_with(step));
+        let mut author = Self {
+            dice: Dice::new(seed),
+            series: Vec::new(),
+            named: 0,
+            now: 0,
+            policies: same.unwrap().1,
+            is_changing: false,
+            is_leaving: false,
+        };
+        (0..ACTS).map(|_| author.noted()).collect()
+    }
+
+    fn noted(&mut self) -> Act {
+        let act = self.act();
+        match act {
+            Act::Round => (self.is_changing, self.is_leaving) = (false, false),
+            Act::Policy(_) => self.is_changing = true,
+            Act::Remove => self.is_leaving = true,
+            _ => {}
+        }
+        act
     }
 
     fn act(&mut self) -> Act {
         let below = self.dice.below(100);
+        if self.is_leaving {
+            return if below < 40 { Act::LostRound } else { Act::Round };
+        }
         if self.series.is_empty() || (below < 6 && self.series.len() < 12) {
             return Act::Grant((0..=self.dice.below(5)).map(|_| self.series()).collect());
         }
@@ -62,6 +101,17 @@ impl Author {
             14..18 => self.reuse(),
             18..34 => Act::Round,
             34..42 => Act::LostRound,
+            42..46 if !self.is_changing => {
+                Act::Policy(self.policies[self.dice.index(self.policies.len())])
+            }
+            46..48 => {
+                let place = self.dice.index(self.series.len());
+                Act::Drop(self.series.swap_remove(place))
+            }
+            48 if !self.is_changing => {
+                self.series.clear();
+                Act::Remove
+            }
             _ => self.push(),
         }
     }
@@ -133,6 +183,14 @@ impl Act {
                 world.append(Frame::Gone(WEB, labels));
             }
             Self::Reuse(old, new) => reuse(world, old, new),
+            Self::Policy(policy) => {
+                return change(world, Change::Policy(Policy::parse(policy).unwrap()));
+            }
+            Self::Drop(series) => {
+                let column = world.column(series);
+                return change(world, Change::Drop(vec![column]));
+            }
+            Self::Remove => return change(world, Change::Remove),
             Self::LostRound => {
                 return world.store.begin_round(world.seq(), 1).write().failed.is_empty();
             }
@@ -154,6 +212,15 @@ fn refuse(world: &World, series: &[NewSeries]) -> bool {
         Err(GrantError::DiskFull { .. }) => true,
         Err(GrantError::Disk { .. }) => false,
         other => panic!("{other:?}"),
+    }
+}
+
+/// False when the disk failed, by now or at the end of the last round.
+fn change(world: &mut World, change: Change) -> bool {
+    match world.change(change) {
+        Ok(()) => true,
+        Err(ChangeError::Disk { .. } | ChangeError::UnderWay(_)) => false,
+        Err(other) => panic!("{other:?}"),
     }
 }
 
@@ -233,7 +300,7 @@ fn play_all(test: &str, after: &dyn Fn(u64, &MemDisk) -> MemDisk) {
     let seeds = told().map_or(0..HISTORIES, |seed| seed..seed + 1);
     for seed in seeds {
         let policy = POLICIES[Dice::new(seed).index(POLICIES.len())];
-        let history = Author::history(seed);
+        let history = Author::history(seed, policy);
         let again = || format!("again: ROUNDEL_SEED={seed} cargo nextest run -p rrd {test}");
         let expected = catch_unwind(|| expected(policy, &history));
         let expected = expected.unwrap_or_else(|_| panic!("{}, without a crash", again()));
