@@ -201,7 +201,7 @@ fn word() -> impl Strategy<Value = String> {
     ]);
     prop_oneof![
         3 => known.prop_map(str::to_owned),
-        1 => "[-:@+0-9aNUeE.,= ]{0,12}",
+        1 => "[-:@+0-9aNeEU.,= ]{0,12}",
         1 => "(DS|RRA|DEF|CDEF|XPORT):[a-zA-Z0-9:.,=*+-]{0,20}",
         1 => any::<String>(),
     ]
