@@ -28,7 +28,7 @@ pub(crate) struct Import {
     /// The program whose files they are: cacti, munin, collectd or ganglia
     #[arg(long, value_name = "PROGRAM", conflicts_with = "map")]
     preset: Option<String>,
-    /// Pattern for paths below PATH, with the groups (?<instance>...), (?<metric>...) and labels
+    /// Pattern for paths below PATH, with named groups: instance, metric, and one for each label
     #[arg(long, value_name = "REGEX")]
     map: Option<String>,
     /// Rows to keep [default: those that the files of each instance keep, in f64]
