@@ -239,9 +239,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_failed_round_is_tried_again_at_once_only_after_a_pause() {
-        let disk = MemDisk::new();
+    /// Rounds over a small journal and an empty store, all on one disk.
+    fn rounds_on(disk: &MemDisk) -> (Journal, Rounds) {
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         let config = journal::Config { segment_bytes: 64 << 10, ..journal::Config::default() };
         let clock = Arc::new(ManualClock::default());
@@ -252,7 +251,14 @@ mod tests {
         let snapshots = Snapshots { registry: of("registry"), alerts: of("alerts") };
         let aside = Aside::new(shared, "/aside".into());
         let before = Before { done: 0, excepted: BTreeMap::new(), aside, left: BTreeSet::new() };
-        let mut rounds = Rounds::new(Arc::new(store), journal.clone(), snapshots, before);
+        let rounds = Rounds::new(Arc::new(store), journal.clone(), snapshots, before);
+        (journal, rounds)
+    }
+
+    #[test]
+    fn a_failed_round_is_tried_again_at_once_only_after_a_pause() {
+        let disk = MemDisk::new();
+        let (journal, mut rounds) = rounds_on(&disk);
         let mut applied = 0;
         while journal.fill() < NEARLY_FULL {
             applied = journal.append_reserved(journal::TICK, &[]).unwrap();
@@ -280,17 +286,7 @@ mod tests {
         let hold = Hold::open(folder.path()).unwrap();
         let still = crate::operate::hold::Still::of(folder.path()).unwrap();
         let disk = MemDisk::new();
-        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-        let config = journal::Config { segment_bytes: 64 << 10, ..journal::Config::default() };
-        let clock = Arc::new(ManualClock::default());
-        let (journal, _) =
-            Journal::open(Arc::clone(&shared), Path::new("/journal"), config, clock).unwrap();
-        let (store, _) = Store::open(Arc::clone(&shared), Path::new("/archives"), 0).unwrap();
-        let of = |name| Snapshot::of(Arc::clone(&shared), Path::new("/state"), name);
-        let snapshots = Snapshots { registry: of("registry"), alerts: of("alerts") };
-        let aside = Aside::new(shared, "/aside".into());
-        let done = Before { done: 0, excepted: BTreeMap::new(), aside, left: BTreeSet::new() };
-        let rounds = Rounds::new(Arc::new(store), journal.clone(), snapshots, done);
+        let (journal, rounds) = rounds_on(&disk);
         let mut rounds = rounds.held_by(hold);
         let before = still.counter().unwrap();
         let mut begins = |secs, applied| {

@@ -9,8 +9,6 @@ mod head;
 mod open;
 mod phase;
 mod reading;
-#[cfg_attr(not(test), expect(dead_code, reason = "the command line changes one series"))]
-mod single;
 mod touched;
 
 #[cfg(test)]
@@ -21,6 +19,8 @@ mod golden;
 mod life;
 #[cfg(test)]
 mod oracle;
+#[cfg(test)]
+mod single;
 #[cfg(test)]
 mod timeline;
 

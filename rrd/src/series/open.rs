@@ -283,6 +283,7 @@ impl Open {
     }
 
     /// How many archives it has open rows of.
+    #[cfg(test)]
     pub(super) fn coarser_count(&self) -> usize {
         self.rows.len()
     }

@@ -1,4 +1,4 @@
-//! One series by itself, in the form that files have: laid into arrays, changed there and read back.
+//! One series by itself, in the form that files have: laid into arrays, changed there and read back. For tests.
 
 use super::head::{Head, OpenMut, Out};
 use super::phase::{Grid, Phase};
