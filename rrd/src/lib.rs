@@ -41,7 +41,7 @@ pub use labels::{LabelError, Labels, NAME};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use policy::{ArchiveSpec, Policy, PolicyError};
 pub use store::{
-    BadTile, Check, Checked, GrantRequest, InstanceChange, InstanceInfo, NewSeries,
+    Anchor, BadTile, Check, Checked, GrantRequest, InstanceChange, InstanceInfo, NewSeries,
     ONE_SLOT_DAMAGED, ReclaimCandidate, Room, Round, RoundReport, RowParts, Rows, RowsWanted,
     SeriesInfo, SlotView, Slots, Store, Verdicts, inspect_slots,
 };

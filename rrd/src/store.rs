@@ -40,7 +40,7 @@ pub(crate) use build::{BuiltSeries, Whole, build};
 pub use apply::{InstanceChange, Verdicts};
 pub use check::{BadTile, Check, Checked};
 pub use grant::{GrantRequest, NewSeries};
-pub use read::{RowParts, Rows, RowsWanted};
+pub use read::{Anchor, RowParts, Rows, RowsWanted};
 pub use reclaim::ReclaimCandidate;
 pub use round::{Round, RoundReport};
 pub use select::{InstanceInfo, SeriesInfo};

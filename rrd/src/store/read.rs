@@ -36,6 +36,21 @@ pub struct Rows {
     pub last: Vec<f64>,
     /// Known finest steps in each row: 0 or 1 in the finest archive.
     pub known: Vec<u32>,
+    /// True where a counter began anew within the row, known or not. Empty where no kind of reset is
+    /// told from a fall, or averages alone were asked for.
+    pub resets: Vec<bool>,
+    /// Raw readings of a counter near these rows, oldest first: what its count is rebuilt from. Empty
+    /// for other kinds, or where averages alone were asked for.
+    pub anchors: Vec<Anchor>,
+}
+
+/// A raw reading of a counter that was kept.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Anchor {
+    /// When it was read.
+    pub at: Timestamp,
+    /// What was read.
+    pub reading: f64,
 }
 
 /// Rows of one series that a reader of many asks for.
@@ -260,6 +275,8 @@ impl Rows {
         }
         self.known.clear();
         self.known.resize(count, 0);
+        self.resets.clear();
+        self.anchors.clear();
     }
 
     /// Hides rows of which fewer steps are known.
