@@ -5,10 +5,12 @@ use std::io::Read as _;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use alerter::Problem;
 use alerter::config::{Config as Notify, MailSection, WebhookSection};
 use anyhow::{Context as _, Result, bail};
+use journal::Durability;
 use rrd::Policy;
 use serde::Deserialize;
 use toml::Spanned;
@@ -30,8 +32,10 @@ const SCRUB_RANGE: std::ops::RangeInclusive<u64> = (64 << 10)..=(1 << 30);
 /// A longer file is not a configuration.
 const FILE_BYTES: u64 = 1 << 20;
 /// What the file may say at its top level.
-const KEYS: [&str; 7] =
-    ["listen", "policy", "journal_size", "scrub_rate", "base_url", "mail", "webhook"];
+const KEYS: [&str; 8] =
+    ["listen", "policy", "journal_size", "durability", "scrub_rate", "base_url", "mail", "webhook"];
+/// Time between two syncs of samples that are acknowledged before, when the file asks for that.
+const SYNC_EVERY: Duration = Duration::from_millis(200);
 
 /// All that the server is told, checked.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) policy: Policy,
     pub(crate) journal_bytes: u64,
+    /// When samples are acknowledged.
+    pub(crate) durability: Durability,
     /// Most bytes a second that the check of the archives reads.
     pub(crate) scrub_bytes: u64,
     /// The address that links in mails begin with; where we listen when nobody says.
@@ -54,6 +60,7 @@ struct Written {
     listen: Option<SocketAddr>,
     policy: Option<Policy>,
     journal_bytes: Option<u64>,
+    durability: Option<Durability>,
     scrub_bytes: Option<u64>,
     base_url: Option<String>,
     notify: Notify,
@@ -85,6 +92,7 @@ impl Config {
             listen,
             policy,
             journal_bytes: written.journal_bytes.unwrap_or(JOURNAL_BYTES),
+            durability: written.durability.unwrap_or(Durability::Strict),
             scrub_bytes: written.scrub_bytes.unwrap_or(SCRUB_BYTES),
             base_url: written.base_url,
             notify: written.notify,
@@ -177,6 +185,11 @@ impl Reader<'_> {
                 bytes(text)
                     .filter(|size| JOURNAL_RANGE.contains(size))
                     .ok_or_else(|| "is not a size from 16MiB to 64GiB".to_owned())
+            }),
+            durability: self.text(document, "durability", "strict", |text| match text {
+                "strict" => Ok(Durability::Strict),
+                "relaxed" => Ok(Durability::Relaxed { sync_every: SYNC_EVERY }),
+                _ => Err("is neither strict nor relaxed".to_owned()),
             }),
             scrub_bytes: self.text(document, "scrub_rate", "8MiB", |text| {
                 bytes(text)

@@ -85,7 +85,7 @@ pub(crate) fn recover(
 ) -> Result<Recovered> {
     folders.create(disk.as_ref())?;
     folders.check(disk.as_ref())?;
-    let shape = shape(config.journal_bytes);
+    let shape = journal::Config { durability: config.durability, ..shape(config.journal_bytes) };
     let (journal, recovery) =
         Journal::open(Arc::clone(disk), &folders.at("journal"), shape, Arc::clone(clock))?;
     for damage in &recovery.damage {

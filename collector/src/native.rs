@@ -150,7 +150,8 @@ pub struct Position {
 /// The answer 200 to a push.
 ///
 /// The agent remembers `accepted` for the batch and drops the batch from its spool once an answer's
-/// `durable` is at or past it. Today both are equal, so that a 200 means "drop it".
+/// `durable` is at or past it. Where the server acknowledges strictly both are equal, so that a 200 means
+/// "drop it".
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PushAnswer {
     /// Where the batch stands in the journal, or a place after it when it was known already.

@@ -8,7 +8,7 @@ use rrd::Clock;
 use tokio::sync::watch;
 use tracing::error;
 
-use crate::setup::Folder;
+use crate::setup::{Config, Durability, Folder};
 use crate::state::{CLOSED, Chunk, State};
 
 /// What the committer and the callers share.
@@ -23,13 +23,23 @@ pub(crate) struct Shared {
     pub(crate) folder: Arc<Folder>,
     pub(crate) clock: Arc<dyn Clock>,
     commit_delay: Duration,
+    pub(crate) durability: Durability,
 }
 
-/// How far the log is durable, and whether it will be any further.
+/// How far the log is written and durable, and whether it will be any further.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Progress {
+    pub(crate) written: u64,
     pub(crate) committed: u64,
     pub(crate) stopped: Option<Arc<str>>,
+}
+
+/// Chunks that are written and not synced.
+#[derive(Default)]
+struct Unsynced {
+    chunks: Vec<Chunk>,
+    /// When they are to be, in monotonic time; `None` while there is none.
+    due: Option<Duration>,
 }
 
 /// How far the worker is.
@@ -44,7 +54,7 @@ impl Shared {
         state: State,
         folder: Arc<Folder>,
         clock: Arc<dyn Clock>,
-        commit_delay: Duration,
+        config: &Config,
         applied: u64,
     ) -> Self {
         let committed = state.committed;
@@ -52,11 +62,12 @@ impl Shared {
             state: Mutex::new(state),
             work: Condvar::new(),
             readable: Condvar::new(),
-            progress: watch::Sender::new(Progress { committed, stopped: None }),
+            progress: watch::Sender::new(Progress { written: committed, committed, stopped: None }),
             applied: watch::Sender::new(Applied { seq: applied, closed: false }),
             folder,
             clock,
-            commit_delay,
+            commit_delay: config.commit_delay,
+            durability: config.durability,
         }
     }
 
@@ -67,8 +78,15 @@ impl Shared {
 
     /// Commits until the journal is closed or a write fails.
     pub(crate) fn run(&self) {
-        while let Some(chunks) = self.wait_for_work() {
-            if self.commit(chunks).is_err() {
+        let mut unsynced = Unsynced::default();
+        while let Some(chunks) = self.wait_for_work(&unsynced) {
+            let done = match self.durability {
+                Durability::Strict => self.commit(chunks),
+                Durability::Relaxed { sync_every } => {
+                    self.write_all(chunks, &mut unsynced, sync_every)
+                }
+            };
+            if done.is_err() {
                 break;
             }
         }
@@ -76,12 +94,24 @@ impl Shared {
         self.progress.send_modify(|progress| progress.stopped = Some(reason));
     }
 
-    fn wait_for_work(&self) -> Option<Vec<Chunk>> {
+    /// Chunks to be written; none when the time has come to sync those that are. Ends when the journal
+    /// is closed and nothing is left to do.
+    fn wait_for_work(&self, unsynced: &Unsynced) -> Option<Vec<Chunk>> {
         let idle = |state: &mut State| state.pending.is_empty() && !state.closing;
-        let state = self.lock();
-        let mut state = self.work.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        match unsynced.due {
+            None => {
+                let woken = self.work.wait_while(state, idle);
+                state = woken.unwrap_or_else(PoisonError::into_inner);
+            }
+            Some(due) => {
+                let rest = due.saturating_sub(self.clock.monotonic());
+                let woken = self.work.wait_timeout_while(state, rest, idle);
+                state = woken.unwrap_or_else(PoisonError::into_inner).0;
+            }
+        }
         if state.pending.is_empty() {
-            return None;
+            return unsynced.due.map(|_| Vec::new());
         }
         let waited = self.clock.monotonic().saturating_sub(state.pending_since);
         let rest = self.commit_delay.saturating_sub(waited);
@@ -96,19 +126,64 @@ impl Shared {
     /// Writes and syncs chunk by chunk; the next is not begun before this one is durable.
     pub(crate) fn commit(&self, chunks: Vec<Chunk>) -> io::Result<()> {
         for chunk in chunks {
-            if let Err(reason) = self.write(&chunk) {
-                let path = self.folder.path(chunk.ordinal);
-                self.fail(&format!("{}: {reason}", path.display()));
-                return Err(reason);
-            }
-            let mut state = self.lock();
-            state.publish(chunk);
-            let committed = state.committed;
-            drop(state);
-            self.readable.notify_all();
-            self.progress.send_modify(|progress| progress.committed = committed);
+            let synced = self.write(&chunk).and_then(|()| self.sync(&chunk));
+            synced.map_err(|reason| self.broken(&chunk, reason))?;
+            self.publish(chunk);
         }
         Ok(())
+    }
+
+    /// Writes chunk by chunk, which is when they are accepted. Syncs all of them when it is time, when
+    /// none has come since, and before they take half the room of what waits.
+    fn write_all(
+        &self,
+        chunks: Vec<Chunk>,
+        unsynced: &mut Unsynced,
+        sync_every: Duration,
+    ) -> io::Result<()> {
+        let has_none = chunks.is_empty();
+        for chunk in chunks {
+            if chunk.header.is_some() {
+                // It says that the segment before is whole.
+                self.sync_all(unsynced)?;
+            }
+            self.write(&chunk).map_err(|reason| self.broken(&chunk, reason))?;
+            let written = chunk.last_seq();
+            self.progress.send_modify(|progress| progress.written = written);
+            unsynced.due.get_or_insert(self.clock.monotonic() + sync_every);
+            unsynced.chunks.push(chunk);
+        }
+        let is_due = unsynced.due.is_some_and(|due| due <= self.clock.monotonic());
+        if has_none || is_due || self.lock().is_half_full() {
+            self.sync_all(unsynced)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn sync_all(&self, unsynced: &mut Unsynced) -> io::Result<()> {
+        let Unsynced { chunks, .. } = std::mem::take(unsynced);
+        // All are of one segment.
+        if let Some(last) = chunks.last() {
+            self.sync(last).map_err(|reason| self.broken(last, reason))?;
+        }
+        for chunk in chunks {
+            self.publish(chunk);
+        }
+        Ok(())
+    }
+
+    /// Hands a durable chunk out.
+    fn publish(&self, chunk: Chunk) {
+        let mut state = self.lock();
+        state.publish(chunk);
+        let committed = state.committed;
+        drop(state);
+        self.readable.notify_all();
+        self.progress.send_modify(|progress| {
+            progress.committed = committed;
+            progress.written = progress.written.max(committed);
+        });
     }
 
     fn write(&self, chunk: &Chunk) -> io::Result<()> {
@@ -117,8 +192,16 @@ impl Shared {
             // In one sync with its first frames: without its header the lap is not looked at.
             file.write_at(&header.encode(), 0)?;
         }
-        file.write_at(&chunk.bytes, chunk.offset)?;
-        file.sync_data()
+        file.write_at(&chunk.bytes, chunk.offset)
+    }
+
+    fn sync(&self, chunk: &Chunk) -> io::Result<()> {
+        self.folder.file(chunk.ordinal).sync_data()
+    }
+
+    fn broken(&self, chunk: &Chunk, reason: io::Error) -> io::Error {
+        self.fail(&format!("{}: {reason}", self.folder.path(chunk.ordinal).display()));
+        reason
     }
 
     /// Stops acknowledging for good: after a failed sync nobody knows what the file holds.

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use rrd::{Clock, Disk};
 
-use crate::commit::Shared;
+use crate::commit::{Progress, Shared};
 use crate::error::{Failed, JournalError, Refused};
 use crate::frame::Frame;
 use crate::record::{Record, RecordFile};
 use crate::replay::{Frames, Recovery};
 use crate::scan::scan;
-use crate::setup::{Config, Folder};
+use crate::setup::{Config, Durability, Folder};
 use crate::state::{CLOSED, State};
 
 /// Frames handed to the worker at once: enough to keep it busy, little enough to look up in between.
@@ -86,7 +86,7 @@ impl Journal {
         }
         let seq = scan.highest_seq.max(checkpoint.seq).max(config.floor);
         let state = State::new(&folder, &config, scan, epoch, seq, clock.clone());
-        let shared = Shared::new(state, folder, clock, config.commit_delay, checkpoint.seq);
+        let shared = Shared::new(state, folder, clock, &config, checkpoint.seq);
         let record = RecordState { file: record_file, seq: checkpoint.seq, failed: false };
         let handle = Handle {
             shared: Arc::new(shared),
@@ -129,10 +129,20 @@ impl Journal {
 
     /// Ends when frame `seq` and all before it are durable, or never will be.
     pub async fn durable(&self, seq: u64) -> Result<(), Failed> {
+        self.reaches(seq, |progress| progress.committed).await
+    }
+
+    /// Ends when frame `seq` and all before it are accepted, as [`Config::durability`] says, or never
+    /// will be.
+    pub async fn accepted(&self, seq: u64) -> Result<(), Failed> {
+        self.reaches(seq, |progress| progress.written).await
+    }
+
+    async fn reaches(&self, seq: u64, of: impl Fn(&Progress) -> u64) -> Result<(), Failed> {
         let mut progress = self.handle.shared.progress.subscribe();
-        let seen = progress.wait_for(|now| now.committed >= seq || now.stopped.is_some()).await;
+        let seen = progress.wait_for(|now| of(now) >= seq || now.stopped.is_some()).await;
         let seen = seen.expect("the sender is in the journal we hold");
-        let stopped = seen.stopped.clone().filter(|_| seen.committed < seq);
+        let stopped = seen.stopped.clone().filter(|_| of(&seen) < seq);
         stopped.map_or(Ok(()), |reason| Err(Failed { reason }))
     }
 
@@ -177,6 +187,11 @@ impl Journal {
         let seen = applied.wait_for(|now| now.seq >= seq || now.closed).await;
         let seen = *seen.expect("the sender is in the journal we hold");
         if seen.seq >= seq { Ok(()) } else { Err(Failed { reason: CLOSED.into() }) }
+    }
+
+    /// When frames are accepted.
+    pub fn durability(&self) -> Durability {
+        self.handle.shared.durability
     }
 
     /// Why the journal has stopped; `None` while it accepts frames, or is merely full.

@@ -27,4 +27,4 @@ pub use inspect::{DamagedCopy, copy_order, inspect};
 pub use journal::{Journal, Stats};
 pub use record::{Record, checkpoint};
 pub use replay::{Frames, Recovery};
-pub use setup::Config;
+pub use setup::{Config, Durability};

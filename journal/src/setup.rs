@@ -21,12 +21,27 @@ pub struct Config {
     pub segment_count: u32,
     /// A commit starts this long after its first frame, so that others can join.
     pub commit_delay: Duration,
+    /// When a frame is accepted.
+    pub durability: Durability,
     /// Bytes that may wait for the disk before appends are refused as busy.
     pub pending_bytes: usize,
     /// Committed bytes that may wait for the worker before appends are refused as busy.
     pub unread_bytes: usize,
     /// New sequences start above this one, whatever is found in the journal.
     pub floor: u64,
+}
+
+/// When a frame is accepted: how much a power cut may take of what was acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// When it is synced: a power cut takes nothing.
+    Strict,
+    /// When it is written: a kill takes nothing, a power cut the frames since the last sync, which comes
+    /// at least so often. Never one from among others: what is left has no holes.
+    Relaxed {
+        /// Longest time between two syncs while frames come.
+        sync_every: Duration,
+    },
 }
 
 impl Default for Config {
@@ -36,6 +51,7 @@ impl Default for Config {
             segment_bytes: 32 << 20,
             segment_count: 8,
             commit_delay: Duration::from_millis(2),
+            durability: Durability::Strict,
             pending_bytes: 32 << 20,
             unread_bytes: 64 << 20,
             floor: 0,

@@ -13,7 +13,7 @@ use crate::frame::{ENVELOPE_BYTES, Envelope, Frame, TICK, frame_len};
 use crate::plan::{Place, Plan};
 use crate::scan::{Mark, Scan};
 use crate::segment::{BLOCK, Header, index_of, usize_of};
-use crate::setup::{Config, Folder};
+use crate::setup::{Config, Durability, Folder};
 use crate::stamps::Stamps;
 
 /// What must never be refused by a bound in memory may go this far over it.
@@ -53,6 +53,7 @@ struct Limits {
     body: usize,
     pending: usize,
     unread: usize,
+    is_strict: bool,
 }
 
 /// A write: frames that follow each other in one segment, from a block's start on.
@@ -72,6 +73,13 @@ struct Piece {
     stamp: Timestamp,
     kind: u8,
     body: Range<usize>,
+}
+
+impl Chunk {
+    /// The number of its last frame.
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.frames.last().map_or(self.follows, |frame| frame.seq)
+    }
 }
 
 impl State {
@@ -99,6 +107,7 @@ impl State {
                 body: folder.body_limit(),
                 pending: config.pending_bytes,
                 unread: config.unread_bytes,
+                is_strict: config.durability == Durability::Strict,
             },
             opened: false,
             pending: Vec::new(),
@@ -204,7 +213,10 @@ impl State {
                 stamp,
             }
         });
-        let (ordinal, offset, follows) = (place.ordinal, place.offset, self.previous);
+        // A commit begins when the one before is durable, but for those that are only written.
+        let is_proven = self.limits.is_strict || !self.opened;
+        let follows = if is_proven { self.previous } else { self.committed };
+        let (ordinal, offset) = (place.ordinal, place.offset);
         Chunk { ordinal, offset, header, bytes: Vec::new(), follows, frames: Vec::new() }
     }
 
@@ -229,6 +241,11 @@ impl State {
             self.unread.push_back(Frame { seq, stamp, kind, body: bytes.slice(body) });
         }
         self.commit_count += 1;
+    }
+
+    /// True where what waits for the disk takes half of what may.
+    pub(crate) const fn is_half_full(&self) -> bool {
+        self.waiting_bytes > self.limits.pending / 2
     }
 
     /// Takes committed frames for the worker, `byte_limit` bytes or a frame more.

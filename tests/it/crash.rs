@@ -13,7 +13,7 @@ use journal::{Journal, Recovery};
 use rrd::{Batch, GrantFrame, ManualClock, OsDisk, Sample, SampleFrame, Store, Timestamp};
 
 use crate::http;
-use crate::server::{Server, eventually, folder, roundel};
+use crate::server::{Server, config, eventually, folder, roundel};
 use crate::steady::{POLICY, Sender, now_secs};
 
 const SENDERS: usize = 4;
@@ -68,23 +68,23 @@ async fn check_balance(url: &str) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn fifty_kills_in_a_steady_push_lose_nothing_and_leave_no_trace() {
-    let seed = told().unwrap_or_else(now_secs);
-    eprintln!("ROUNDEL_SEED={seed}");
-    let mut dice = Dice::new(seed);
-    let dir = folder();
-    let mut senders: Vec<Sender> = (0..SENDERS).map(Sender::new).collect();
+/// Pushes from all senders while the server is killed so many times; how long each start took.
+async fn push_under_kills(
+    senders: &mut Vec<Sender>,
+    kills: usize,
+    dice: &mut Dice,
+    start: impl Fn() -> Server,
+) -> Vec<Duration> {
     let mut starts = Vec::new();
-    for _ in 0..KILLS {
+    for _ in 0..kills {
         let begun = now();
-        let server = start(dir.path());
+        let server = start();
         starts.push(begun.elapsed());
         let url = server.url.clone();
         // Mostly early, when a start's traces are fresh; up to two seconds.
         let pause = Duration::from_millis(dice.below(44) * dice.below(44));
         let pushes: Vec<_> = senders
-            .into_iter()
+            .drain(..)
             .map(|mut sender| {
                 let url = url.clone();
                 tokio::spawn(async move {
@@ -95,11 +95,45 @@ async fn fifty_kills_in_a_steady_push_lose_nothing_and_leave_no_trace() {
             .collect();
         tokio::time::sleep(pause).await;
         server.kill();
-        senders = Vec::new();
         for push in pushes {
             senders.push(push.await.unwrap());
         }
     }
+    starts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_kills_lose_nothing_that_was_acknowledged_before_its_sync() {
+    let seed = told().unwrap_or_else(now_secs);
+    eprintln!("ROUNDEL_SEED={seed}");
+    let dir = folder();
+    let settings = config(dir.path(), "durability = \"relaxed\"\n");
+    let start = || {
+        let arguments = ["--policy", POLICY, "--config", settings.to_str().unwrap()];
+        Server::start(dir.path(), &arguments)
+    };
+    let mut senders: Vec<Sender> = (0..SENDERS).map(Sender::new).collect();
+    push_under_kills(&mut senders, 10, &mut Dice::new(seed), start).await;
+    let acknowledged: usize = senders.iter().map(Sender::acknowledged).sum();
+    assert!(acknowledged > 1000, "the push was no push: {acknowledged}");
+    let server = start();
+    for sender in &senders {
+        sender.check(&server.url).await;
+    }
+    let answer = http::remote_write(&server.url, &senders[0].request()).await.unwrap();
+    assert!(answer.status.is_success());
+    assert_eq!(answer.headers["roundel-durability"], "relaxed");
+    check_balance(&server.url).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_kills_in_a_steady_push_lose_nothing_and_leave_no_trace() {
+    let seed = told().unwrap_or_else(now_secs);
+    eprintln!("ROUNDEL_SEED={seed}");
+    let dir = folder();
+    let mut senders: Vec<Sender> = (0..SENDERS).map(Sender::new).collect();
+    let mut dice = Dice::new(seed);
+    let mut starts = push_under_kills(&mut senders, KILLS, &mut dice, || start(dir.path())).await;
     starts.sort();
     assert!(starts[KILLS / 2] <= READY, "half of the starts took {:?}", starts[KILLS / 2]);
     let acknowledged: usize = senders.iter().map(Sender::acknowledged).sum();

@@ -42,7 +42,8 @@ impl Sender {
         usize::try_from((self.next_ms - self.from_ms) / STEP_MS).unwrap() * SERIES
     }
 
-    fn request(&self) -> Vec<Series> {
+    /// The readings of the next moment.
+    pub(crate) fn request(&self) -> Vec<Series> {
         let instance = format!("i{}", self.number);
         (0..SERIES)
             .map(|n| {

@@ -15,8 +15,11 @@ mod write;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::State;
+use axum::middleware::map_response_with_state;
+use axum::response::Response;
 use axum::routing::{delete, get, post};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use journal::Journal;
 use rrd::{Clock, InstanceId, Policy, SampleFrame, Step, Store, Verdicts};
 use tokio::sync::Mutex;
@@ -116,7 +119,18 @@ pub fn router(intake: Intake) -> Router {
         .route("/v1/instances/{id}/withdraw", post(instances::withdraw))
         .route("/api/v1/write", post(write::post))
         .route("/api/v1/accounting", get(report::accounting))
+        .layer(map_response_with_state(intake.clone(), say_durability))
         .with_state(intake)
+}
+
+/// Says so in the answer where what is acknowledged may not have reached the disk.
+async fn say_durability(State(intake): State<Intake>, mut answer: Response) -> Response {
+    let is_relaxed = intake.0.parts.journal.durability() != journal::Durability::Strict;
+    if is_relaxed && answer.status().is_success() {
+        let (name, value) = ("roundel-durability", "relaxed");
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    answer
 }
 
 impl Inner {
@@ -151,9 +165,10 @@ impl Inner {
         }
     }
 
-    async fn durable(&self, seq: u64) -> Result<(), Denial> {
+    /// Waits until samples may be acknowledged.
+    async fn accepted(&self, seq: u64) -> Result<(), Denial> {
         let failed = |error: journal::Failed| Denial::later("journal", error.to_string());
-        self.parts.journal.durable(seq).await.map_err(failed)
+        self.parts.journal.accepted(seq).await.map_err(failed)
     }
 }
 

@@ -47,14 +47,15 @@ pub(super) async fn post(
     let (id, this) = (instance.id, inner.clone());
     let taken = aside(move || this.push(&instance, &body, &mut session)).await?;
     if taken.seq > 0 {
-        inner.durable(taken.seq).await?;
+        inner.accepted(taken.seq).await?;
     }
     let now = inner.parts.clock.wall();
     inner.parts.registry.saw([id], now);
-    let place = Position { log_epoch: inner.parts.journal.epoch(), seq: taken.seq };
+    let accepted = Position { log_epoch: inner.parts.journal.epoch(), seq: taken.seq };
+    let durable = Position { seq: inner.parts.journal.stats().committed, ..accepted }.min(accepted);
     Ok(Json(PushAnswer {
-        accepted: place,
-        durable: place,
+        accepted,
+        durable,
         samples: taken.samples,
         server_ms: now.as_millis(),
         refused_samples: taken.refusals.samples(),

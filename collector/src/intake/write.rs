@@ -48,7 +48,7 @@ pub(super) async fn post(
     inner.families.learn(relay, std::mem::take(&mut sorted.families));
     let taken = to_the_end(take(inner.clone(), relay, sorted)).await?;
     if let Some(seq) = taken.seq {
-        inner.durable(seq).await?;
+        inner.accepted(seq).await?;
     }
     drop(held);
     taken.answer()

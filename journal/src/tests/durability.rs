@@ -34,6 +34,17 @@ fn a_frame_that_is_not_synced_is_not_handed_out() {
     assert!(opened.journal.next(Duration::ZERO).is_empty());
 }
 
+#[tokio::test]
+async fn nobody_is_told_of_a_frame_that_is_not_synced() {
+    let disk = MemDisk::new();
+    let opened = open(&disk);
+    disk.fail_sync(segment(0));
+    let seq = opened.journal.append(1, b"a").unwrap();
+    assert!(opened.journal.durable(seq).await.is_err());
+    assert!(opened.journal.accepted(seq).await.is_err());
+    assert!(opened.journal.applied(seq).await.is_err());
+}
+
 #[test]
 fn after_a_failed_sync_nothing_is_accepted_and_committed_frames_are_still_read() {
     let disk = MemDisk::new();
@@ -261,4 +272,31 @@ fn what_waits_for_the_disk_is_bounded_with_some_more_for_the_reserved() {
     gate.set(false);
     journal.wait_durable(26).unwrap();
     journal.append(1, b"again").unwrap();
+}
+
+#[test]
+fn space_is_free_only_when_the_checkpoints_record_is_synced() {
+    let gate = Arc::new(Gate::default());
+    let disk: Arc<dyn Disk> = Arc::new(SlowDisk { disk: MemDisk::new(), gate: gate.clone() });
+    let (journal, _) = Journal::open(disk, Path::new(DIR), config(), clock()).unwrap();
+    let mut last = 0;
+    let refused = loop {
+        match journal.append(1, &[0; 9000]) {
+            Ok(seq) => last = seq,
+            Err(refused) => break refused,
+        }
+        journal.wait_durable(last).unwrap();
+    };
+    assert_eq!(refused, Refused::Full);
+    let before = gate.sync_count.load(Ordering::SeqCst);
+    gate.set(true);
+    let trimmer = {
+        let journal = journal.clone();
+        thread::spawn(move || journal.trim(record(last, journal.epoch())))
+    };
+    gate.wait_for_syncs(before + 1);
+    assert_eq!(journal.append(1, &[0; 9000]), Err(Refused::Full));
+    gate.set(false);
+    trimmer.join().unwrap().unwrap();
+    journal.append(1, &[0; 9000]).unwrap();
 }

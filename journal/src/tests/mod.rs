@@ -4,6 +4,7 @@ mod crash;
 mod durability;
 mod random;
 mod recovery;
+mod relaxed;
 mod rot;
 mod space;
 
