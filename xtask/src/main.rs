@@ -1,8 +1,9 @@
-//! The commands of this repository: `cargo xtask test`, `bench`, `demo`.
+//! The commands of this repository: `cargo xtask test`, `bench`, `demo`, `mutants`.
 
 mod counts;
 mod demo;
 mod licences;
+mod mutants;
 mod outcome;
 mod peers;
 mod spelling;
@@ -37,6 +38,11 @@ enum Task {
         #[arg(long)]
         instances: Option<u32>,
     },
+    /// Make the code wrong on purpose, one mistake after the other: each must fail some test
+    Mutants {
+        /// Only those whose name holds this
+        only: Option<String>,
+    },
     /// A server, five agents, real load on one of them: watch an alert become mail and webhook
     Demo {
         /// Where the server listens; port 0 takes a free one
@@ -52,6 +58,7 @@ fn main() -> ExitCode {
             peers::bring().and_then(|()| counts::check(record))
         }
         Task::Bench { name, instances, .. } => bench(&name, instances),
+        Task::Mutants { only } => mutants::hunt(only.as_deref()),
         Task::Demo { listen } => demo::play(&listen),
     };
     match outcome {
