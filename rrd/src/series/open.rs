@@ -4,8 +4,9 @@
 use super::consolidate::{OpenRow, Sums};
 use super::head::{HUSHED, Head, OpenMut, whole_reading};
 use super::is_sane;
-use super::phase::{Grid, steps_left};
+use super::phase::Grid;
 use super::touched::Touched;
+use crate::calendar::RowWidth;
 use crate::policy::ArchiveSpec;
 use crate::{Kind, Step, Timestamp};
 
@@ -209,8 +210,11 @@ impl Open {
         let ends_soon_enough =
             is_sane(self.last) && (self.newest_row == of_last || self.newest_row == of_last + 1);
         let rows_agree = archives[1..].iter().zip(&self.rows).all(|(archive, row)| {
-            let per_row = archive.steps_per_row(step);
-            row.left == steps_left(self.newest_row, per_row) && row.known <= per_row - row.left
+            // Where a day ends may have been another matter for the program that wrote this.
+            let width = archive.width(step);
+            archive.days.is_some()
+                || row.left == width.left(self.newest_row)
+                    && row.known <= width.begun(self.newest_row)
         });
         ends_soon_enough && self.unknown_ms < step.as_millis() && rows_agree
     }
@@ -222,7 +226,7 @@ impl Open {
         self.newest_row = opened.row(step);
         self.unknown_ms = start.millis_since(opened).unsigned_abs();
         for (archive, row) in archives[1..].iter().zip(&mut self.rows) {
-            *row = OpenRow::empty(steps_left(self.newest_row, archive.steps_per_row(step)));
+            *row = OpenRow::empty(archive.width(step).left(self.newest_row));
         }
     }
 
@@ -243,8 +247,13 @@ impl Open {
             class,
             flags: self.flags | if is_hushed { HUSHED } else { 0 },
         };
-        for (index, row) in self.rows.iter().enumerate() {
+        for (index, (row, width)) in self.rows.iter().zip(grid.widths()).enumerate() {
             (open.rows[index], open.known[index]) = (row.sums(), row.known);
+            let is_day = matches!(width, RowWidth::Days(..)) && !self.is_unborn();
+            if is_day && row.known > width.begun(self.newest_row) {
+                // The day began later than the program that wrote this believed.
+                (open.rows[index], open.known[index]) = (Sums::EMPTY, 0);
+            }
         }
     }
 
@@ -257,9 +266,8 @@ impl Open {
     ) -> Self {
         let is_unborn = head.is_unborn();
         let newest_row = if is_unborn { 0 } else { head.opened(grid.step()).row(grid.step()) };
-        let widths = grid.per_row().iter();
-        let left =
-            widths.map(|&width| if is_unborn { u32::MAX } else { steps_left(newest_row, width) });
+        let widths = grid.widths().iter();
+        let left = widths.map(|width| if is_unborn { u32::MAX } else { width.left(newest_row) });
         let rows = rows.0.iter().zip(rows.1).zip(left);
         let rows = rows.map(|((&Sums { sum, min, max }, &known), left)| OpenRow {
             sum,
