@@ -487,7 +487,7 @@ mod tests {
             ("1m:2w", "1m:14d"),
             ("1m:2d;last;f64", "1m:2d;f64;last"),
             ("1m:2d,24h@europe/paris:1826d", "1m:2d,1d@Europe/Paris:5y"),
-            ("1m:2d,1d@UTC:9d,7d:1y;f64", "1m:2d,1d@UTC:9d,7d:53w;f64"),
+            ("1m:2d,1d@UTC:9d,7d:1y;f64", "1m:2d,1d@UTC:9d,7d:371d;f64"),
         ] {
             let policy = Policy::parse(text).unwrap();
             assert_eq!(policy.to_string(), canonical, "{text}");
