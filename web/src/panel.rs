@@ -253,7 +253,7 @@ mod tests {
             let newest = days.ended_row(graph.end_of(364));
             assert!(now.millis_since(graph.end_of(364)) < 26 * 3_600_000, "{zone}: up to now");
             for (row, index) in (newest - 364..).zip(0..365) {
-                close(line.points[index], row as f64);
+                close(line.points[index], f64::from(i32::try_from(row).unwrap()));
                 assert_eq!(graph.end_of(index), days.row_end(row), "{zone}, point {index}");
             }
         }

@@ -248,16 +248,13 @@ mod tests {
         let bytes = header.encode();
         assert_eq!(Header::decode(&bytes), Ok(header));
         assert_eq!(Header::other_tzdb(&bytes), None);
-        let own = Calendar::tzdb_version().as_bytes();
-        let at = bytes.windows(own.len()).position(|part| part == own).unwrap();
+        let own = Calendar::tzdb_version();
+        let at = bytes.windows(own.len()).position(|part| part == own.as_bytes()).unwrap();
         let mut bytes = bytes;
         bytes[at] = b'1';
         let older = seal(bytes[..HEADER_LEN - 4].to_vec(), HEADER_LEN);
         assert!(Header::decode(&older).is_ok());
-        assert_eq!(
-            Header::other_tzdb(&older),
-            Some(format!("1{}", &Calendar::tzdb_version()[1..]).as_str())
-        );
+        assert_eq!(Header::other_tzdb(&older), Some(own.replacen('2', "1", 1).as_str()));
     }
 
     #[test]

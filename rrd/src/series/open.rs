@@ -392,3 +392,32 @@ impl Bytes<'_> {
         *now
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Policy;
+
+    /// What a program with other days has summed of an open one.
+    fn taken_over(known: u32) -> u32 {
+        let policy = Policy::parse("1m:2d,1d@Europe/Paris:5y").unwrap();
+        // Two hours after the midnight before 29 March 2026.
+        let at = Timestamp::from_secs(1_774_738_800 + 7200);
+        let row = OpenRow { sum: 7.0, min: 1.0, max: 2.0, known, left: 1 };
+        let open = Open::begin(at, policy.archives()).with_open_rows(std::iter::once(row));
+        assert!(open.agrees_with(policy.archives()), "whatever is left of its day");
+        let grid = Grid::of(policy.archives());
+        let (mut head, mut rows, mut known) = (Head::unborn(1, 0), [Sums::EMPTY], [0]);
+        open.store(&mut OpenMut { head: &mut head, rows: &mut rows, known: &mut known }, &grid);
+        let loaded = Open::load(at, &head, (&rows, &known), &grid);
+        assert_eq!(loaded.open_row(1).map(|row| row.left), Some(21 * 60));
+        known[0]
+    }
+
+    #[test]
+    fn a_day_that_begins_later_by_now_does_not_keep_more_than_it_has() {
+        for (known, kept) in [(0, 0), (119, 119), (120, 120), (121, 0), (1440, 0)] {
+            assert_eq!(taken_over(known), kept, "{known} minutes of the first two hours");
+        }
+    }
+}

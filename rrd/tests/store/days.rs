@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fixtures::dice::{Dice, told};
-use jiff::civil::{Date, DateTime, date};
+use jiff::civil::{Date, date};
 use jiff::tz::TimeZone;
 use rrd::{ArchiveSpec, Calendar, Change, Disk, MemDisk, Policy, Rows};
 
@@ -78,23 +78,23 @@ fn days_of_23_and_of_25_hours_have_exact_averages_and_counts() {
 
 #[test]
 fn days_are_as_each_zone_had_them() {
-    for (name, day, hours) in [
+    for (name, day, quarters) in [
         // Half an hour forwards and back.
-        ("Australia/Lord_Howe", date(2026, 4, 4), [24.0, 24.5, 24.0]),
-        ("Australia/Lord_Howe", date(2026, 10, 3), [24.0, 23.5, 24.0]),
+        ("Australia/Lord_Howe", date(2026, 4, 4), [96, 98, 96]),
+        ("Australia/Lord_Howe", date(2026, 10, 3), [96, 94, 96]),
         // Five and a half hours ahead, always.
-        ("Asia/Kolkata", date(2026, 3, 28), [24.0, 24.0, 24.0]),
+        ("Asia/Kolkata", date(2026, 3, 28), [96, 96, 96]),
         // Midnight did not exist: the day began at one.
-        ("America/Sao_Paulo", date(2018, 11, 3), [24.0, 23.0, 24.0]),
-        ("America/Sao_Paulo", date(2018, 2, 16), [24.0, 25.0, 24.0]),
+        ("America/Sao_Paulo", date(2018, 11, 3), [96, 92, 96]),
+        ("America/Sao_Paulo", date(2018, 2, 16), [96, 100, 96]),
         // 30 December 2011 was left out.
-        ("Pacific/Apia", date(2011, 12, 28), [24.0, 24.0, 24.0]),
+        ("Pacific/Apia", date(2011, 12, 28), [96, 96, 96]),
     ] {
         let begin = midnight_s(name, day);
-        let total: f64 = hours.iter().sum();
         let mut world = world(&format!("1d@{name}"), "");
-        live(&mut world, (begin, begin + (total * 3600.0) as i64), |_| 1.5);
-        let expected = hours.map(|hours| (hours, (hours * 4.0) as u32, 1.5));
+        let end = begin + i64::from(quarters.iter().sum::<u32>()) * QUARTER_S;
+        live(&mut world, (begin, end), |_| 1.5);
+        let expected = quarters.map(|quarters| (f64::from(quarters) / 4.0, quarters, 1.5));
         assert_eq!(told_of(&world), expected, "{name} {day}");
         assert_eq!(days(&world).first_end, secs(begin + 86_400), "{name} {day}");
     }
@@ -162,7 +162,7 @@ fn by_date(world: &World, name: &str) -> Vec<(i64, u32, f64, f64)> {
     let zone = zone(name);
     let date_of = |end_ms: i64| -> Date {
         let last = jiff::Timestamp::from_millisecond(end_ms - 1).unwrap();
-        DateTime::from(zone.to_datetime(last)).date()
+        zone.to_datetime(last).date()
     };
     let mut dates: BTreeMap<Date, (i64, u32, f64, f64)> = BTreeMap::new();
     let mut end_ms = rows.first_end.as_millis();
