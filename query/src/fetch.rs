@@ -1,6 +1,6 @@
 //! From selectors to columns: rows are read once a series and archive, then looked at per moment.
 
-use rrd::{Span, Step, Timestamp};
+use rrd::{ArchiveSpec, Span, Step, Timestamp};
 
 use crate::archive::{Stretch, grown_ms, oldest, stretches};
 use crate::columns::{Cell, Column};
@@ -14,19 +14,27 @@ use crate::{Error, Line};
 /// The rows one stretch of moments looks at.
 pub(crate) struct Held {
     pub(crate) rows: Rows,
-    /// Width of each row.
-    pub(crate) step: Step,
+    /// What archive they are of.
+    pub(crate) shape: ArchiveSpec,
 }
 
 impl Held {
     /// The index of the last row that ends at or before `at`; it may lie outside the rows.
     pub(crate) fn index(&self, at: Timestamp) -> i64 {
-        at.millis_since(self.rows.first_end).div_euclid(self.step.as_millis().cast_signed())
+        let (first, step) = (self.rows.first_end, self.shape.step);
+        match self.shape.days {
+            None => at.millis_since(first).div_euclid(step.as_millis().cast_signed()),
+            Some(days) => days.ended_row(at).saturating_sub(days.ended_row(first)),
+        }
     }
 
     /// END of the row of this index.
     pub(crate) fn end(&self, index: i64) -> Timestamp {
-        self.rows.first_end.plus_millis(index.saturating_mul(self.step.as_millis().cast_signed()))
+        let (first, step) = (self.rows.first_end, self.shape.step);
+        match self.shape.days {
+            None => first.plus_millis(index.saturating_mul(step.as_millis().cast_signed())),
+            Some(days) => days.row_end(days.ended_row(first).saturating_add(index)),
+        }
     }
 }
 
@@ -40,8 +48,9 @@ struct Place<'a> {
 
 impl<'a> Place<'a> {
     fn of(held: &'a Held, moments: Moments) -> Self {
-        let (stride, width) = (moments.stride_ms(), held.step.as_millis().cast_signed());
-        let rows_per_moment = (stride % width == 0).then_some(stride / width);
+        let (stride, width) = (moments.stride_ms(), held.shape.step.as_millis().cast_signed());
+        let is_even = held.shape.days.is_none() && stride % width == 0;
+        let rows_per_moment = is_even.then_some(stride / width);
         Self { held, rows_per_moment, next: None }
     }
 
@@ -161,10 +170,12 @@ impl Run<'_> {
         wanted: Wanted,
         cells: &mut [Cell],
     ) {
-        let step = series.archives[stretch.archive].step;
+        let shape = series.archives[stretch.archive];
+        let step = shape.step;
         let first = moments.at(stretch.moments.start).min(series.newest);
         let last = moments.at(stretch.moments.end - 1);
-        let Some(held) = self.hold(series, stretch, last, first.floor(step) - step) else { return };
+        let before = shape.row_end(shape.ended_row(first).saturating_sub(1));
+        let Some(held) = self.hold(series, stretch, last, before) else { return };
         self.note_use(step, moments, stretch);
         let mut place = Place::of(&held, moments);
         for index in stretch.moments.clone() {
@@ -217,10 +228,10 @@ impl Run<'_> {
         from: Timestamp,
     ) -> Option<Held> {
         let shape = series.archives[stretch.archive];
-        let start = from.max(oldest(series, shape)).max(series.birth).floor(shape.step);
-        let end = until.min(series.newest).floor(shape.step);
+        let start = shape.floor(from.max(oldest(series, shape)).max(series.birth));
+        let end = shape.floor(until.min(series.newest));
         let span = Span::new(start, end).filter(|span| span.start() < span.end())?;
-        Some(Held { rows: self.read.rows(series, stretch.archive, span), step: shape.step })
+        Some(Held { rows: self.read.rows(series, stretch.archive, span), shape })
     }
 
     fn warn_of_growth(&mut self, window: Window, step: Step) {

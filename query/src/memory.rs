@@ -19,7 +19,8 @@ use promql_parser::label::MatchOp;
 use promql_parser::parser::{self, Expr as Tree};
 use rrd::time::parse_duration_ms;
 use rrd::{
-    ArchiveSpec, Column, InstanceId, Kind, Labels, Matcher, NAME, SeriesRef, Span, Step, Timestamp,
+    ArchiveSpec, Calendar, Column, InstanceId, Kind, Labels, Matcher, NAME, SeriesRef, Span, Step,
+    Timestamp,
 };
 
 use crate::read::{Read, Rows, Series};
@@ -109,24 +110,23 @@ impl Read for MemoryRead {
 
 impl Stored {
     fn rows(&self, archive: usize, span: Span) -> Rows {
-        let step = self.series.archives[archive].step;
-        let first_end = span.start().floor(step) + step;
-        let mut rows = Rows { first_end, ..Rows::default() };
-        let mut end = first_end;
-        while end <= span.end() {
-            self.push_row(&mut rows, archive, end);
-            end = end + step;
+        let shape = self.series.archives[archive];
+        let first = shape.ended_row(span.start()) + 1;
+        let mut rows = Rows { first_end: shape.row_end(first), ..Rows::default() };
+        for row in first..=shape.ended_row(span.end()) {
+            self.push_row(&mut rows, archive, row);
         }
         rows
     }
 
-    fn push_row(&self, rows: &mut Rows, archive: usize, end: Timestamp) {
+    fn push_row(&self, rows: &mut Rows, archive: usize, row: i64) {
         let shape = self.series.archives[archive];
         let finest = self.series.archives[0].step;
         let oldest = crate::archive::oldest(&self.series, shape);
-        let steps = shape.step.as_millis() / finest.as_millis();
+        let end = shape.row_end(row);
+        let steps = u64::from(shape.steps_in(row, finest));
         let held = end > oldest && end <= self.series.newest;
-        let start = if held { end - shape.step } else { end };
+        let start = if held { shape.row_end(row - 1) } else { end };
         let values: Vec<f64> = self.known(start, end, finest).collect();
         let known = u32::try_from(values.len()).unwrap_or(u32::MAX);
         let enough = known > 0 && u64::from(known) * 2 >= steps;
@@ -173,7 +173,7 @@ enum Visible {
 impl Default for Setting {
     fn default() -> Self {
         let step = Step::from_secs(60).expect("a minute is a step");
-        let archives = Arc::new([ArchiveSpec { step, row_count: 1000 }]);
+        let archives = Arc::new([ArchiveSpec::even(step, 1000)]);
         Self { archives, visible: Visible::ThreeSteps, kind: Kind::Gauge, start_ms: 0 }
     }
 }
@@ -228,8 +228,13 @@ impl Setting {
 fn archives(text: &str) -> Option<Arc<[ArchiveSpec]>> {
     let one = |part: &str| {
         let (step, count) = part.split_once(':')?;
+        let (step, zone) = step.split_once('@').map_or((step, None), |(s, zone)| (s, Some(zone)));
         let step = Step::from_millis(parse_duration_ms(step)?)?;
-        Some(ArchiveSpec { step, row_count: count.parse().ok()? })
+        let spec = ArchiveSpec::even(step, count.parse().ok()?);
+        match zone {
+            None => Some(spec),
+            Some(zone) => Some(ArchiveSpec { days: Some(Calendar::of(zone)?), ..spec }),
+        }
     };
     let all: Arc<[ArchiveSpec]> = text.split(',').map(one).collect::<Option<_>>()?;
     (!all.is_empty()).then_some(all)

@@ -28,7 +28,7 @@ impl Read for Counted {
 
 fn fleet(count: u32) -> Counted {
     let step = Step::from_secs(300).unwrap();
-    let archives: Arc<[ArchiveSpec]> = Arc::new([ArchiveSpec { step, row_count: 1000 }]);
+    let archives: Arc<[ArchiveSpec]> = Arc::new([ArchiveSpec::even(step, 1000)]);
     let mut read = MemoryRead::default();
     for number in 0..count {
         let region = format!("r{}", number % 5);
