@@ -128,6 +128,7 @@ fn refused(error: &Error) -> Response {
             (StatusCode::BAD_REQUEST, "bad_data")
         }
         Error::Limit(_) | Error::Execution(_) => (StatusCode::UNPROCESSABLE_ENTITY, "execution"),
+        Error::Cancelled => (StatusCode::SERVICE_UNAVAILABLE, "canceled"),
     };
     problem(status, kind, &error.to_string())
 }
