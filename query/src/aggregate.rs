@@ -164,7 +164,7 @@ fn quantiles(group: &Group, parameter: &[f64], count: usize) -> Vec<Cell> {
     clippy::cast_sign_loss,
     reason = "the rank lies in 0 ..= len - 1, far below 2^53"
 )]
-fn quantile(share: f64, values: &mut [f64]) -> Option<f64> {
+pub(crate) fn quantile(share: f64, values: &mut [f64]) -> Option<f64> {
     if values.is_empty() {
         return None;
     }

@@ -1,27 +1,36 @@
 //! The evaluation of a plan: every node once, for all moments together.
 
-use rrd::{Labels, Step};
+use rrd::{Labels, Step, Timestamp};
 
 use crate::aggregate::aggregate;
 use crate::answer::{Answer, Line, Point, Resolution, Value};
 use crate::archive::Stretch;
+use crate::ask::Ask;
 use crate::columns::{Cell, Column, nameless};
 use crate::functions::{clamp, round};
+use crate::matching::Room;
 use crate::moments::Moments;
-use crate::plan::{Plan, Scalar, Vector};
-use crate::{Error, Limits, Read, matching, sets};
+use crate::plan::{Aggregate, Plan, Ranged, Scalar, Vector};
+use crate::{Error, Limits, Read, matching, natural, sets};
 
 /// Warnings kept for one answer; a thousandth reader would not help.
 const WARNINGS: usize = 20;
+
+/// Rows looked at between two looks at the asker's patience: a millisecond or so.
+const LOOKS_A_CHECK: u64 = 1 << 20;
 
 /// One evaluation: what it reads, what it was asked, and what it has spent.
 pub(crate) struct Run<'a> {
     pub(crate) read: &'a dyn Read,
     pub(crate) moments: Moments,
+    /// What `@ start()` and `@ end()` mean, inside subqueries too.
+    pub(crate) first: Timestamp,
+    pub(crate) last: Timestamp,
     pub(crate) limits: &'a Limits,
     /// The widest rows to be preferred, when coarse rows are asked for.
     pub(crate) widest: Option<Step>,
     points: u64,
+    looks: u64,
     warnings: Vec<String>,
     resolutions: Vec<Resolution>,
 }
@@ -29,7 +38,18 @@ pub(crate) struct Run<'a> {
 impl<'a> Run<'a> {
     pub(crate) fn of(read: &'a dyn Read, moments: Moments, limits: &'a Limits) -> Self {
         let (warnings, resolutions) = (Vec::new(), Vec::new());
-        Self { read, moments, limits, widest: None, points: 0, warnings, resolutions }
+        Self {
+            read,
+            moments,
+            first: moments.first(),
+            last: moments.last(),
+            limits,
+            widest: None,
+            points: 0,
+            looks: 0,
+            warnings,
+            resolutions,
+        }
     }
 
     /// The answer for one moment.
@@ -38,8 +58,11 @@ impl<'a> Run<'a> {
         let value = match plan {
             Plan::Text(text) => Value::Text(text.clone()),
             Plan::Scalar(scalar) => Value::Scalar { at, value: self.scalar(scalar)?[0] },
-            Plan::Rows(selector, window) => {
-                let lines = self.rows(selector, *window)?;
+            Plan::Rows(ranged) => {
+                let lines = match ranged {
+                    Ranged::Rows(selector, window) => self.rows(selector, *window)?,
+                    Ranged::Subquery(subquery) => self.subquery_lines(subquery)?,
+                };
                 self.check_answer(lines.iter().map(|line| line.points.len()).sum())?;
                 Value::Matrix(lines)
             }
@@ -64,7 +87,7 @@ impl<'a> Run<'a> {
                 vec![Column { labels: Labels::default(), cells }]
             }
             Plan::Vector(vector) => self.vector(vector)?,
-            Plan::Rows(..) => return Err(not_a_line("range vector")),
+            Plan::Rows(_) => return Err(not_a_line("range vector")),
             Plan::Text(_) => return Err(not_a_line("string")),
         };
         self.check_answer(columns.iter().map(Column::count).sum())?;
@@ -97,6 +120,30 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Counts rows that a window looks at against the limit.
+    pub(crate) fn look(&mut self, rows: usize) -> Result<(), Error> {
+        let before = self.looks / LOOKS_A_CHECK;
+        self.looks = self.looks.saturating_add(u64::try_from(rows).unwrap_or(u64::MAX) + 1);
+        if self.looks / LOOKS_A_CHECK == before {
+            return Ok(());
+        }
+        self.limits.patience.check()?;
+        if self.looks > self.limits.looks {
+            return Err(Error::Limit(format!(
+                "the windows of the query look at more than {} rows; ask for fewer series, shorter windows or a longer step",
+                self.limits.looks
+            )));
+        }
+        Ok(())
+    }
+
+    /// Cells of all moments of the query, of which a selector with `@` asked only one.
+    pub(crate) fn at_all(&self, mut cells: Vec<Cell>) -> Vec<Cell> {
+        let last = cells.last().copied().unwrap_or(Cell::ABSENT);
+        cells.resize(self.moments.count(), last);
+        cells
+    }
+
     /// Checked before the answer is written, which takes several times its points.
     fn check_answer(&self, points: usize) -> Result<(), Error> {
         let limit = self.limits.answer;
@@ -107,6 +154,12 @@ impl<'a> Run<'a> {
             )));
         }
         Ok(())
+    }
+
+    /// How many more columns of all moments the limit of points allows.
+    pub(crate) fn columns_left(&self) -> usize {
+        let points = self.limits.points.saturating_sub(self.points);
+        usize::try_from(points).unwrap_or(usize::MAX) / self.moments.count()
     }
 
     pub(crate) fn warn(&mut self, warning: String) {
@@ -127,8 +180,9 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn scalar(&mut self, scalar: &Scalar) -> Result<Vec<f64>, Error> {
+    pub(crate) fn scalar(&mut self, scalar: &Scalar) -> Result<Vec<f64>, Error> {
         self.limits.patience.check()?;
+        self.spend(self.moments.count())?;
         Ok(match scalar {
             Scalar::Number(number) => vec![*number; self.moments.count()],
             Scalar::Time => self.moments.iter().map(rrd::Timestamp::as_secs_f64).collect(),
@@ -145,15 +199,21 @@ impl<'a> Run<'a> {
         })
     }
 
-    fn vector(&mut self, vector: &Vector) -> Result<Vec<Column>, Error> {
+    pub(crate) fn vector(&mut self, vector: &Vector) -> Result<Vec<Column>, Error> {
         self.limits.patience.check()?;
         match vector {
             Vector::Select { selector, wanted } => {
                 let columns = self.select(selector, *wanted)?;
                 if *wanted == crate::plan::Wanted::End { nameless(columns) } else { Ok(columns) }
             }
-            Vector::Over { function, selector, window } => {
-                let columns = self.over(*function, selector, *window)?;
+            Vector::Over { function, parameters, of } => {
+                let parameters = self.parameters(*function, parameters)?;
+                let (moments, parameters) = (self.moments, parameters.as_slice());
+                let ask = Ask { function: *function, parameters, moments };
+                let columns = match of {
+                    Ranged::Rows(selector, window) => self.over(&ask, selector, *window)?,
+                    Ranged::Subquery(subquery) => self.over_subquery(&ask, subquery)?,
+                };
                 if function.keeps_name() { Ok(columns) } else { nameless(columns) }
             }
             Vector::Of(scalar) => {
@@ -182,13 +242,28 @@ impl<'a> Run<'a> {
                 }
                 Ok(columns)
             }
+            Vector::SortByLabel { of, labels, descending } => {
+                let mut columns = self.vector(of)?;
+                if self.moments.count() == 1 {
+                    natural::sort(&mut columns, labels, *descending);
+                }
+                Ok(columns)
+            }
             Vector::Replace { replace, of } => replace.apply(self.vector(of)?),
+            Vector::Join { join, of } => join.apply(self.vector(of)?),
+            Vector::Buckets { ask, of } => self.buckets(ask, of),
+            Vector::Aggregate { function: Aggregate::Values(label), grouping, of } => {
+                self.count_values(label, grouping, of)
+            }
             Vector::Aggregate { function, grouping, of } => {
                 let columns = self.vector(of)?;
                 let parameter = match function.parameter() {
                     Some(parameter) => self.scalar(parameter)?,
                     None => Vec::new(),
                 };
+                if let Aggregate::Quantile(_) = function {
+                    self.warn_of_shares(&parameter);
+                }
                 Ok(aggregate(function, grouping, &parameter, columns, self.moments.count()))
             }
             Vector::WithScalar { op, vector, scalar, scalar_first } => {
@@ -201,7 +276,9 @@ impl<'a> Run<'a> {
             }
             Vector::Match { op, matching, left, right } => {
                 let (left, right) = (self.vector(left)?, self.vector(right)?);
-                matching::matched(*op, matching, left, right, self.moments.count())
+                let count = self.moments.count();
+                let room = Room { count, columns: self.columns_left() };
+                matching::matched(*op, matching, left, right, room)
             }
             Vector::Set { op, on, left, right } => {
                 let (left, right) = (self.vector(left)?, self.vector(right)?);

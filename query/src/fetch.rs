@@ -3,12 +3,13 @@
 use rrd::{Span, Step, Timestamp};
 
 use crate::archive::{Stretch, grown_ms, oldest, stretches};
+use crate::ask::Ask;
 use crate::columns::{Cell, Column};
 use crate::evaluate::Run;
 use crate::moments::Moments;
-use crate::plan::{At, Selector, Wanted, Window};
+use crate::plan::{Selector, Wanted, Window};
 use crate::read::{Rows, Series};
-use crate::window::{Frame, Over};
+use crate::window::Frame;
 use crate::{Error, Line};
 
 /// The rows one stretch of moments looks at.
@@ -16,9 +17,33 @@ pub(crate) struct Held {
     pub(crate) rows: Rows,
     /// Width of each row.
     pub(crate) step: Step,
+    /// A counter's reading at END of each row, when these are what is looked at.
+    pub(crate) readings: Option<Vec<f64>>,
+    /// True of values that a subquery computed: the averages are of [`Cell::raw`].
+    pub(crate) is_computed: bool,
 }
 
 impl Held {
+    /// What the rows are taken for.
+    pub(crate) fn values(&self) -> &[f64] {
+        self.readings.as_deref().unwrap_or(&self.rows.average)
+    }
+
+    /// The smallest or largest of each row, where they are kept apart from what it is taken for.
+    pub(crate) fn extremes<'a>(&'a self, kept: &'a [f64]) -> &'a [f64] {
+        if self.readings.is_some() || self.is_computed { self.values() } else { kept }
+    }
+
+    /// True when a row that ends in (from, until] is known, but not the reading at its END.
+    fn lacks_reading(&self, from: Timestamp, until: Timestamp) -> bool {
+        let Some(readings) = &self.readings else { return false };
+        let place = |at| usize::try_from(self.index(at) + 1).unwrap_or(0).min(readings.len());
+        let rows = place(from)..place(until);
+        let pairs = rows.start.min(rows.end)..rows.end;
+        let mut pairs = readings[pairs.clone()].iter().zip(&self.rows.average[pairs]);
+        pairs.any(|(reading, rate)| reading.is_nan() && !rate.is_nan())
+    }
+
     /// The index of the last row that ends at or before `at`; it may lie outside the rows.
     pub(crate) fn index(&self, at: Timestamp) -> i64 {
         at.millis_since(self.rows.first_end).div_euclid(self.step.as_millis().cast_signed())
@@ -65,13 +90,11 @@ impl Run<'_> {
         let mut columns = Vec::with_capacity(found.len());
         for series in found {
             self.limits.patience.check()?;
-            if series.kind.is_counter() && wanted == Wanted::Value {
-                bare_counters.note(&series);
-                continue;
-            }
             let mut cells = vec![Cell::ABSENT; moments.count()];
             for stretch in stretches(&series, moments, None, self.widest) {
-                self.read_values(&series, moments, &stretch, wanted, &mut cells);
+                if !self.read_values(&series, moments, &stretch, wanted, &mut cells) {
+                    bare_counters.note(&series);
+                }
             }
             columns.push(self.column(&series, cells));
         }
@@ -82,22 +105,22 @@ impl Run<'_> {
     /// A function of a window before each moment, of each selected series.
     pub(crate) fn over(
         &mut self,
-        function: Over,
+        function: &Ask<'_>,
         selector: &Selector,
         window: Window,
     ) -> Result<Vec<Column>, Error> {
         let (found, moments) = self.find(selector)?;
+        let moments = function.moments(moments);
         let mut bare_counters = Bare::default();
         let mut columns = Vec::with_capacity(found.len());
         for series in found {
             self.limits.patience.check()?;
-            if series.kind.is_counter() && !function.knows_counters() {
-                bare_counters.note(&series);
-                continue;
-            }
             let mut cells = vec![Cell::ABSENT; moments.count()];
             for stretch in stretches(&series, moments, Some(window.width_ms), self.widest) {
-                self.read_windows(&series, moments, &stretch, (function, window), &mut cells);
+                let asked = (function, window);
+                if !self.read_windows(&series, moments, &stretch, asked, &mut cells)? {
+                    bare_counters.note(&series);
+                }
             }
             columns.push(self.column(&series, cells));
         }
@@ -112,17 +135,17 @@ impl Run<'_> {
         let mut lines = Vec::new();
         for series in found {
             self.limits.patience.check()?;
-            if series.kind.is_counter() {
-                bare_counters.note(&series);
-                continue;
-            }
             for stretch in stretches(&series, moments, Some(window.width_ms), self.widest) {
                 let step = series.archives[stretch.archive].step;
                 let at = moments.last();
                 let width_ms = grown_ms(window.width_ms, step);
-                let Some(held) = self.hold(&series, &stretch, at, at.plus_millis(-width_ms)) else {
-                    continue;
-                };
+                let from = at.plus_millis(-width_ms);
+                let is_counter = series.kind.is_counter();
+                let held = self.hold_as(is_counter, &series, &stretch, (from, at));
+                let Some(held) = held else { continue };
+                if held.lacks_reading(from, at) {
+                    bare_counters.note(&series);
+                }
                 self.note_use(step, moments, &stretch);
                 self.warn_of_growth(window, step);
                 let points: Vec<_> = Frame::of(&series, &held, at, width_ms).points().collect();
@@ -138,12 +161,6 @@ impl Run<'_> {
 
     /// The series a selector names, and the moments it asks them for.
     fn find(&mut self, selector: &Selector) -> Result<(Vec<Series>, Moments), Error> {
-        let moments = match selector.at {
-            None => self.moments,
-            Some(At::Moment(at)) => Moments::one(at),
-            Some(At::Start) => Moments::one(self.moments.first()),
-            Some(At::End) => Moments::one(self.moments.last()),
-        };
         let found = self.read.select(&selector.matchers);
         if found.len() > self.limits.series {
             return Err(Error::Limit(format!(
@@ -153,9 +170,10 @@ impl Run<'_> {
             )));
         }
         self.spend(found.len().saturating_mul(self.moments.count()))?;
-        Ok((found, moments.earlier(selector.offset_ms)))
+        Ok((found, self.shifted(selector.shift)))
     }
 
+    /// False when a counter's reading could not be rebuilt.
     fn read_values(
         &mut self,
         series: &Series,
@@ -163,11 +181,13 @@ impl Run<'_> {
         stretch: &Stretch,
         wanted: Wanted,
         cells: &mut [Cell],
-    ) {
+    ) -> bool {
         let step = series.archives[stretch.archive].step;
         let first = moments.at(stretch.moments.start).min(series.newest);
         let last = moments.at(stretch.moments.end - 1);
-        let Some(held) = self.hold(series, stretch, last, first.floor(step) - step) else { return };
+        let wants_readings = series.kind.is_counter() && wanted == Wanted::Value;
+        let span = (first.floor(step) - step, last);
+        let Some(held) = self.hold_as(wants_readings, series, stretch, span) else { return true };
         self.note_use(step, moments, stretch);
         let mut place = Place::of(&held, moments);
         for index in stretch.moments.clone() {
@@ -176,43 +196,65 @@ impl Run<'_> {
                 break; // Later moments are even farther from the last row.
             }
             let row = if at > series.newest { held.index(series.newest) } else { place.row(at) };
-            let value = usize::try_from(row).ok().and_then(|row| held.rows.average.get(row));
+            let value = usize::try_from(row).ok().and_then(|row| held.values().get(row));
             let cell = Cell::known(value.copied().unwrap_or(f64::NAN));
             cells[index] = match wanted {
                 Wanted::End if cell.is_present() => Cell::of(held.end(row).as_secs_f64()),
                 _ => cell,
             };
         }
+        !held.lacks_reading(span.0, last)
     }
 
+    /// False when a counter's reading could not be rebuilt.
     fn read_windows(
         &mut self,
         series: &Series,
         moments: Moments,
         stretch: &Stretch,
-        (function, window): (Over, Window),
+        (function, window): (&Ask<'_>, Window),
         cells: &mut [Cell],
-    ) {
+    ) -> Result<bool, Error> {
         let step = series.archives[stretch.archive].step;
         let width_ms = grown_ms(window.width_ms, step);
         let first = moments.at(stretch.moments.start);
         let last = moments.at(stretch.moments.end - 1);
-        let Some(held) = self.hold(series, stretch, last, first.plus_millis(-width_ms)) else {
-            return;
+        let span = (first.plus_millis(-width_ms), last);
+        let wants_readings = function.wants_readings(series);
+        let Some(held) = self.hold_as(wants_readings, series, stretch, span) else {
+            return Ok(true);
         };
         self.note_use(step, moments, stretch);
         self.warn_of_growth(window, step);
-        if stretch.archive > 0 && function.looks_between_rows() {
-            self.warn(format!("{} looked at averages of {step} rows", function.name()));
+        if stretch.archive > 0 {
+            self.warn_of_averages(function, series, step);
         }
+        let mut room = Vec::new();
         for index in stretch.moments.clone() {
             let frame = Frame::of(series, &held, moments.at(index), width_ms);
-            cells[index] = Cell::from(function.apply(&frame));
+            self.look(frame.len())?;
+            cells[index] = Cell::from(function.apply(&frame, index, &mut room));
+        }
+        Ok(!held.lacks_reading(span.0, last))
+    }
+
+    /// Rows that end in (from, until], with a counter's readings if these are wanted.
+    fn hold_as(
+        &self,
+        wants_readings: bool,
+        series: &Series,
+        stretch: &Stretch,
+        (from, until): (Timestamp, Timestamp),
+    ) -> Option<Held> {
+        if wants_readings {
+            self.hold_readings(series, stretch, until, from)
+        } else {
+            self.hold(series, stretch, until, from)
         }
     }
 
     /// The rows of an archive that end in (from, until], as far as the ring and the series reach.
-    fn hold(
+    pub(crate) fn hold(
         &self,
         series: &Series,
         stretch: &Stretch,
@@ -223,7 +265,19 @@ impl Run<'_> {
         let start = from.max(oldest(series, shape)).max(series.birth).floor(shape.step);
         let end = until.min(series.newest).floor(shape.step);
         let span = Span::new(start, end).filter(|span| span.start() < span.end())?;
-        Some(Held { rows: self.read.rows(series, stretch.archive, span), step: shape.step })
+        let rows = self.read.rows(series, stretch.archive, span);
+        Some(Held { rows, step: shape.step, readings: None, is_computed: false })
+    }
+
+    fn warn_of_averages(&mut self, function: &Ask<'_>, series: &Series, step: Step) {
+        let name = function.name();
+        if function.wants_readings(series) {
+            self.warn(format!("{name} looked at one reading a counter for each {step} row"));
+        } else if series.kind.is_counter() && function.looks_between_rows() {
+            self.warn(format!("{name} saw at most one a {step} row"));
+        } else if function.looks_between_rows() {
+            self.warn(format!("{name} looked at averages of {step} rows"));
+        }
     }
 
     fn warn_of_growth(&mut self, window: Window, step: Step) {
@@ -236,16 +290,14 @@ impl Run<'_> {
     }
 
     /// A column of all moments of the query, of which a selector with `@` asked only one.
-    fn column(&self, series: &Series, mut cells: Vec<Cell>) -> Column {
-        let last = cells.last().copied().unwrap_or(Cell::ABSENT);
-        cells.resize(self.moments.count(), last);
-        Column { labels: series.labels.clone(), cells }
+    fn column(&self, series: &Series, cells: Vec<Cell>) -> Column {
+        Column { labels: series.labels.clone(), cells: self.at_all(cells) }
     }
 
     fn warn_of_bare(&mut self, bare: &Bare) {
         if let Some(example) = &bare.example {
             self.warn(format!(
-                "{} counters such as {example} are absent: their rows hold rates, not raw readings; ask rate(), increase() or irate()",
+                "{} counters such as {example} are absent where no raw reading is near enough to rebuild their count from rates; ask rate(), increase() or irate()",
                 bare.count
             ));
         }

@@ -20,15 +20,23 @@ mod scan;
 
 mod archive;
 mod columns;
+mod counts;
 mod evaluate;
 mod fetch;
+mod subquery;
 
 mod aggregate;
+mod ask;
+mod count_values;
+mod dates;
 mod extrapolate;
 mod functions;
+mod histogram;
 mod matching;
+mod natural;
 mod operators;
 mod relabel;
+mod samples;
 mod sets;
 mod store;
 mod window;

@@ -18,13 +18,20 @@ struct Party {
     one: Vec<Column>,
 }
 
+/// How many moments a column has, and how many columns there may be.
+#[derive(Clone, Copy)]
+pub(crate) struct Room {
+    pub(crate) count: usize,
+    pub(crate) columns: usize,
+}
+
 /// The result of `op` for every pair that matches. Errors when a match is ambiguous at a moment.
 pub(crate) fn matched(
     op: Operator,
     matching: &Matching,
     left: Vec<Column>,
     right: Vec<Column>,
-    count: usize,
+    Room { count, columns }: Room,
 ) -> Result<Vec<Column>, Error> {
     let many_side = match &matching.cardinality {
         Cardinality::OneToOne => Side::Left,
@@ -32,11 +39,19 @@ pub(crate) fn matched(
     };
     let (many, one) = if many_side == Side::Left { (left, right) } else { (right, left) };
     let many_present = presence(&many, count);
+    let least = many.len(); // What takes no more room than was granted already.
     let mut results = Vec::with_capacity(many.len());
     for (signature, party) in parties(&matching.on, many, one) {
         check_one(&party.one, &many_present, &signature, many_side)?;
         let pairs = Pairs { op, matching, many_side, count };
         pairs.of(&party, &mut results)?;
+        if results.len() > columns.max(least) {
+            return Err(Error::Limit(
+                "a binary operation makes too many series; ask for fewer of them, a shorter range \
+                 or a longer step"
+                    .to_owned(),
+            ));
+        }
     }
     match matching.cardinality {
         Cardinality::OneToOne => joined(results, SAME_LABELS),
@@ -126,7 +141,11 @@ impl Pairs<'_> {
                 if !alone && matches!(self.matching.cardinality, Cardinality::OneToOne) {
                     take(&mut taken, &cells)?;
                 }
-                results.push(Column { labels: self.labels(&many.labels, &one.labels), cells });
+                // Where values of a label follow each other most pairs never meet.
+                if cells.iter().any(|cell| cell.is_present()) {
+                    let labels = self.labels(&many.labels, &one.labels);
+                    results.push(Column { labels, cells });
+                }
             }
         }
         Ok(())

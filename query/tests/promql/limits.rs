@@ -9,11 +9,13 @@ use crate::story::load;
 #[test]
 fn what_parses_but_is_not_evaluated_is_refused_by_name() {
     for (expr, named) in [
-        ("histogram_quantile(0.9, a)", "function histogram_quantile"),
-        ("deriv(a[5m])", "function deriv"),
-        ("holt_winters(a[5m], 0.5, 0.5)", "function holt_winters"),
-        ("count_values(\"v\", a)", "aggregation count_values"),
-        ("max_over_time(rate(a[5m])[1h:1m])", "a subquery"),
+        ("histogram_avg(a)", "function histogram_avg"),
+        ("histogram_count(a)", "function histogram_count"),
+        ("histogram_quantiles(a, \"q\", 0.5, 0.9)", "function histogram_quantiles"),
+        ("info(a)", "function info"),
+        ("max_of(1, 2)", "function max_of"),
+        ("limitk(1, a)", "limitk"),
+        ("limit_ratio(0.5, a)", "limit_ratio"),
         ("a + fill(0) b", "fill"),
         ("{job=\"a\" or zone=\"b\"}", "\"or\" between matchers"),
     ] {

@@ -5,9 +5,12 @@
 mod archives;
 mod counters;
 mod functions;
+mod histograms;
 mod limits;
 mod operators;
 mod selectors;
 mod speed;
 mod story;
+mod subqueries;
 mod texts;
+mod trends;
