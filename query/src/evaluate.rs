@@ -8,10 +8,9 @@ use crate::archive::Stretch;
 use crate::ask::Ask;
 use crate::columns::{Cell, Column, nameless};
 use crate::functions::{clamp, round};
-use crate::matching::Room;
 use crate::moments::Moments;
 use crate::plan::{Aggregate, Plan, Ranged, Scalar, Vector};
-use crate::{Error, Limits, Read, matching, natural, sets};
+use crate::{Error, Limits, Read, columns, matching, natural, sets};
 
 /// Warnings kept for one answer; a thousandth reader would not help.
 const WARNINGS: usize = 20;
@@ -249,8 +248,14 @@ impl<'a> Run<'a> {
                 }
                 Ok(columns)
             }
-            Vector::Replace { replace, of } => replace.apply(self.vector(of)?),
-            Vector::Join { join, of } => join.apply(self.vector(of)?),
+            Vector::Replace { replace, of } => {
+                let columns = self.vector(of)?;
+                self.relabelled(columns, |column| replace.one(column))
+            }
+            Vector::Join { join, of } => {
+                let columns = self.vector(of)?;
+                self.relabelled(columns, |column| join.one(column))
+            }
             Vector::Buckets { ask, of } => self.buckets(ask, of),
             Vector::Aggregate { function: Aggregate::Values(label), grouping, of } => {
                 self.count_values(label, grouping, of)
@@ -276,9 +281,7 @@ impl<'a> Run<'a> {
             }
             Vector::Match { op, matching, left, right } => {
                 let (left, right) = (self.vector(left)?, self.vector(right)?);
-                let count = self.moments.count();
-                let room = Room { count, columns: self.columns_left() };
-                matching::matched(*op, matching, left, right, room)
+                matching::matched(self, (*op, matching), left, right)
             }
             Vector::Set { op, on, left, right } => {
                 let (left, right) = (self.vector(left)?, self.vector(right)?);
@@ -304,6 +307,23 @@ impl<'a> Run<'a> {
             (min[index] <= max[index] || min[index].is_nan() || max[index].is_nan())
                 .then(|| clamp(value, min[index], max[index]))
         }))
+    }
+
+    /// Each column with a new label; what the labels take counts as points, so that they stay
+    /// within bounds however many there are.
+    fn relabelled(
+        &mut self,
+        columns: Vec<Column>,
+        one: impl Fn(Column) -> Result<Column, Error>,
+    ) -> Result<Vec<Column>, Error> {
+        let mut all = Vec::with_capacity(columns.len());
+        for column in columns {
+            let column = one(column)?;
+            let bytes: usize = column.labels.iter().map(|(_, value)| value.len()).sum();
+            self.spend(bytes / size_of::<Cell>())?;
+            all.push(column);
+        }
+        columns::joined(all, columns::SAME_LABELS)
     }
 
     fn absent(&mut self, labels: &Labels, of: &Vector) -> Result<Column, Error> {

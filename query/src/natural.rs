@@ -2,19 +2,23 @@
 
 use std::cmp::Ordering;
 
+use rrd::Labels;
+
 use crate::columns::Column;
 
 /// Sorts by the values of `labels` in turn, then by all labels.
 pub(crate) fn sort(columns: &mut [Column], labels: &[String], descending: bool) {
     columns.sort_by(|a, b| {
-        let of = |column: &'_ Column, label: &str| {
-            column.labels.get(label).unwrap_or_default().to_owned()
-        };
-        let by_label = labels.iter().map(|label| order(&of(a, label), &of(b, label)));
-        let order =
-            by_label.fold(Ordering::Equal, Ordering::then).then_with(|| a.labels.cmp(&b.labels));
+        let order = by_labels(&a.labels, &b.labels, labels);
         if descending { order.reverse() } else { order }
     });
+}
+
+fn by_labels(a: &Labels, b: &Labels, labels: &[String]) -> Ordering {
+    let one =
+        |label: &String| order(a.get(label).unwrap_or_default(), b.get(label).unwrap_or_default());
+    let mut orders = labels.iter().map(one);
+    orders.find(|order| order.is_ne()).unwrap_or_else(|| a.cmp(b))
 }
 
 /// Runs of digits compare as numbers, all else letter by letter.

@@ -3,7 +3,7 @@
 use regex::Regex;
 
 use crate::Error;
-use crate::columns::{Column, SAME_LABELS, joined};
+use crate::columns::Column;
 
 /// `label_replace(v, target, replacement, source, pattern)`.
 #[derive(Clone, Debug)]
@@ -44,12 +44,8 @@ impl Replace {
         })
     }
 
-    pub(crate) fn apply(&self, columns: Vec<Column>) -> Result<Vec<Column>, Error> {
-        let columns = columns.into_iter().map(|column| self.one(column));
-        joined(columns.collect::<Result<_, _>>()?, SAME_LABELS)
-    }
-
-    fn one(&self, column: Column) -> Result<Column, Error> {
+    /// The column with its new label.
+    pub(crate) fn one(&self, column: Column) -> Result<Column, Error> {
         let value = column.labels.get(&self.source).unwrap_or_default();
         let Some(captures) = self.pattern.captures(value) else { return Ok(column) };
         let mut replaced = String::new();
@@ -88,12 +84,8 @@ impl Join {
         Ok(self)
     }
 
-    pub(crate) fn apply(&self, columns: Vec<Column>) -> Result<Vec<Column>, Error> {
-        let columns = columns.into_iter().map(|column| self.one(column));
-        joined(columns.collect::<Result<_, _>>()?, SAME_LABELS)
-    }
-
-    fn one(&self, column: Column) -> Result<Column, Error> {
+    /// The column with its new label.
+    pub(crate) fn one(&self, column: Column) -> Result<Column, Error> {
         let mut value = String::new();
         for (number, source) in self.sources.iter().enumerate() {
             if number > 0 {

@@ -5,6 +5,7 @@
 mod archives;
 mod counters;
 mod functions;
+mod fuzz;
 mod histograms;
 mod limits;
 mod operators;
