@@ -7,6 +7,7 @@ mod counters;
 mod functions;
 mod fuzz;
 mod histograms;
+mod instances;
 mod limits;
 mod operators;
 mod selectors;
