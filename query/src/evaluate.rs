@@ -3,16 +3,13 @@
 use rrd::{Labels, Step};
 
 use crate::aggregate::aggregate;
-use crate::answer::{Answer, Line, Point, Resolution, Value};
-use crate::archive::Stretch;
+use crate::answer::{Answer, Line, Point, Value};
 use crate::columns::{Cell, Column, nameless};
 use crate::functions::{clamp, round};
 use crate::moments::Moments;
+use crate::notes::Notes;
 use crate::plan::{Plan, Scalar, Vector};
 use crate::{Error, Limits, Read, matching, sets};
-
-/// Warnings kept for one answer; a thousandth reader would not help.
-const WARNINGS: usize = 20;
 
 /// One evaluation: what it reads, what it was asked, and what it has spent.
 pub(crate) struct Run<'a> {
@@ -21,15 +18,13 @@ pub(crate) struct Run<'a> {
     pub(crate) limits: &'a Limits,
     /// The widest rows to be preferred, when coarse rows are asked for.
     pub(crate) widest: Option<Step>,
+    pub(crate) notes: Notes,
     points: u64,
-    warnings: Vec<String>,
-    resolutions: Vec<Resolution>,
 }
 
 impl<'a> Run<'a> {
     pub(crate) fn of(read: &'a dyn Read, moments: Moments, limits: &'a Limits) -> Self {
-        let (warnings, resolutions) = (Vec::new(), Vec::new());
-        Self { read, moments, limits, widest: None, points: 0, warnings, resolutions }
+        Self { read, moments, limits, widest: None, notes: Notes::default(), points: 0 }
     }
 
     /// The answer for one moment.
@@ -75,8 +70,9 @@ impl<'a> Run<'a> {
     }
 
     fn answer(mut self, value: Value) -> Answer {
-        self.resolutions.sort_by_key(|used| used.step);
-        Answer { value, warnings: self.warnings, resolutions: self.resolutions }
+        let Notes { warnings, mut resolutions } = std::mem::take(&mut self.notes);
+        resolutions.sort_by_key(|used| used.step);
+        Answer { value, warnings, resolutions }
     }
 
     fn line(&self, column: Column) -> Line {
@@ -110,21 +106,7 @@ impl<'a> Run<'a> {
     }
 
     pub(crate) fn warn(&mut self, warning: String) {
-        if self.warnings.len() < WARNINGS && !self.warnings.contains(&warning) {
-            self.warnings.push(warning);
-        }
-    }
-
-    pub(crate) fn note_use(&mut self, step: Step, moments: Moments, stretch: &Stretch) {
-        let first = moments.at(stretch.moments.start);
-        let last = moments.at(stretch.moments.end - 1);
-        match self.resolutions.iter_mut().find(|used| used.step == step) {
-            Some(used) => {
-                used.first = used.first.min(first);
-                used.last = used.last.max(last);
-            }
-            None => self.resolutions.push(Resolution { step, first, last }),
-        }
+        self.notes.warn(warning);
     }
 
     fn scalar(&mut self, scalar: &Scalar) -> Result<Vec<f64>, Error> {
@@ -144,7 +126,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    fn vector(&mut self, vector: &Vector) -> Result<Vec<Column>, Error> {
+    pub(crate) fn vector(&mut self, vector: &Vector) -> Result<Vec<Column>, Error> {
         match vector {
             Vector::Select { selector, wanted } => {
                 let columns = self.select(selector, *wanted)?;
@@ -182,6 +164,9 @@ impl<'a> Run<'a> {
             }
             Vector::Replace { replace, of } => replace.apply(self.vector(of)?),
             Vector::Aggregate { function, grouping, of } => {
+                if let Some(columns) = self.folded(function, grouping, of)? {
+                    return Ok(columns);
+                }
                 let columns = self.vector(of)?;
                 let parameter = match function.parameter() {
                     Some(parameter) => self.scalar(parameter)?,

@@ -7,7 +7,8 @@ use crate::columns::{Cell, Column};
 use crate::evaluate::Run;
 use crate::moments::Moments;
 use crate::plan::{At, Selector, Wanted, Window};
-use crate::read::{Rows, Series};
+use crate::read::{RowParts, Rows, RowsWanted, Series};
+use crate::sweep::{Bare, Look, Looker};
 use crate::window::{Frame, Over};
 use crate::{Error, Line};
 
@@ -60,22 +61,7 @@ impl Run<'_> {
         selector: &Selector,
         wanted: Wanted,
     ) -> Result<Vec<Column>, Error> {
-        let (found, moments) = self.find(selector)?;
-        let mut bare_counters = Bare::default();
-        let mut columns = Vec::with_capacity(found.len());
-        for series in found {
-            if series.kind.is_counter() && wanted == Wanted::Value {
-                bare_counters.note(&series);
-                continue;
-            }
-            let mut cells = vec![Cell::ABSENT; moments.count()];
-            for stretch in stretches(&series, moments, None, self.widest) {
-                self.read_values(&series, moments, &stretch, wanted, &mut cells);
-            }
-            columns.push(self.column(&series, cells));
-        }
-        self.warn_of_bare(&bare_counters);
-        Ok(columns)
+        self.columns(selector, Look::Row(wanted))
     }
 
     /// A function of a window before each moment, of each selected series.
@@ -85,43 +71,29 @@ impl Run<'_> {
         selector: &Selector,
         window: Window,
     ) -> Result<Vec<Column>, Error> {
-        let (found, moments) = self.find(selector)?;
-        let mut bare_counters = Bare::default();
-        let mut columns = Vec::with_capacity(found.len());
-        for series in found {
-            if series.kind.is_counter() && !function.knows_counters() {
-                bare_counters.note(&series);
-                continue;
-            }
-            let mut cells = vec![Cell::ABSENT; moments.count()];
-            for stretch in stretches(&series, moments, Some(window.width_ms), self.widest) {
-                self.read_windows(&series, moments, &stretch, (function, window), &mut cells);
-            }
-            columns.push(self.column(&series, cells));
-        }
-        self.warn_of_bare(&bare_counters);
-        Ok(columns)
+        self.columns(selector, Look::Window(function, window))
     }
 
     /// The known rows of the window before the one moment of an instant query.
     pub(crate) fn rows(&mut self, selector: &Selector, window: Window) -> Result<Vec<Line>, Error> {
         let (found, moments) = self.find(selector)?;
-        let mut bare_counters = Bare::default();
+        let mut looker = self.looker(moments)();
         let mut lines = Vec::new();
         for series in found {
             if series.kind.is_counter() {
-                bare_counters.note(&series);
+                looker.bare.note(&series);
                 continue;
             }
             for stretch in stretches(&series, moments, Some(window.width_ms), self.widest) {
                 let step = series.archives[stretch.archive].step;
                 let at = moments.last();
                 let width_ms = grown_ms(window.width_ms, step);
-                let Some(held) = self.hold(&series, &stretch, at, at.plus_millis(-width_ms)) else {
+                let ends = (at.plus_millis(-width_ms), at);
+                let Some(held) = looker.hold(&series, &stretch, ends, RowParts::Averages) else {
                     continue;
                 };
-                self.note_use(step, moments, &stretch);
-                self.warn_of_growth(window, step);
+                looker.notes.note_use(step, moments, &stretch);
+                looker.warn_of_growth(window, step);
                 let points: Vec<_> = Frame::of(&series, &held, at, width_ms).points().collect();
                 self.spend(points.len())?;
                 if !points.is_empty() {
@@ -129,12 +101,13 @@ impl Run<'_> {
                 }
             }
         }
-        self.warn_of_bare(&bare_counters);
+        self.notes.join(looker.notes);
+        self.warn_of_bare(&looker.bare);
         Ok(lines)
     }
 
     /// The series a selector names, and the moments it asks them for.
-    fn find(&mut self, selector: &Selector) -> Result<(Vec<Series>, Moments), Error> {
+    pub(crate) fn find(&mut self, selector: &Selector) -> Result<(Vec<Series>, Moments), Error> {
         let moments = match selector.at {
             None => self.moments,
             Some(At::Moment(at)) => Moments::one(at),
@@ -153,19 +126,28 @@ impl Run<'_> {
         Ok((found, moments.earlier(selector.offset_ms)))
     }
 
-    fn read_values(
+    pub(crate) fn warn_of_bare(&mut self, bare: &Bare) {
+        if let Some(warning) = bare.warning() {
+            self.warn(warning);
+        }
+    }
+}
+
+impl Looker<'_> {
+    /// The row of each moment of a stretch.
+    pub(crate) fn read_values(
         &mut self,
         series: &Series,
-        moments: Moments,
         stretch: &Stretch,
         wanted: Wanted,
         cells: &mut [Cell],
     ) {
-        let step = series.archives[stretch.archive].step;
+        let (step, moments) = (series.archives[stretch.archive].step, self.moments);
         let first = moments.at(stretch.moments.start).min(series.newest);
         let last = moments.at(stretch.moments.end - 1);
-        let Some(held) = self.hold(series, stretch, last, first.floor(step) - step) else { return };
-        self.note_use(step, moments, stretch);
+        let ends = (first.floor(step) - step, last);
+        let Some(held) = self.hold(series, stretch, ends, RowParts::Averages) else { return };
+        self.notes.note_use(step, moments, stretch);
         let mut place = Place::of(&held, moments);
         for index in stretch.moments.clone() {
             let at = moments.at(index);
@@ -180,87 +162,62 @@ impl Run<'_> {
                 _ => cell,
             };
         }
+        self.room = held.rows;
     }
 
-    fn read_windows(
+    /// The function of the window before each moment of a stretch.
+    pub(crate) fn read_windows(
         &mut self,
         series: &Series,
-        moments: Moments,
         stretch: &Stretch,
         (function, window): (Over, Window),
         cells: &mut [Cell],
     ) {
-        let step = series.archives[stretch.archive].step;
+        let (step, moments) = (series.archives[stretch.archive].step, self.moments);
         let width_ms = grown_ms(window.width_ms, step);
         let first = moments.at(stretch.moments.start);
         let last = moments.at(stretch.moments.end - 1);
-        let Some(held) = self.hold(series, stretch, last, first.plus_millis(-width_ms)) else {
-            return;
-        };
-        self.note_use(step, moments, stretch);
+        let ends = (first.plus_millis(-width_ms), last);
+        let Some(held) = self.hold(series, stretch, ends, function.parts()) else { return };
+        self.notes.note_use(step, moments, stretch);
         self.warn_of_growth(window, step);
         if stretch.archive > 0 && function.looks_between_rows() {
-            self.warn(format!("{} looked at averages of {step} rows", function.name()));
+            self.notes.warn(format!("{} looked at averages of {step} rows", function.name()));
         }
+        let (mut begins, mut ends) = (Place::of(&held, moments), Place::of(&held, moments));
         for index in stretch.moments.clone() {
-            let frame = Frame::of(series, &held, moments.at(index), width_ms);
+            let at = moments.at(index);
+            let rows = (begins.row(at.plus_millis(-width_ms)), ends.row(at));
+            let frame = Frame::of_rows(series, &held, rows).before(at, width_ms);
             cells[index] = Cell::from(function.apply(&frame));
         }
+        self.room = held.rows;
     }
 
     /// The rows of an archive that end in (from, until], as far as the ring and the series reach.
-    fn hold(
-        &self,
+    pub(crate) fn hold(
+        &mut self,
         series: &Series,
         stretch: &Stretch,
-        until: Timestamp,
-        from: Timestamp,
+        (from, until): (Timestamp, Timestamp),
+        parts: RowParts,
     ) -> Option<Held> {
         let shape = series.archives[stretch.archive];
         let start = from.max(oldest(series, shape)).max(series.birth).floor(shape.step);
         let end = until.min(series.newest).floor(shape.step);
         let span = Span::new(start, end).filter(|span| span.start() < span.end())?;
-        Some(Held { rows: self.read.rows(series, stretch.archive, span), step: shape.step })
+        let wanted = RowsWanted { series: series.series, archive: stretch.archive, span, parts };
+        let mut rows = std::mem::take(&mut self.room);
+        self.read.rows_into(&mut rows, series, wanted);
+        Some(Held { rows, step: shape.step })
     }
 
-    fn warn_of_growth(&mut self, window: Window, step: Step) {
+    pub(crate) fn warn_of_growth(&mut self, window: Window, step: Step) {
         let width_ms = window.width_ms;
         if grown_ms(width_ms, step) > width_ms {
-            self.warn(format!(
+            self.notes.warn(format!(
                 "a window of {width_ms} ms is shorter than the {step} rows that answer it and was widened to one row"
             ));
-        }
-    }
-
-    /// A column of all moments of the query, of which a selector with `@` asked only one.
-    fn column(&self, series: &Series, mut cells: Vec<Cell>) -> Column {
-        let last = cells.last().copied().unwrap_or(Cell::ABSENT);
-        cells.resize(self.moments.count(), last);
-        Column { labels: series.labels.clone(), cells }
-    }
-
-    fn warn_of_bare(&mut self, bare: &Bare) {
-        if let Some(example) = &bare.example {
-            self.warn(format!(
-                "{} counters such as {example} are absent: their rows hold rates, not raw readings; ask rate(), increase() or irate()",
-                bare.count
-            ));
-        }
-    }
-}
-
-/// Counters that were asked for readings they do not keep.
-#[derive(Default)]
-struct Bare {
-    count: usize,
-    example: Option<String>,
-}
-
-impl Bare {
-    fn note(&mut self, series: &Series) {
-        self.count += 1;
-        if self.example.is_none() {
-            self.example = Some(series.labels.to_string());
         }
     }
 }

@@ -21,9 +21,12 @@ mod archive;
 mod columns;
 mod evaluate;
 mod fetch;
+mod notes;
+mod sweep;
 
 mod aggregate;
 mod extrapolate;
+mod fold;
 mod functions;
 mod matching;
 mod operators;
@@ -39,4 +42,4 @@ pub use error::{Error, Position};
 pub use expr::{Expr, matchers};
 pub use limits::{ANSWER_POINTS, Limits, Options, POINTS, POINTS_PER_LINE, SERIES};
 pub use moments::Range;
-pub use read::{Read, Rows, Series};
+pub use read::{Read, RowParts, Rows, RowsWanted, Series};

@@ -10,7 +10,7 @@ use rrd::Timestamp;
 use crate::extrapolate;
 use crate::fetch::Held;
 use crate::operators::Relation;
-use crate::read::Series;
+use crate::read::{RowParts, Series};
 
 /// A function of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,16 +71,27 @@ pub(crate) struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     pub(crate) fn of(series: &Series, held: &'a Held, at: Timestamp, width_ms: i64) -> Self {
+        let rows = (held.index(at.plus_millis(-width_ms)), held.index(at));
+        Self::of_rows(series, held, rows).before(at, width_ms)
+    }
+
+    /// The rows after the first and up to the second of these, which may lie outside of those held.
+    pub(crate) fn of_rows(series: &Series, held: &'a Held, (before, last): (i64, i64)) -> Self {
         let count = held.rows.average.len();
-        let place = |at| usize::try_from(held.index(at) + 1).unwrap_or(0).min(count);
+        let place = |row: i64| usize::try_from(row.saturating_add(1)).unwrap_or(0).min(count);
         Self {
             held,
-            rows: place(at.plus_millis(-width_ms))..place(at),
+            rows: place(before)..place(last),
             counter: series.kind.is_counter(),
             finest_secs: series.archives[0].step.as_secs_f64(),
-            at,
-            width_ms,
+            at: Timestamp::MIN,
+            width_ms: 0,
         }
+    }
+
+    /// These rows, as those of this window.
+    pub(crate) const fn before(self, at: Timestamp, width_ms: i64) -> Self {
+        Self { at, width_ms, ..self }
     }
 
     /// The known rows: END and average.
@@ -146,6 +157,17 @@ impl Over {
     /// As PromQL calls it.
     pub(crate) fn name(self) -> &'static str {
         NAMES.iter().find(|(_, over)| *over == self).map_or("", |(name, _)| name)
+    }
+
+    /// Which numbers of rows it looks at.
+    pub(crate) const fn parts(self) -> RowParts {
+        match self {
+            Self::Rate | Self::Increase | Self::InstantRate | Self::Average | Self::Sum => {
+                RowParts::Averages
+            }
+            Self::Count | Self::Last | Self::Present => RowParts::Averages,
+            _ => RowParts::All,
+        }
     }
 
     /// True when rows of rates can answer; the others need a counter's raw readings.
