@@ -3,28 +3,27 @@
 use rrd::{Step, Timestamp};
 
 use crate::archive::Stretch;
-use crate::evaluate::Run;
 use crate::fetch::Held;
-use crate::read::{Rows, Series};
+use crate::read::{RowParts, Rows, Series};
+use crate::sweep::Looker;
 
 /// A raw reading is kept for each run of so many finest rows.
 const ROWS_A_READING: u64 = 64;
 
-impl Run<'_> {
-    /// As [`Run::hold`], with the counter's reading at END of each row. More rows are read on
+impl Looker<'_> {
+    /// As [`Looker::hold`], with the counter's reading at END of each row. More rows are read on
     /// either side, as far as the nearest raw readings may lie.
     pub(crate) fn hold_readings(
-        &self,
+        &mut self,
         series: &Series,
         stretch: &Stretch,
-        until: Timestamp,
-        from: Timestamp,
+        (from, until): (Timestamp, Timestamp),
     ) -> Option<Held> {
         let (finest, step) = (series.archives[0].step, series.archives[stretch.archive].step);
         let reach = finest.as_millis().saturating_mul(ROWS_A_READING).max(step.as_millis());
         let reach_ms = i64::try_from(reach).unwrap_or(i64::MAX);
-        let (until, from) = (until.plus_millis(reach_ms), from.plus_millis(-reach_ms));
-        let mut held = self.hold(series, stretch, until, from)?;
+        let ends = (from.plus_millis(-reach_ms), until.plus_millis(reach_ms));
+        let mut held = self.hold(series, stretch, ends, RowParts::All)?;
         held.readings = Some(rebuilt(&held.rows, step, finest));
         Some(held)
     }

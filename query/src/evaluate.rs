@@ -3,20 +3,15 @@
 use rrd::{Labels, Step, Timestamp};
 
 use crate::aggregate::aggregate;
-use crate::answer::{Answer, Line, Point, Resolution, Value};
-use crate::archive::Stretch;
+use crate::answer::{Answer, Line, Point, Value};
 use crate::ask::Ask;
 use crate::columns::{Cell, Column, nameless};
 use crate::functions::{clamp, round};
+use crate::looks::Looks;
 use crate::moments::Moments;
+use crate::notes::Notes;
 use crate::plan::{Aggregate, Plan, Ranged, Scalar, Vector};
 use crate::{Error, Limits, Read, columns, matching, natural, sets};
-
-/// Warnings kept for one answer; a thousandth reader would not help.
-const WARNINGS: usize = 20;
-
-/// Rows looked at between two looks at the asker's patience: a millisecond or so.
-const LOOKS_A_CHECK: u64 = 1 << 20;
 
 /// One evaluation: what it reads, what it was asked, and what it has spent.
 pub(crate) struct Run<'a> {
@@ -28,27 +23,17 @@ pub(crate) struct Run<'a> {
     pub(crate) limits: &'a Limits,
     /// The widest rows to be preferred, when coarse rows are asked for.
     pub(crate) widest: Option<Step>,
+    pub(crate) notes: Notes,
+    /// What windows have looked at so far.
+    pub(crate) looks: Looks,
     points: u64,
-    looks: u64,
-    warnings: Vec<String>,
-    resolutions: Vec<Resolution>,
 }
 
 impl<'a> Run<'a> {
     pub(crate) fn of(read: &'a dyn Read, moments: Moments, limits: &'a Limits) -> Self {
-        let (warnings, resolutions) = (Vec::new(), Vec::new());
-        Self {
-            read,
-            moments,
-            first: moments.first(),
-            last: moments.last(),
-            limits,
-            widest: None,
-            points: 0,
-            looks: 0,
-            warnings,
-            resolutions,
-        }
+        let (first, last) = (moments.first(), moments.last());
+        let (notes, looks) = (Notes::default(), Looks::within(limits));
+        Self { read, moments, first, last, limits, widest: None, notes, looks, points: 0 }
     }
 
     /// The answer for one moment.
@@ -97,8 +82,9 @@ impl<'a> Run<'a> {
     }
 
     fn answer(mut self, value: Value) -> Answer {
-        self.resolutions.sort_by_key(|used| used.step);
-        Answer { value, warnings: self.warnings, resolutions: self.resolutions }
+        let Notes { warnings, mut resolutions } = std::mem::take(&mut self.notes);
+        resolutions.sort_by_key(|used| used.step);
+        Answer { value, warnings, resolutions }
     }
 
     fn line(&self, column: Column) -> Line {
@@ -114,23 +100,6 @@ impl<'a> Run<'a> {
             return Err(Error::Limit(format!(
                 "the query needs more than {} points; ask for fewer series, a shorter range or a longer step",
                 self.limits.points
-            )));
-        }
-        Ok(())
-    }
-
-    /// Counts rows that a window looks at against the limit.
-    pub(crate) fn look(&mut self, rows: usize) -> Result<(), Error> {
-        let before = self.looks / LOOKS_A_CHECK;
-        self.looks = self.looks.saturating_add(u64::try_from(rows).unwrap_or(u64::MAX) + 1);
-        if self.looks / LOOKS_A_CHECK == before {
-            return Ok(());
-        }
-        self.limits.patience.check()?;
-        if self.looks > self.limits.looks {
-            return Err(Error::Limit(format!(
-                "the windows of the query look at more than {} rows; ask for fewer series, shorter windows or a longer step",
-                self.limits.looks
             )));
         }
         Ok(())
@@ -162,21 +131,7 @@ impl<'a> Run<'a> {
     }
 
     pub(crate) fn warn(&mut self, warning: String) {
-        if self.warnings.len() < WARNINGS && !self.warnings.contains(&warning) {
-            self.warnings.push(warning);
-        }
-    }
-
-    pub(crate) fn note_use(&mut self, step: Step, moments: Moments, stretch: &Stretch) {
-        let first = moments.at(stretch.moments.start);
-        let last = moments.at(stretch.moments.end - 1);
-        match self.resolutions.iter_mut().find(|used| used.step == step) {
-            Some(used) => {
-                used.first = used.first.min(first);
-                used.last = used.last.max(last);
-            }
-            None => self.resolutions.push(Resolution { step, first, last }),
-        }
+        self.notes.warn(warning);
     }
 
     pub(crate) fn scalar(&mut self, scalar: &Scalar) -> Result<Vec<f64>, Error> {
@@ -261,6 +216,9 @@ impl<'a> Run<'a> {
                 self.count_values(label, grouping, of)
             }
             Vector::Aggregate { function, grouping, of } => {
+                if let Some(columns) = self.folded(function, grouping, of)? {
+                    return Ok(columns);
+                }
                 let columns = self.vector(of)?;
                 let parameter = match function.parameter() {
                     Some(parameter) => self.scalar(parameter)?,

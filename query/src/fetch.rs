@@ -8,7 +8,8 @@ use crate::columns::{Cell, Column};
 use crate::evaluate::Run;
 use crate::moments::Moments;
 use crate::plan::{Selector, Wanted, Window};
-use crate::read::{Rows, Series};
+use crate::read::{RowParts, Rows, RowsWanted, Series};
+use crate::sweep::{Bare, Look, Looker};
 use crate::window::Frame;
 use crate::{Error, Line};
 
@@ -35,7 +36,7 @@ impl Held {
     }
 
     /// True when a row that ends in (from, until] is known, but not the reading at its END.
-    fn lacks_reading(&self, from: Timestamp, until: Timestamp) -> bool {
+    pub(crate) fn lacks_reading(&self, from: Timestamp, until: Timestamp) -> bool {
         let Some(readings) = &self.readings else { return false };
         let place = |at| usize::try_from(self.index(at) + 1).unwrap_or(0).min(readings.len());
         let rows = place(from)..place(until);
@@ -85,53 +86,23 @@ impl Run<'_> {
         selector: &Selector,
         wanted: Wanted,
     ) -> Result<Vec<Column>, Error> {
-        let (found, moments) = self.find(selector)?;
-        let mut bare_counters = Bare::default();
-        let mut columns = Vec::with_capacity(found.len());
-        for series in found {
-            self.limits.patience.check()?;
-            let mut cells = vec![Cell::ABSENT; moments.count()];
-            for stretch in stretches(&series, moments, None, self.widest) {
-                if !self.read_values(&series, moments, &stretch, wanted, &mut cells) {
-                    bare_counters.note(&series);
-                }
-            }
-            columns.push(self.column(&series, cells));
-        }
-        self.warn_of_bare(&bare_counters);
-        Ok(columns)
+        self.columns(selector, Look::Row(wanted))
     }
 
     /// A function of a window before each moment, of each selected series.
     pub(crate) fn over(
         &mut self,
-        function: &Ask<'_>,
+        ask: &Ask<'_>,
         selector: &Selector,
         window: Window,
     ) -> Result<Vec<Column>, Error> {
-        let (found, moments) = self.find(selector)?;
-        let moments = function.moments(moments);
-        let mut bare_counters = Bare::default();
-        let mut columns = Vec::with_capacity(found.len());
-        for series in found {
-            self.limits.patience.check()?;
-            let mut cells = vec![Cell::ABSENT; moments.count()];
-            for stretch in stretches(&series, moments, Some(window.width_ms), self.widest) {
-                let asked = (function, window);
-                if !self.read_windows(&series, moments, &stretch, asked, &mut cells)? {
-                    bare_counters.note(&series);
-                }
-            }
-            columns.push(self.column(&series, cells));
-        }
-        self.warn_of_bare(&bare_counters);
-        Ok(columns)
+        self.columns(selector, Look::Window(ask, window))
     }
 
     /// The known rows of the window before the one moment of an instant query.
     pub(crate) fn rows(&mut self, selector: &Selector, window: Window) -> Result<Vec<Line>, Error> {
         let (found, moments) = self.find(selector)?;
-        let mut bare_counters = Bare::default();
+        let mut looker = self.looker(moments)();
         let mut lines = Vec::new();
         for series in found {
             self.limits.patience.check()?;
@@ -139,15 +110,12 @@ impl Run<'_> {
                 let step = series.archives[stretch.archive].step;
                 let at = moments.last();
                 let width_ms = grown_ms(window.width_ms, step);
-                let from = at.plus_millis(-width_ms);
-                let is_counter = series.kind.is_counter();
-                let held = self.hold_as(is_counter, &series, &stretch, (from, at));
-                let Some(held) = held else { continue };
-                if held.lacks_reading(from, at) {
-                    bare_counters.note(&series);
-                }
-                self.note_use(step, moments, &stretch);
-                self.warn_of_growth(window, step);
+                let ends = (at.plus_millis(-width_ms), at);
+                let parts = readings_or(series.kind.is_counter(), RowParts::Averages);
+                let Some(held) = looker.hold_as(&series, &stretch, ends, parts) else { continue };
+                looker.note_lack(&series, &held, ends);
+                looker.notes.note_use(step, moments, &stretch);
+                looker.warn_of_growth(window, step);
                 let points: Vec<_> = Frame::of(&series, &held, at, width_ms).points().collect();
                 self.spend(points.len())?;
                 if !points.is_empty() {
@@ -155,12 +123,13 @@ impl Run<'_> {
                 }
             }
         }
-        self.warn_of_bare(&bare_counters);
+        self.notes.join(looker.notes);
+        self.warn_of_bare(&looker.bare);
         Ok(lines)
     }
 
     /// The series a selector names, and the moments it asks them for.
-    fn find(&mut self, selector: &Selector) -> Result<(Vec<Series>, Moments), Error> {
+    pub(crate) fn find(&mut self, selector: &Selector) -> Result<(Vec<Series>, Moments), Error> {
         let found = self.read.select(&selector.matchers);
         if found.len() > self.limits.series {
             return Err(Error::Limit(format!(
@@ -173,22 +142,30 @@ impl Run<'_> {
         Ok((found, self.shifted(selector.shift)))
     }
 
-    /// False when a counter's reading could not be rebuilt.
-    fn read_values(
+    pub(crate) fn warn_of_bare(&mut self, bare: &Bare) {
+        if let Some(warning) = bare.warning() {
+            self.warn(warning);
+        }
+    }
+}
+
+impl Looker<'_> {
+    /// The row of each moment of a stretch.
+    pub(crate) fn read_values(
         &mut self,
         series: &Series,
-        moments: Moments,
         stretch: &Stretch,
         wanted: Wanted,
         cells: &mut [Cell],
-    ) -> bool {
-        let step = series.archives[stretch.archive].step;
+    ) {
+        let (step, moments) = (series.archives[stretch.archive].step, self.moments);
         let first = moments.at(stretch.moments.start).min(series.newest);
         let last = moments.at(stretch.moments.end - 1);
+        let ends = (first.floor(step) - step, last);
         let wants_readings = series.kind.is_counter() && wanted == Wanted::Value;
-        let span = (first.floor(step) - step, last);
-        let Some(held) = self.hold_as(wants_readings, series, stretch, span) else { return true };
-        self.note_use(step, moments, stretch);
+        let parts = readings_or(wants_readings, RowParts::Averages);
+        let Some(held) = self.hold_as(series, stretch, ends, parts) else { return };
+        self.notes.note_use(step, moments, stretch);
         let mut place = Place::of(&held, moments);
         for index in stretch.moments.clone() {
             let at = moments.at(index);
@@ -203,121 +180,107 @@ impl Run<'_> {
                 _ => cell,
             };
         }
-        !held.lacks_reading(span.0, last)
+        self.note_lack(series, &held, ends);
+        self.room = held.rows;
     }
 
-    /// False when a counter's reading could not be rebuilt.
-    fn read_windows(
+    /// The function of the window before each moment of a stretch.
+    pub(crate) fn read_windows(
         &mut self,
         series: &Series,
-        moments: Moments,
         stretch: &Stretch,
-        (function, window): (&Ask<'_>, Window),
+        (ask, window): (&Ask<'_>, Window),
         cells: &mut [Cell],
-    ) -> Result<bool, Error> {
-        let step = series.archives[stretch.archive].step;
+    ) -> Result<(), Error> {
+        let (step, moments) = (series.archives[stretch.archive].step, self.moments);
         let width_ms = grown_ms(window.width_ms, step);
         let first = moments.at(stretch.moments.start);
         let last = moments.at(stretch.moments.end - 1);
-        let span = (first.plus_millis(-width_ms), last);
-        let wants_readings = function.wants_readings(series);
-        let Some(held) = self.hold_as(wants_readings, series, stretch, span) else {
-            return Ok(true);
-        };
-        self.note_use(step, moments, stretch);
+        let ends = (first.plus_millis(-width_ms), last);
+        let parts = readings_or(ask.wants_readings(series), ask.function.parts());
+        let Some(held) = self.hold_as(series, stretch, ends, parts) else { return Ok(()) };
+        self.notes.note_use(step, moments, stretch);
         self.warn_of_growth(window, step);
         if stretch.archive > 0 {
-            self.warn_of_averages(function, series, step);
+            self.warn_of_averages(ask, series, step);
         }
-        let mut room = Vec::new();
+        self.note_lack(series, &held, ends);
+        let mut values = std::mem::take(&mut self.values);
+        let (mut begins, mut ends) = (Place::of(&held, moments), Place::of(&held, moments));
         for index in stretch.moments.clone() {
-            let frame = Frame::of(series, &held, moments.at(index), width_ms);
-            self.look(frame.len())?;
-            cells[index] = Cell::from(function.apply(&frame, index, &mut room));
+            let at = moments.at(index);
+            let rows = (begins.row(at.plus_millis(-width_ms)), ends.row(at));
+            let frame = Frame::of_rows(series, &held, rows).before(at, width_ms);
+            self.looks.add(frame.len())?;
+            cells[index] = Cell::from(ask.apply(&frame, index, &mut values));
         }
-        Ok(!held.lacks_reading(span.0, last))
+        (self.room, self.values) = (held.rows, values);
+        Ok(())
     }
 
-    /// Rows that end in (from, until], with a counter's readings if these are wanted.
+    /// Rows that end in (from, until]: these parts of them, or all with a counter's readings.
     fn hold_as(
-        &self,
-        wants_readings: bool,
+        &mut self,
         series: &Series,
         stretch: &Stretch,
-        (from, until): (Timestamp, Timestamp),
+        ends: (Timestamp, Timestamp),
+        parts: Option<RowParts>,
     ) -> Option<Held> {
-        if wants_readings {
-            self.hold_readings(series, stretch, until, from)
-        } else {
-            self.hold(series, stretch, until, from)
+        match parts {
+            Some(parts) => self.hold(series, stretch, ends, parts),
+            None => self.hold_readings(series, stretch, ends),
+        }
+    }
+
+    /// Notes a counter of which a row in (from, until] is known, but not its reading.
+    fn note_lack(&mut self, series: &Series, held: &Held, (from, until): (Timestamp, Timestamp)) {
+        if held.lacks_reading(from, until) {
+            self.bare.note(series);
         }
     }
 
     /// The rows of an archive that end in (from, until], as far as the ring and the series reach.
     pub(crate) fn hold(
-        &self,
+        &mut self,
         series: &Series,
         stretch: &Stretch,
-        until: Timestamp,
-        from: Timestamp,
+        (from, until): (Timestamp, Timestamp),
+        parts: RowParts,
     ) -> Option<Held> {
         let shape = series.archives[stretch.archive];
         let start = from.max(oldest(series, shape)).max(series.birth).floor(shape.step);
         let end = until.min(series.newest).floor(shape.step);
         let span = Span::new(start, end).filter(|span| span.start() < span.end())?;
-        let rows = self.read.rows(series, stretch.archive, span);
+        let wanted = RowsWanted { series: series.series, archive: stretch.archive, span, parts };
+        let mut rows = std::mem::take(&mut self.room);
+        self.read.rows_into(&mut rows, series, wanted);
         Some(Held { rows, step: shape.step, readings: None, is_computed: false })
     }
 
-    fn warn_of_averages(&mut self, function: &Ask<'_>, series: &Series, step: Step) {
-        let name = function.name();
-        if function.wants_readings(series) {
-            self.warn(format!("{name} looked at one reading a counter for each {step} row"));
-        } else if series.kind.is_counter() && function.looks_between_rows() {
-            self.warn(format!("{name} saw at most one a {step} row"));
-        } else if function.looks_between_rows() {
-            self.warn(format!("{name} looked at averages of {step} rows"));
+    fn warn_of_averages(&mut self, ask: &Ask<'_>, series: &Series, step: Step) {
+        let name = ask.name();
+        if ask.wants_readings(series) {
+            self.notes.warn(format!("{name} looked at one reading a counter for each {step} row"));
+        } else if series.kind.is_counter() && ask.looks_between_rows() {
+            self.notes.warn(format!("{name} saw at most one a {step} row"));
+        } else if ask.looks_between_rows() {
+            self.notes.warn(format!("{name} looked at averages of {step} rows"));
         }
     }
 
-    fn warn_of_growth(&mut self, window: Window, step: Step) {
+    pub(crate) fn warn_of_growth(&mut self, window: Window, step: Step) {
         let width_ms = window.width_ms;
         if grown_ms(width_ms, step) > width_ms {
-            self.warn(format!(
+            self.notes.warn(format!(
                 "a window of {width_ms} ms is shorter than the {step} rows that answer it and was widened to one row"
             ));
         }
     }
-
-    /// A column of all moments of the query, of which a selector with `@` asked only one.
-    fn column(&self, series: &Series, cells: Vec<Cell>) -> Column {
-        Column { labels: series.labels.clone(), cells: self.at_all(cells) }
-    }
-
-    fn warn_of_bare(&mut self, bare: &Bare) {
-        if let Some(example) = &bare.example {
-            self.warn(format!(
-                "{} counters such as {example} are absent where no raw reading is near enough to rebuild their count from rates; ask rate(), increase() or irate()",
-                bare.count
-            ));
-        }
-    }
 }
 
-/// Counters that were asked for readings they do not keep.
-#[derive(Default)]
-struct Bare {
-    count: usize,
-    example: Option<String>,
-}
-
-impl Bare {
-    fn note(&mut self, series: &Series) {
-        self.count += 1;
-        if self.example.is_none() {
-            self.example = Some(series.labels.to_string());
-        }
-    }
+/// `None`, which stands for a counter's readings, when these are wanted.
+const fn readings_or(wants_readings: bool, parts: RowParts) -> Option<RowParts> {
+    if wants_readings { None } else { Some(parts) }
 }
 
 /// True while a series is still seen at `at`, after its newest row.

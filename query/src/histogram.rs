@@ -42,7 +42,7 @@ impl Run<'_> {
         for histogram in self.histograms(columns) {
             let mut cells = vec![Cell::ABSENT; self.moments.count()];
             for (index, cell) in cells.iter_mut().enumerate() {
-                self.look(histogram.buckets.len())?;
+                self.looks.add(histogram.buckets.len())?;
                 if !histogram.at(index, &mut room) {
                     continue;
                 }

@@ -131,7 +131,7 @@ impl Pairs<'_> {
         let mut taken = vec![false; if alone { 0 } else { self.count }];
         for many in &party.many {
             for one in &party.one {
-                run.look(self.count)?;
+                run.looks.add(self.count)?;
                 let cells = self.cells(many, one);
                 if !alone && matches!(self.matching.cardinality, Cardinality::OneToOne) {
                     take(&mut taken, &cells)?;

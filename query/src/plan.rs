@@ -186,6 +186,17 @@ pub(crate) enum Names {
 }
 
 impl Names {
+    /// The labels of `labels` that are chosen.
+    pub(crate) fn chosen<'a>(
+        &'a self,
+        labels: &'a Labels,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+        labels.iter().filter(move |(label, _)| match self {
+            Self::Only(names) => names.iter().any(|n| n == label),
+            Self::Without(names) => *label != rrd::NAME && !names.iter().any(|n| n == label),
+        })
+    }
+
     pub(crate) fn choose(&self, labels: &Labels) -> Labels {
         match self {
             Self::Only(names) if names.is_empty() => Labels::default(),

@@ -29,7 +29,7 @@ impl Run<'_> {
             let mut cells = vec![Cell::ABSENT; moments.count()];
             for (index, cell) in cells.iter_mut().enumerate() {
                 let frame = Frame::computed(&held, moments.at(index), subquery.width_ms);
-                self.look(frame.len())?;
+                self.looks.add(frame.len())?;
                 *cell = Cell::from(ask.apply(&frame, index, &mut room));
             }
             self.spend(cells.len())?;

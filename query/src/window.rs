@@ -9,7 +9,7 @@ use rrd::Timestamp;
 
 use crate::columns::Cell;
 use crate::fetch::Held;
-use crate::read::Series;
+use crate::read::{RowParts, Series};
 use crate::{extrapolate, samples};
 
 /// A function of a window.
@@ -100,16 +100,27 @@ pub(crate) struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     pub(crate) fn of(series: &Series, held: &'a Held, at: Timestamp, width_ms: i64) -> Self {
+        let rows = (held.index(at.plus_millis(-width_ms)), held.index(at));
+        Self::of_rows(series, held, rows).before(at, width_ms)
+    }
+
+    /// The rows after the first and up to the second of these, which may lie outside of those held.
+    pub(crate) fn of_rows(series: &Series, held: &'a Held, (before, last): (i64, i64)) -> Self {
         let count = held.rows.average.len();
-        let place = |at| usize::try_from(held.index(at) + 1).unwrap_or(0).min(count);
+        let place = |row: i64| usize::try_from(row.saturating_add(1)).unwrap_or(0).min(count);
         Self {
             held,
-            rows: place(at.plus_millis(-width_ms))..place(at),
+            rows: place(before)..place(last),
             counter: series.kind.is_counter() && held.readings.is_none(),
             finest_secs: series.archives[0].step.as_secs_f64(),
-            at,
-            width_ms,
+            at: Timestamp::MIN,
+            width_ms: 0,
         }
+    }
+
+    /// These rows, as those of this window.
+    pub(crate) const fn before(self, at: Timestamp, width_ms: i64) -> Self {
+        Self { at, width_ms, ..self }
     }
 
     /// The window (at - width, at] over values that were computed, each a step of its own.
@@ -202,6 +213,16 @@ impl Over {
     /// As PromQL calls it.
     pub(crate) fn name(self) -> &'static str {
         NAMES.iter().find(|(_, over)| *over == self).map_or("", |(name, _)| name)
+    }
+
+    /// Which numbers of rows it looks at.
+    pub(crate) const fn parts(self) -> RowParts {
+        match self {
+            Self::Min | Self::Max | Self::TimeOfMin | Self::TimeOfMax | Self::Resets => {
+                RowParts::All
+            }
+            _ => RowParts::Averages,
+        }
     }
 
     /// True when rows of rates can answer; the others need a counter's raw readings.

@@ -21,6 +21,7 @@ mod kind;
 mod labels;
 mod map;
 mod matcher;
+pub mod parallel;
 mod policy;
 mod series;
 pub mod size;

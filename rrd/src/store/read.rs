@@ -91,10 +91,14 @@ impl Store {
     pub fn rows_of(&self, found: &SeriesInfo, archive: usize, span: Span) -> Rows {
         let mut rows = Rows::default();
         let wanted = RowsWanted { series: found.series, archive, span, parts: RowParts::All };
-        let is_same =
-            |spec: &ArchiveSpec| found.archives.get(archive).is_some_and(|s| s.step == spec.step);
-        self.rows_if(&mut rows, wanted, is_same);
+        self.rows_of_into(&mut rows, found, wanted);
         rows
+    }
+
+    /// As [`Store::rows_of`], into rows whose room is used again, and only what is wanted of them.
+    pub fn rows_of_into(&self, rows: &mut Rows, found: &SeriesInfo, wanted: RowsWanted) {
+        let known = found.archives.get(wanted.archive);
+        self.rows_if(rows, wanted, |spec| known.is_some_and(|known| known.step == spec.step));
     }
 
     /// As [`Store::rows`], into rows whose room is used again, and only what is wanted of them: for
