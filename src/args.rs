@@ -135,7 +135,8 @@ pub(crate) struct Serve {
     /// Configuration file (TOML): mail, webhooks, listen address, policy
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Rows that new instances keep, finest first [default: 1m:2d,5m:14d,1h:90d,1d:5y]
+    /// Rows that new instances keep, finest first; days may be those of a time zone, as in
+    /// 1d@Europe/Paris:5y [default: 1m:2d,5m:14d,1h:90d,1d:5y]
     #[arg(long, value_name = "STEP:KEEP,...")]
     pub(crate) policy: Option<String>,
     /// Do not report this host

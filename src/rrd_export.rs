@@ -79,6 +79,12 @@ pub(crate) fn export(arguments: &Export) -> Result<()> {
         if let Some(dump) = offline.store.dump_series(info.series) {
             let name = free_name(&mut names, &file_name(&info.labels));
             arguments.write(&name, info, &dump)?;
+            if let Some(days) = info.archives.iter().find(|spec| spec.days.is_some()) {
+                let (labels, days) = (&info.labels, days.step_name());
+                say(&format!(
+                    "{labels}: rows of {days} are left out: rrdtool has rows of one width"
+                ));
+            }
         } else {
             left_out += 1;
             say(&format!("{}: has no reading yet, or no step of whole seconds", info.labels));

@@ -53,9 +53,8 @@ pub(crate) fn grown_ms(width_ms: i64, step: Step) -> i64 {
 
 /// The moment after which the ring holds rows: START of its oldest.
 pub(crate) fn oldest(series: &Series, shape: ArchiveSpec) -> Timestamp {
-    let width = shape.step.as_millis().cast_signed();
-    let depth = i64::try_from(shape.row_count).unwrap_or(i64::MAX).saturating_mul(width);
-    series.newest.floor(shape.step).plus_millis(depth.saturating_neg())
+    let newest = shape.ended_row(series.newest);
+    shape.row_end(newest.saturating_sub_unsigned(shape.row_count))
 }
 
 /// The first moment that the archive can answer without a loss.
@@ -66,7 +65,7 @@ fn earliest(series: &Series, shape: ArchiveSpec, width_ms: Option<i64>) -> Times
     }
     match width_ms {
         Some(width_ms) => oldest.plus_millis(grown_ms(width_ms, shape.step)),
-        None => oldest + shape.step,
+        None => shape.row_end(shape.ended_row(oldest).saturating_add(1)),
     }
 }
 
@@ -82,9 +81,8 @@ mod tests {
 
     /// Ten rows of a minute, ten of five: at minute 100 they reach back to minutes 90 and 50.
     fn series(birth_minute: i64) -> Series {
-        let shape = |minutes: u64, row_count| ArchiveSpec {
-            step: Step::from_secs(60 * minutes).unwrap(),
-            row_count,
+        let shape = |minutes: u64, row_count| {
+            ArchiveSpec::even(Step::from_secs(60 * minutes).unwrap(), row_count)
         };
         Series {
             series: SeriesRef {

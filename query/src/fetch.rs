@@ -1,6 +1,6 @@
 //! From selectors to columns: rows are read once a series and archive, then looked at per moment.
 
-use rrd::{Span, Step, Timestamp};
+use rrd::{ArchiveSpec, Span, Step, Timestamp};
 
 use crate::archive::{Stretch, grown_ms, oldest, stretches};
 use crate::ask::Ask;
@@ -16,8 +16,8 @@ use crate::{Error, Line};
 /// The rows one stretch of moments looks at.
 pub(crate) struct Held {
     pub(crate) rows: Rows,
-    /// Width of each row.
-    pub(crate) step: Step,
+    /// What archive they are of.
+    pub(crate) shape: ArchiveSpec,
     /// A counter's reading at END of each row, when these are what is looked at.
     pub(crate) readings: Option<Vec<f64>>,
     /// True of values that a subquery computed: the averages are of [`Cell::raw`].
@@ -47,12 +47,20 @@ impl Held {
 
     /// The index of the last row that ends at or before `at`; it may lie outside the rows.
     pub(crate) fn index(&self, at: Timestamp) -> i64 {
-        at.millis_since(self.rows.first_end).div_euclid(self.step.as_millis().cast_signed())
+        let (first, step) = (self.rows.first_end, self.shape.step);
+        match self.shape.days {
+            None => at.millis_since(first).div_euclid(step.as_millis().cast_signed()),
+            Some(days) => days.ended_row(at).saturating_sub(days.ended_row(first)),
+        }
     }
 
     /// END of the row of this index.
     pub(crate) fn end(&self, index: i64) -> Timestamp {
-        self.rows.first_end.plus_millis(index.saturating_mul(self.step.as_millis().cast_signed()))
+        let (first, step) = (self.rows.first_end, self.shape.step);
+        match self.shape.days {
+            None => first.plus_millis(index.saturating_mul(step.as_millis().cast_signed())),
+            Some(days) => days.row_end(days.ended_row(first).saturating_add(index)),
+        }
     }
 }
 
@@ -66,8 +74,9 @@ struct Place<'a> {
 
 impl<'a> Place<'a> {
     fn of(held: &'a Held, moments: Moments) -> Self {
-        let (stride, width) = (moments.stride_ms(), held.step.as_millis().cast_signed());
-        let rows_per_moment = (stride % width == 0).then_some(stride / width);
+        let (stride, width) = (moments.stride_ms(), held.shape.step.as_millis().cast_signed());
+        let is_even = held.shape.days.is_none() && stride % width == 0;
+        let rows_per_moment = is_even.then_some(stride / width);
         Self { held, rows_per_moment, next: None }
     }
 
@@ -158,14 +167,14 @@ impl Looker<'_> {
         wanted: Wanted,
         cells: &mut [Cell],
     ) {
-        let (step, moments) = (series.archives[stretch.archive].step, self.moments);
+        let (shape, moments) = (series.archives[stretch.archive], self.moments);
         let first = moments.at(stretch.moments.start).min(series.newest);
         let last = moments.at(stretch.moments.end - 1);
-        let ends = (first.floor(step) - step, last);
+        let ends = (shape.row_end(shape.ended_row(first).saturating_sub(1)), last);
         let wants_readings = series.kind.is_counter() && wanted == Wanted::Value;
         let parts = readings_or(wants_readings, RowParts::Averages);
         let Some(held) = self.hold_as(series, stretch, ends, parts) else { return };
-        self.notes.note_use(step, moments, stretch);
+        self.notes.note_use(shape.step, moments, stretch);
         let mut place = Place::of(&held, moments);
         for index in stretch.moments.clone() {
             let at = moments.at(index);
@@ -248,13 +257,13 @@ impl Looker<'_> {
         parts: RowParts,
     ) -> Option<Held> {
         let shape = series.archives[stretch.archive];
-        let start = from.max(oldest(series, shape)).max(series.birth).floor(shape.step);
-        let end = until.min(series.newest).floor(shape.step);
+        let start = shape.floor(from.max(oldest(series, shape)).max(series.birth));
+        let end = shape.floor(until.min(series.newest));
         let span = Span::new(start, end).filter(|span| span.start() < span.end())?;
         let wanted = RowsWanted { series: series.series, archive: stretch.archive, span, parts };
         let mut rows = std::mem::take(&mut self.room);
         self.read.rows_into(&mut rows, series, wanted);
-        Some(Held { rows, step: shape.step, readings: None, is_computed: false })
+        Some(Held { rows, shape, readings: None, is_computed: false })
     }
 
     fn warn_of_averages(&mut self, ask: &Ask<'_>, series: &Series, step: Step) {

@@ -21,8 +21,8 @@ use promql_parser::label::MatchOp;
 use promql_parser::parser::{self, Expr as Tree};
 use rrd::time::parse_duration_ms;
 use rrd::{
-    Anchor, ArchiveSpec, Column, InstanceId, Kind, Labels, Matcher, NAME, SeriesRef, Span, Step,
-    Timestamp,
+    Anchor, ArchiveSpec, Calendar, Column, InstanceId, Kind, Labels, Matcher, NAME, SeriesRef,
+    Span, Step, Timestamp,
 };
 
 use crate::read::{Read, Rows, Series};
@@ -128,29 +128,28 @@ impl Read for MemoryRead {
 
 impl Stored {
     fn rows(&self, archive: usize, span: Span) -> Rows {
-        let step = self.series.archives[archive].step;
-        let first_end = span.start().floor(step) + step;
-        let mut rows = Rows { first_end, ..Rows::default() };
-        let mut end = first_end;
-        while end <= span.end() {
-            self.push_row(&mut rows, archive, end);
-            end = end + step;
+        let shape = self.series.archives[archive];
+        let first = shape.ended_row(span.start()) + 1;
+        let mut rows = Rows { first_end: shape.row_end(first), ..Rows::default() };
+        for row in first..=shape.ended_row(span.end()) {
+            self.push_row(&mut rows, archive, row);
         }
         if self.series.kind.is_counter() {
-            let start = first_end - step;
+            let start = shape.row_end(first - 1);
             let near = |anchor: &&Anchor| anchor.at > start && anchor.at <= span.end();
             rows.anchors = self.past.anchors.iter().filter(near).copied().collect();
         }
         rows
     }
 
-    fn push_row(&self, rows: &mut Rows, archive: usize, end: Timestamp) {
+    fn push_row(&self, rows: &mut Rows, archive: usize, row: i64) {
         let shape = self.series.archives[archive];
         let finest = self.series.archives[0].step;
         let oldest = crate::archive::oldest(&self.series, shape);
-        let steps = shape.step.as_millis() / finest.as_millis();
+        let end = shape.row_end(row);
+        let steps = u64::from(shape.steps_in(row, finest));
         let held = end > oldest && end <= self.series.newest;
-        let start = if held { end - shape.step } else { end };
+        let start = if held { shape.row_end(row - 1) } else { end };
         let values: Vec<f64> = self.known(start, end, finest).collect();
         let known = u32::try_from(values.len()).unwrap_or(u32::MAX);
         let enough = known > 0 && u64::from(known) * 2 >= steps;
@@ -202,7 +201,7 @@ enum Visible {
 impl Default for Setting {
     fn default() -> Self {
         let step = Step::from_secs(60).expect("a minute is a step");
-        let archives = Arc::new([ArchiveSpec { step, row_count: 1000 }]);
+        let archives = Arc::new([ArchiveSpec::even(step, 1000)]);
         let (visible, past) = (Visible::ThreeSteps, MemoryPast::default());
         Self { archives, visible, kind: Kind::Gauge, start_ms: 0, past }
     }
@@ -262,8 +261,13 @@ impl Setting {
 fn archives(text: &str) -> Option<Arc<[ArchiveSpec]>> {
     let one = |part: &str| {
         let (step, count) = part.split_once(':')?;
+        let (step, zone) = step.split_once('@').map_or((step, None), |(s, zone)| (s, Some(zone)));
         let step = Step::from_millis(parse_duration_ms(step)?)?;
-        Some(ArchiveSpec { step, row_count: count.parse().ok()? })
+        let spec = ArchiveSpec::even(step, count.parse().ok()?);
+        match zone {
+            None => Some(spec),
+            Some(zone) => Some(ArchiveSpec { days: Some(Calendar::of(zone)?), ..spec }),
+        }
     };
     let all: Arc<[ArchiveSpec]> = text.split(',').map(one).collect::<Option<_>>()?;
     (!all.is_empty()).then_some(all)

@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use rrd::Timestamp;
+use rrd::{ArchiveSpec, Timestamp};
 
 use crate::answer::Line;
 use crate::ask::Ask;
@@ -68,7 +68,7 @@ impl Run<'_> {
         };
         let held = |cells: Vec<Cell>| Held {
             rows: rows(cells),
-            step: subquery.step,
+            shape: ArchiveSpec::even(subquery.step, 1),
             readings: None,
             is_computed: true,
         };

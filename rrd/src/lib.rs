@@ -6,6 +6,7 @@
 /// Series an instance may have: ten times what a busy machine's exporter sends.
 pub const MAX_COLUMNS: usize = 10_000;
 
+mod calendar;
 mod cell;
 pub mod clock;
 mod codec;
@@ -30,6 +31,7 @@ pub mod time;
 pub mod tool;
 mod waiting;
 
+pub use calendar::Calendar;
 pub use cell::Cell;
 pub use clock::{Clock, ManualClock};
 pub use codec::{Change, ChangeFrame, GrantFrame, GrantedSeries};

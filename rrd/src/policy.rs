@@ -3,22 +3,25 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::Step;
+use crate::calendar::{Calendar, DAY_MS, RowWidth};
 use crate::time::parse_duration_ms;
+use crate::{Step, Timestamp};
 
 /// One archive of a series: rows of one width, a fixed number of them (rrdtool's RRA).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ArchiveSpec {
-    /// The width of a row.
+    /// The width of a row; 24 hours for the days of a zone, which may be longer or shorter.
     pub step: Step,
     /// How many rows are kept; the newest takes the place of the oldest.
     pub row_count: u64,
+    /// Where the rows are days of a time zone: which; else rows end on multiples of the step.
+    pub days: Option<&'static Calendar>,
 }
 
 /// The archives of a series, finest first, and how unknown time is treated in them.
 ///
 /// Written `STEP:KEEP,STEP:KEEP,...` with the options `;f64`, `;hb=5m`, `;xff=0.5` and
-/// `;last` in any order.
+/// `;last` in any order. The step of days may name a time zone, as in `1d@Europe/Paris:5y`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     archives: Vec<ArchiveSpec>,
@@ -86,11 +89,42 @@ pub enum PolicyError {
         /// The finest step.
         finest: Step,
     },
-    /// A day of a time zone.
+    /// A zone behind a step that is no day.
+    #[error("\"{0}\": only days have a time zone; write 1d@ZONE, or leave the zone out")]
+    ZoneOfNoDay(String),
+    /// A zone nobody knows.
     #[error(
-        "\"{0}\": days of a time zone are not read by this version; write \"1d\" for days of UTC"
+        "\"{part}\": time zones {version} have no \"{zone}\"; write a name such as Europe/Paris, or \"1d\" for days of UTC",
+        version = Calendar::tzdb_version()
     )]
-    CivilDay(String),
+    UnknownZone {
+        /// The part of the policy.
+        part: String,
+        /// The name.
+        zone: String,
+    },
+    /// Days of a zone without finer rows to put them together from.
+    #[error(
+        "\"{0}\": days of a time zone are put together from finer rows; write them before it, as in \"5m:14d,{0}\""
+    )]
+    DaysAlone(String),
+    /// Days that begin within a finest step.
+    #[error(
+        "\"{part}\": days of {zone} begin within steps of {finest}; choose a finest step that divides {grain}, or another zone"
+    )]
+    DaysBetweenSteps {
+        /// The part of the policy.
+        part: String,
+        /// The zone.
+        zone: String,
+        /// The finest step.
+        finest: Step,
+        /// What divides every boundary of the zone.
+        grain: Step,
+    },
+    /// Two archives of days.
+    #[error("\"{0}\": a policy has one archive of days; keep one of 1d and 1d@ZONE")]
+    RepeatedDays(String),
     /// An option nobody knows.
     #[error("\"{0}\": no such option; there are f64, hb=DURATION, xff=NUMBER and last")]
     UnknownOption(String),
@@ -222,18 +256,73 @@ impl FromStr for Policy {
 }
 
 impl ArchiveSpec {
-    /// How many steps of `finest` one row holds; 1 for the finest archive itself.
+    /// Rows that end on multiples of `step`.
+    pub const fn even(step: Step, row_count: u64) -> Self {
+        Self { step, row_count, days: None }
+    }
+
+    /// How many steps of `finest` one row holds; 1 for the finest archive itself. For the days of a
+    /// zone, those of a day of 24 hours.
     pub fn steps_per_row(&self, finest: Step) -> u32 {
         u32::try_from(self.step.as_millis() / finest.as_millis())
             .expect("Policy::parse refuses rows of more than u32::MAX steps")
     }
 
+    /// How many steps of `finest` this row holds.
+    pub fn steps_in(&self, row: i64, finest: Step) -> u32 {
+        self.width(finest).steps(row)
+    }
+
+    /// The newest row that has ended at `at`.
+    #[inline]
+    pub fn ended_row(&self, at: Timestamp) -> i64 {
+        match self.days {
+            None => at.as_millis().div_euclid(self.step.as_millis().cast_signed()),
+            Some(days) => days.ended_row(at),
+        }
+    }
+
+    /// When row `row` ends.
+    #[inline]
+    pub fn row_end(&self, row: i64) -> Timestamp {
+        match self.days {
+            None => Timestamp::row_end(row, self.step),
+            Some(days) => days.row_end(row),
+        }
+    }
+
+    /// The last end of a row at or before `at`.
+    #[must_use]
+    pub fn floor(&self, at: Timestamp) -> Timestamp {
+        self.row_end(self.ended_row(at))
+    }
+
+    /// True where both have the same rows, as far as they are kept.
+    pub fn has_rows_of(&self, other: &Self) -> bool {
+        (self.step, self.days) == (other.step, other.days)
+    }
+
+    /// Its step with the zone, as policies write it.
+    pub fn step_name(&self) -> String {
+        let zone = self.days.map_or_else(String::new, |days| format!("@{}", days.zone()));
+        format!("{}{zone}", self.step)
+    }
+
+    /// Where its rows end among those of the finest archive.
+    pub(crate) fn width(&self, finest: Step) -> RowWidth {
+        match self.days {
+            None => RowWidth::Even(self.steps_per_row(finest)),
+            Some(days) => RowWidth::Days(days, finest.as_millis().cast_signed()),
+        }
+    }
+
     fn parse(part: &str) -> Result<Self, PolicyError> {
         let refuse = || PolicyError::NotAnArchive(part.to_owned());
         let (step, keep) = part.split_once(':').ok_or_else(refuse)?;
-        if step.contains('@') {
-            return Err(PolicyError::CivilDay(part.to_owned()));
-        }
+        let (step, zone) = match step.split_once('@') {
+            Some((step, zone)) => (step, Some(zone)),
+            None => (step, None),
+        };
         let no_duration =
             |text: &str| PolicyError::NotADuration { part: part.to_owned(), text: text.to_owned() };
         let step_ms = parse_duration_ms(step).ok_or_else(|| no_duration(step))?;
@@ -247,7 +336,8 @@ impl ArchiveSpec {
         if row_count > Policy::MOST_ROWS {
             return Err(PolicyError::TooManyRows { part: part.to_owned(), rows: row_count });
         }
-        Ok(Self { step, row_count })
+        let days = zone.map(|zone| days_of(zone, step, part)).transpose()?;
+        Ok(Self { step, row_count, days })
     }
 
     /// Errors if a row of this archive cannot be put together from steps of `finest`.
@@ -260,7 +350,15 @@ impl ArchiveSpec {
         if wide / narrow > u64::from(u32::MAX) {
             return Err(PolicyError::RowTooWide { part: part(), finest });
         }
-        Ok(())
+        match self.days {
+            Some(days) if !days.fits(finest) => Err(PolicyError::DaysBetweenSteps {
+                part: part(),
+                zone: days.zone().to_owned(),
+                finest,
+                grain: Step::from_millis(days.grain_ms()).expect("a divisor of a day"),
+            }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -268,11 +366,12 @@ impl ArchiveSpec {
 impl fmt::Display for ArchiveSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keep_ms = self.row_count * self.step.as_millis();
-        let years = keep_ms.div_ceil(365 * DAY_MS + DAY_MS / 4);
+        let years = keep_ms.div_ceil(365 * A_DAY_MS + A_DAY_MS / 4);
+        let step = self.step_name();
         if years > 0 && years_ms(years) == Some(keep_ms) {
-            return write!(f, "{}:{years}y", self.step);
+            return write!(f, "{step}:{years}y");
         }
-        write!(f, "{}:{}", self.step, Duration(keep_ms))
+        write!(f, "{step}:{}", Duration(keep_ms))
     }
 }
 
@@ -281,7 +380,7 @@ struct Duration(u64);
 
 impl fmt::Display for Duration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = [("d", DAY_MS), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+        let units = [("d", A_DAY_MS), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
         let (unit, width) = units
             .into_iter()
             .find(|&(_, width)| self.0.is_multiple_of(width))
@@ -290,11 +389,20 @@ impl fmt::Display for Duration {
     }
 }
 
-const DAY_MS: u64 = 86_400_000;
+const A_DAY_MS: u64 = DAY_MS.unsigned_abs();
+
+/// The days that `part` names the zone of.
+fn days_of(zone: &str, step: Step, part: &str) -> Result<&'static Calendar, PolicyError> {
+    if step.as_millis() != A_DAY_MS {
+        return Err(PolicyError::ZoneOfNoDay(part.to_owned()));
+    }
+    let unknown = || PolicyError::UnknownZone { part: part.to_owned(), zone: zone.to_owned() };
+    Calendar::of(zone).ok_or_else(unknown)
+}
 
 /// Whole days in `years` years of 365.25 days, so that "5y" keeps five calendar years of days.
 fn years_ms(years: u64) -> Option<u64> {
-    (years.checked_mul(1461)? / 4).checked_mul(DAY_MS)
+    (years.checked_mul(1461)? / 4).checked_mul(A_DAY_MS)
 }
 
 fn parse_keep_ms(text: &str) -> Option<u64> {
@@ -316,11 +424,16 @@ fn parse_archives(text: &str) -> Result<Vec<ArchiveSpec>, PolicyError> {
     for part in text.split(',') {
         let archive = ArchiveSpec::parse(part)?;
         if let (Some(finest), Some(previous)) = (archives.first(), archives.last()) {
+            if archive.step == previous.step && (archive.days, previous.days) != (None, None) {
+                return Err(PolicyError::RepeatedDays(part.to_owned()));
+            }
             if archive.step <= previous.step {
                 let (part, previous) = (part.to_owned(), previous.step);
                 return Err(PolicyError::NotRising { part, previous });
             }
             archive.check_over(finest.step, part)?;
+        } else if archive.days.is_some() {
+            return Err(PolicyError::DaysAlone(part.to_owned()));
         }
         archives.push(archive);
     }
@@ -373,11 +486,32 @@ mod tests {
             ("1m:2d;xff=-0", "1m:2d;xff=0"),
             ("1m:2w", "1m:14d"),
             ("1m:2d;last;f64", "1m:2d;f64;last"),
+            ("1m:2d,24h@europe/paris:1826d", "1m:2d,1d@Europe/Paris:5y"),
+            ("1m:2d,1d@UTC:9d,7d:1y;f64", "1m:2d,1d@UTC:9d,7d:371d;f64"),
         ] {
             let policy = Policy::parse(text).unwrap();
             assert_eq!(policy.to_string(), canonical, "{text}");
             assert_eq!(canonical.parse(), Ok(policy), "{text}");
         }
+    }
+
+    #[test]
+    fn days_of_a_zone_are_counted_as_plain_days_are() {
+        let of = |text: &str| Policy::parse(text).unwrap();
+        let (civil, plain) = (of("1m:2d,1d@Europe/Paris:5y"), of("1m:2d,1d:5y"));
+        assert_ne!(civil, plain);
+        let [paris, utc] = [&civil, &plain].map(|policy| policy.archives()[1]);
+        assert_eq!((paris.row_count, paris.step), (utc.row_count, utc.step));
+        assert!(!paris.has_rows_of(&utc) && paris.has_rows_of(&paris));
+        assert_eq!(
+            (paris.step_name().as_str(), utc.step_name().as_str()),
+            ("1d@Europe/Paris", "1d")
+        );
+        // 29 March 2026 ended at 22:00 UTC, after 23 hours.
+        let end = Timestamp::from_secs(1_774_821_600);
+        let row = paris.ended_row(end);
+        assert_eq!((paris.row_end(row), paris.steps_in(row, civil.step())), (end, 1380));
+        assert_eq!(paris.floor(end.plus_millis(-1)), end.plus_millis(-23 * 3_600_000));
     }
 
     #[test]
@@ -418,7 +552,22 @@ mod tests {
             ("1m:2d,1m:4d", "steps must rise"),
             ("1m:2d,90s:4d", "multiple of the finest, 1m"),
             ("1ms:1s,60d:10y", "more than 4294967295 steps of 1ms"),
-            ("1m:2d,1d@Europe/Paris:5y", "\"1d@Europe/Paris:5y\": days of a time zone"),
+            ("1m:2d,1h@Europe/Paris:5y", "only days have a time zone; write 1d@ZONE"),
+            ("1m:2d,2d@Europe/Paris:5y", "only days have a time zone"),
+            ("1m:2d,1d@Europe/Pari:5y", "have no \"Europe/Pari\"; write a name such as"),
+            ("1m:2d,1d@:5y", "have no \"\""),
+            ("1m:2d,1d@../../etc/passwd:5y", "have no \"../../etc/passwd\""),
+            ("1d@Europe/Paris:5y", "write them before it, as in \"5m:14d,1d@Europe/Paris:5y\""),
+            ("1m:2d,1d@Europe/Paris:1h", "kept for less than one row"),
+            (
+                "1h:2d,1d@Asia/Kolkata:5y",
+                "within steps of 1h; choose a finest step that divides 30m",
+            ),
+            ("2h:2d,1d@Europe/Paris:5y", "finest step that divides 1h"),
+            ("30m:2d,1d@Asia/Kathmandu:5y", "finest step that divides 15m"),
+            ("1m:2d,1d@Africa/Monrovia:5y", "finest step that divides 30s"),
+            ("1m:2d,1d:5y,1d@Europe/Paris:5y", "keep one of 1d and 1d@ZONE"),
+            ("1m:2d,1d@Asia/Tokyo:5y,1d@Europe/Paris:5y", "keep one of 1d and 1d@ZONE"),
             ("1s:9s,2s:9s,3s:9s,4s:9s,5s:9s,6s:9s,7s:9s,8s:9s,9s:9s", "at most 8 archives"),
             ("1m:2d;", "no such option"),
             ("1m:2d;f32", "no such option"),

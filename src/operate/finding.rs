@@ -48,7 +48,10 @@ impl Finding {
         let (first, last) = tile.rows;
         let place = format!(
             "column {} {}, archive {} of {}, rows {first} to {last}",
-            tile.column.index, tile.labels, tile.archive, tile.step
+            tile.column.index,
+            tile.labels,
+            tile.archive,
+            tile.spec.step_name()
         );
         let what = "their checksum does not match: they read as unknown; a backup may have them, \
                     --repair marks them unknown for good";

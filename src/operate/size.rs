@@ -79,7 +79,7 @@ impl Plan {
             let _written = writeln!(
                 out,
                 "  {:<8} {:>10}   {}",
-                archive.step.to_string(),
+                archive.step_name(),
                 count(archive.row_count),
                 reach(span)
             );
@@ -126,6 +126,7 @@ impl Plan {
         let rows = self.policy.archives().iter().map(|archive| {
             serde_json::json!({
                 "step_ms": archive.step.as_millis(),
+                "zone": archive.days.map(rrd::Calendar::zone),
                 "rows": archive.row_count,
                 "reach_ms": archive.row_count.saturating_mul(archive.step.as_millis()),
             })

@@ -95,6 +95,25 @@ async fn the_disk_that_was_said_is_the_disk_that_is_taken() {
     }
 }
 
+#[test]
+fn days_of_a_zone_take_the_disk_that_plain_days_take() {
+    let said = |days: &str| {
+        let policy = format!("--policy=1m:2d,5m:14d,1h:90d,{days}:5y");
+        let arguments = ["size", "--series=300", &policy, "--json"];
+        let (code, text) = run(roundel().args(arguments));
+        assert_eq!(code, 0, "{text}");
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    let [plain, zoned] = ["1d", "1d@Europe/Paris"].map(said);
+    assert_eq!(zoned["policy"], "1m:2d,5m:14d,1h:90d,1d@Europe/Paris:5y");
+    assert_eq!(zoned["archives"][3]["zone"], "Europe/Paris");
+    assert_eq!(zoned["instance_bytes"], plain["instance_bytes"]);
+    let policy = "--policy=1h:2d,1d@Asia/Kolkata:5y";
+    let refused = roundel().args(["size", "--series=1", policy]).output().unwrap();
+    let text = String::from_utf8(refused.stderr).unwrap();
+    assert!(text.contains("choose a finest step that divides 30m"), "{text}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_is_clean_until_a_bit_changes_and_after_it_is_mended() {
     let (dir, _) = filled(120).await;

@@ -272,7 +272,7 @@ fn noise(seed: u64, at: u64) -> f64 {
 fn fill(read: &mut MemoryRead, instance: &str, seed: u64, count: u64, gap: bool) {
     let fine = Step::from_secs(10).expect("not zero");
     let shape =
-        |secs, row_count| ArchiveSpec { step: Step::from_secs(secs).expect("not zero"), row_count };
+        |secs, row_count| ArchiveSpec::even(Step::from_secs(secs).expect("not zero"), row_count);
     let archives: Arc<[ArchiveSpec]> = vec![
         shape(10, 720),
         shape(60, 2880),

@@ -81,6 +81,7 @@ pub fn graph_of(
         soft_max: template.soft_max,
         span: window.span,
         step: window.step,
+        days: window.days,
         zone: zone.clone(),
         series: found,
         left_out,
@@ -180,7 +181,8 @@ mod tests {
     fn graph(key: &str, series: &str) -> Graph {
         let read = MemoryRead::load(series).unwrap();
         let span = Span::new(Timestamp::from_secs(0), Timestamp::from_secs(600)).unwrap();
-        let window = Window { span, step: Step::from_secs(60).unwrap(), shortened: false };
+        let step = Step::from_secs(60).unwrap();
+        let window = Window { span, step, days: None, shortened: false };
         let found = series_of(&read, &selector());
         let template = fitting(&found).into_iter().find(|template| template.key == key).unwrap();
         graph_of(&read, template, &selector(), &window, &TimeZone::UTC).unwrap()
@@ -226,6 +228,41 @@ mod tests {
         let keys: Vec<&str> = memory.series.iter().map(|line| line.key.as_str()).collect();
         assert_eq!(keys, ["used", "buffers", "cached", "free"]);
         close(point(&memory, "used", 5), 8.0);
+    }
+
+    #[test]
+    fn days_of_a_zone_are_drawn_once_each_and_where_they_end() {
+        for zone in ["Europe/Paris", "America/New_York", "Australia/Lord_Howe", "UTC"] {
+            let days = rrd::Calendar::of(zone).unwrap();
+            let now = Timestamp::from_secs(1_782_050_700); // 21 June 2026
+            let last = days.ended_row(now);
+            let (first, quarters) =
+                (last - 399, |row| days.row_end(row).millis_since(days.row_end(row - 1)) / 900_000);
+            let start = days.row_end(first - 1).as_millis() / 1000 + 900;
+            // Each day has its number as its value; of today some hours have gone.
+            let mut series = format!(
+                "archives 15m:40,1d@{zone}:500\nvisible 3h\nstart {start}s\nnode_load1{{instance=\"a\",job=\"node\"}}"
+            );
+            for row in first..=last {
+                write!(series, " {row}x{}", quarters(row) - 1).unwrap();
+            }
+            let open = now.millis_since(days.row_end(last)) / 900_000;
+            write!(series, " 1x{open}").unwrap();
+            let read = MemoryRead::load(&series).unwrap();
+            let found = series_of(&read, &selector());
+            let asked = crate::period::Asked::Period(crate::period::Period::Year);
+            let window = Window::of(asked, &found, now);
+            let template = fitting(&found).into_iter().find(|t| t.key == "load").unwrap();
+            let graph = graph_of(&read, template, &selector(), &window, &TimeZone::UTC).unwrap();
+            let line = &graph.series[0];
+            assert_eq!(line.points.len(), 365, "{zone}");
+            let newest = days.ended_row(graph.end_of(364));
+            assert!(now.millis_since(graph.end_of(364)) < 26 * 3_600_000, "{zone}: up to now");
+            for (row, index) in (newest - 364..).zip(0..365) {
+                close(line.points[index], f64::from(i32::try_from(row).unwrap()));
+                assert_eq!(graph.end_of(index), days.row_end(row), "{zone}, point {index}");
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Periods: which stretch of time a graph shows, and how wide its points are.
 
 use query::Series;
-use rrd::{Span, Step, Timestamp};
+use rrd::{Calendar, Span, Step, Timestamp};
 
 /// A stretch of time up to now that has a name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,13 +24,16 @@ pub enum Asked {
     Between(Span),
 }
 
-/// The grid of a graph: whole steps, aligned to 1970 as rows are.
+/// The grid of a graph: whole steps, aligned to 1970 as rows are, or to the days of a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// From the first point's beginning to the last one's end.
     pub span: Span,
     /// The width of a point.
     pub step: Step,
+    /// Where points are days of a zone: which. Each then ends at, or up to a change of the clocks
+    /// after, the end of its last day.
+    pub days: Option<&'static Calendar>,
     /// The instance is younger than the period: only its life is shown.
     pub shortened: bool,
 }
@@ -157,18 +160,25 @@ impl Window {
         let life = LIVES.into_iter().find(|life| *life >= least).unwrap_or(u64::MAX);
         let width = period.millis().min(life);
         let step = step_for(width, width, series);
-        let end = now.floor(step);
+        let days = days_of(step, series);
+        let phase = phase(days, now, width);
+        let grid = days.map_or(step, |_| DAY_STEP);
+        let end = now.plus_millis(-phase).floor(grid).plus_millis(phase);
         let start = end.plus_millis(-whole(width, step));
-        Self { span: span(start, end), step, shortened: width < period.millis() }
+        Self { span: span(start, end), step, days, shortened: width < period.millis() }
     }
 
     fn between(asked: Span, series: &[Series], now: Timestamp) -> Self {
         let width = u64::try_from(asked.end().millis_since(asked.start())).unwrap_or(0);
         let reach = u64::try_from(now.millis_since(asked.start())).unwrap_or(0);
         let step = step_for(width, reach, series);
-        let (start, end) = (asked.start().floor(step), asked.end().ceil(step));
+        let days = days_of(step, series);
+        let phase = phase(days, asked.end(), width);
+        let [start, end] = [asked.start(), asked.end()].map(|at| at.plus_millis(-phase));
+        let (start, end) = (start.floor(step), end.ceil(step));
         let end = if end == start { start + step } else { end };
-        Self { span: span(start, end), step, shortened: false }
+        let [start, end] = [start, end].map(|at| at.plus_millis(phase));
+        Self { span: span(start, end), step, days, shortened: false }
     }
 
     /// The consolidation, in words: `10 s averages`.
@@ -195,6 +205,27 @@ fn step_for(width: u64, reach: u64, series: &[Series]) -> Step {
         .unwrap_or_else(|| width.div_ceil(MOST_POINTS).div_ceil(row).max(1) * row);
     Step::from_millis(step).unwrap_or(DAY_STEP)
 }
+
+/// The zone that points of `step` are days of: that of all series, if it is one.
+fn days_of(step: Step, series: &[Series]) -> Option<&'static Calendar> {
+    let mut zones = series.iter().map(|one| one.archives.iter().find_map(|shape| shape.days));
+    let first = zones.next().flatten()?;
+    let is_theirs = zones.all(|zone| zone == Some(first));
+    (step.as_millis().is_multiple_of(DAY) && is_theirs).then_some(first)
+}
+
+/// How far after multiples of 24 hours all days of the window have ended, and the next ones have not:
+/// the days of a zone end an hour apart at most, by the time of the year.
+fn phase(days: Option<&Calendar>, end: Timestamp, width: u64) -> i64 {
+    let Some(days) = days else { return 0 };
+    let last = days.ended_row(end);
+    let count = i64::try_from(width / DAY).unwrap_or(i64::MAX).min(MOST_DAYS);
+    let after = |row: i64| days.row_end(row).millis_since(Timestamp::row_end(row, DAY_STEP));
+    (last - count..=last + 1).map(after).max().unwrap_or(0)
+}
+
+/// Days looked at for the phase of a graph: a decade, in which a zone has shown all its clocks.
+const MOST_DAYS: i64 = 3653;
 
 pub(crate) const DAY_STEP: Step = Step::from_millis(DAY).expect("a day is not zero");
 
@@ -286,6 +317,26 @@ mod tests {
         assert_eq!(window.step.as_millis(), 10 * SECOND);
         assert!(window.span.start() <= span.start() && window.span.end() >= span.end());
         assert!(!window.shortened);
+    }
+
+    #[test]
+    fn years_of_a_zone_end_at_its_midnight() {
+        let zoned = "archives 1h:2160,1d@Europe/Paris:1825";
+        let series = born(zoned, 400 * DAY);
+        let window = Window::of(Asked::Period(Period::Year), &series, NOW);
+        // Midnight is at 22:00 in summer, when it is now, and at 23:00 in winter.
+        assert_eq!(window.span.end().as_millis() % DAY.cast_signed(), 23 * HOUR.cast_signed());
+        assert_eq!(window.days.map(Calendar::zone), Some("Europe/Paris"));
+        let month = Window::of(Asked::Period(Period::Month), &series, NOW);
+        assert_eq!((month.days, month.span.end()), (None, NOW.floor(month.step)));
+        let from = NOW.plus_millis(-300 * DAY.cast_signed());
+        let asked = Span::new(from, NOW).unwrap();
+        let between = Window::of(Asked::Between(asked), &series, NOW);
+        assert_eq!(between.span.start().as_millis() % DAY.cast_signed(), 23 * HOUR.cast_signed());
+        assert!(between.span.start() <= from && between.span.end() >= NOW);
+        let mut mixed = series;
+        mixed.extend(born(OWN, 400 * DAY));
+        assert_eq!(Window::of(Asked::Period(Period::Year), &mixed, NOW).days, None);
     }
 
     #[test]

@@ -27,6 +27,7 @@ fn sample() -> Graph {
         soft_max: None,
         span: Span::new(start, end).expect("a day ends after it starts"),
         step,
+        days: None,
         zone: TimeZone::UTC,
         series: HUES.into_iter().enumerate().map(|(at, hue)| line(at, hue)).collect(),
         left_out: 0,

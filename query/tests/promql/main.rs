@@ -4,6 +4,7 @@
 
 mod archives;
 mod counters;
+mod days;
 mod functions;
 mod fuzz;
 mod histograms;

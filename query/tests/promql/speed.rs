@@ -28,7 +28,7 @@ impl Read for Counted {
 
 fn fleet(count: u32) -> Counted {
     let step = Step::from_secs(300).unwrap();
-    let archives: Arc<[ArchiveSpec]> = Arc::new([ArchiveSpec { step, row_count: 1000 }]);
+    let archives: Arc<[ArchiveSpec]> = Arc::new([ArchiveSpec::even(step, 1000)]);
     let mut read = MemoryRead::default();
     for number in 0..count {
         let region = format!("r{}", number % 5);
@@ -102,7 +102,7 @@ fn series_that_differ_in_their_names_alone_are_refused_where_names_are_dropped()
     fleet.read.add(MemorySeries {
         labels: Labels::from_pairs(labels).unwrap(),
         kind: Kind::Gauge,
-        archives: Arc::new([ArchiveSpec { step: Step::from_secs(300).unwrap(), row_count: 1000 }]),
+        archives: Arc::new([ArchiveSpec::even(Step::from_secs(300).unwrap(), 1000)]),
         visible_ms: None,
         first_end: Timestamp::from_secs(300),
         values,

@@ -1,6 +1,7 @@
 //! Geometry: where in a block the tiles, accumulators and keys of its columns are.
 
 use super::{Catalogue, Copy, DirectoryEntry, Shape, TILE_ROWS, accumulators_len, seal};
+use crate::calendar::{LONGEST_DAYS, RowWidth};
 use crate::{ArchiveSpec, Cell, MAX_COLUMNS, Policy};
 
 /// Head of a block: eight archives take 128 bytes of it.
@@ -38,8 +39,8 @@ pub(crate) struct Block {
 pub(crate) struct Ring {
     /// Rows that may be read.
     pub(crate) row_count: u64,
-    /// Finest steps a row (P).
-    pub(crate) steps_per_row: u32,
+    /// Where its rows end among those of the finest archive.
+    pub(crate) row_width: RowWidth,
     /// Tiles: enough for the rows, and one for the row being written into.
     pub(crate) tile_count: u64,
     /// How its rows are written.
@@ -140,7 +141,13 @@ impl Ring {
         cell: Cell,
         room: &mut Room,
     ) -> Self {
+        let row_width = archive.width(policy.step());
         let steps_per_row = archive.steps_per_row(policy.step());
+        // The layout must not depend on what is known of a zone's days.
+        let steps_per_row = match row_width {
+            RowWidth::Even(steps) => steps,
+            RowWidth::Days(..) => steps_per_row.saturating_mul(LONGEST_DAYS),
+        };
         let tile_count = archive.row_count.div_ceil(u64::from(TILE_ROWS)) + 1;
         let known_len = match steps_per_row {
             1 => 0,
@@ -150,7 +157,7 @@ impl Ring {
         };
         let shape = Shape { cell, known_len, keeps_last: known_len > 0 && policy.keeps_last() };
         let offset = room.take(tile_count * u64::from(width) * shape.tile_len() as u64);
-        Self { row_count: archive.row_count, steps_per_row, tile_count, shape, width, offset }
+        Self { row_count: archive.row_count, row_width, tile_count, shape, width, offset }
     }
 
     /// The tile that row number `row` is in, counted from 1970 and never repeated.
@@ -183,7 +190,7 @@ impl Ring {
 
     /// Row `row`'s newest closed counterpart in this archive, given the newest of the finest.
     pub(crate) fn newest(&self, finest: i64) -> i64 {
-        finest.div_euclid(i64::from(self.steps_per_row))
+        self.row_width.newest(finest)
     }
 
     /// Where in the file the tile of the column at this place of the block begins: at a multiple of four.

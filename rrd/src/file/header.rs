@@ -1,13 +1,17 @@
 //! The head of a file: whose it is, its policy, the labels of its instance, where its blocks are.
 
 use super::{Copy, Reader, seal, unseal};
-use crate::{InstanceId, Labels, Policy};
+use crate::{Calendar, InstanceId, Labels, Policy};
 
 const MAGIC: [u8; 8] = *b"ROUNDEL\x1a";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Each function had its own array, and checksums lay apart.
 const BEFORE_THE_FIRST_RELEASE: &str = "written by format 1, which no release wrote and this program \
+    cannot read; move it away, its instance begins a new one";
+
+/// Rows had no place for resets and raw readings, headers none for the days of a zone.
+const BEFORE_DAYS_OF_ZONES: &str = "written by format 2, which no release wrote and this program \
     cannot read; move it away, its instance begins a new one";
 
 /// Bytes 0..1024: identity and policy. Written once, when the file is made.
@@ -43,7 +47,8 @@ pub(crate) struct Header {
 impl Header {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let policy = self.policy.to_string();
-        let policy_len = u16::try_from(policy.len()).expect("eight archives are 400 characters");
+        let policy_len =
+            u16::try_from(policy.len()).expect("eight archives and a zone are 500 characters");
         let mut bytes = Vec::with_capacity(HEADER_LEN);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
@@ -54,12 +59,16 @@ impl Header {
         let views_len = u16::try_from(self.views.len()).expect("checked by `has_room`");
         bytes.extend_from_slice(&views_len.to_le_bytes());
         bytes.extend_from_slice(self.views.as_bytes());
+        let tzdb_len = u16::try_from(self.tzdb().len()).expect("a year and a letter");
+        bytes.extend_from_slice(&tzdb_len.to_le_bytes());
+        bytes.extend_from_slice(self.tzdb().as_bytes());
         seal(bytes, HEADER_LEN)
     }
 
     /// False where policy and views are longer than the header.
     pub(crate) fn has_room(&self) -> bool {
-        FIXED_LEN + self.policy.to_string().len() + 2 + self.views.len() + 4 <= HEADER_LEN
+        let texts = self.policy.to_string().len() + self.views.len() + self.tzdb().len();
+        FIXED_LEN + texts + 2 * 2 + 4 <= HEADER_LEN
     }
 
     /// What is wrong is said in words that end in a remedy.
@@ -80,22 +89,53 @@ impl Header {
                 return Err("format 0, which no program wrote; restore it from a backup".to_owned());
             }
             1 => return Err(BEFORE_THE_FIRST_RELEASE.to_owned()),
+            2 => return Err(BEFORE_DAYS_OF_ZONES.to_owned()),
             _ => {}
         }
         let body = bytes.get(..HEADER_LEN).and_then(unseal).ok_or_else(damaged)?;
         let mut fields = Reader(&body[MAGIC.len() + 4..]);
-        Self::fields(&mut fields).ok_or_else(damaged)
+        let read = Self::fields(&mut fields).ok_or_else(damaged)?;
+        let policy = read.policy.parse().map_err(|reason| match read.tzdb {
+            "" => format!("its policy cannot be read: {reason}"),
+            tzdb => format!(
+                "its policy, written with time zones {tzdb}, cannot be read: {reason}; \
+                 use a program that has these"
+            ),
+        })?;
+        Ok(Self { instance: read.instance, policy, views: read.views.to_owned() })
     }
 
-    fn fields(fields: &mut Reader<'_>) -> Option<Self> {
+    /// The version of the time zone database that the writer of this header knew, where the archives
+    /// have days of a zone and ours is another one. The bytes have been decoded.
+    pub(crate) fn other_tzdb(bytes: &[u8]) -> Option<&str> {
+        let mut fields = Reader(bytes.get(MAGIC.len() + 4..)?);
+        let tzdb = Self::fields(&mut fields)?.tzdb;
+        (!tzdb.is_empty() && tzdb != Calendar::tzdb_version()).then_some(tzdb)
+    }
+
+    /// The version of the time zone database, where the archives have days of a zone.
+    fn tzdb(&self) -> &'static str {
+        let has_days = self.policy.archives().iter().any(|archive| archive.days.is_some());
+        if has_days { Calendar::tzdb_version() } else { "" }
+    }
+
+    fn fields<'a>(fields: &mut Reader<'a>) -> Option<Fields<'a>> {
         let _generation = fields.u32()?;
         let instance = InstanceId(fields.u128()?);
-        let policy_len = usize::from(fields.u16()?);
-        let policy = std::str::from_utf8(fields.bytes(policy_len)?).ok()?.parse().ok()?;
-        let views_len = usize::from(fields.u16()?);
-        let views = std::str::from_utf8(fields.bytes(views_len)?).ok()?.to_owned();
-        Some(Self { instance, policy, views })
+        let mut text = || {
+            let len = usize::from(fields.u16()?);
+            std::str::from_utf8(fields.bytes(len)?).ok()
+        };
+        Some(Fields { instance, policy: text()?, views: text()?, tzdb: text()? })
     }
+}
+
+/// What stands in a header.
+struct Fields<'a> {
+    instance: InstanceId,
+    policy: &'a str,
+    views: &'a str,
+    tzdb: &'a str,
 }
 
 /// Where one block is.
@@ -187,8 +227,46 @@ mod tests {
     #[test]
     fn a_newer_format_asks_for_an_upgrade() {
         let mut bytes = header().encode();
-        bytes[8] = 3;
-        assert!(Header::decode(&bytes).unwrap_err().contains("format 3"));
+        bytes[8] = 4;
+        assert!(Header::decode(&bytes).unwrap_err().contains("format 4"));
+    }
+
+    #[test]
+    fn formats_that_no_release_wrote_are_refused_by_name() {
+        for version in [1, 2] {
+            let mut bytes = header().encode();
+            bytes[8] = version;
+            let refused = Header::decode(&bytes).unwrap_err();
+            assert!(refused.starts_with(&format!("written by format {version}, ")), "{refused}");
+        }
+    }
+
+    #[test]
+    fn days_of_a_zone_come_with_the_version_that_knew_them() {
+        let policy = Policy::parse("1m:2d,1d@Europe/Paris:5y").unwrap();
+        let header = Header { policy, ..header() };
+        let bytes = header.encode();
+        assert_eq!(Header::decode(&bytes), Ok(header));
+        assert_eq!(Header::other_tzdb(&bytes), None);
+        let own = Calendar::tzdb_version();
+        let at = bytes.windows(own.len()).position(|part| part == own.as_bytes()).unwrap();
+        let mut bytes = bytes;
+        bytes[at] = b'1';
+        let older = seal(bytes[..HEADER_LEN - 4].to_vec(), HEADER_LEN);
+        assert!(Header::decode(&older).is_ok());
+        assert_eq!(Header::other_tzdb(&older), Some(own.replacen('2', "1", 1).as_str()));
+    }
+
+    #[test]
+    fn a_zone_that_this_program_does_not_know_is_named() {
+        let policy = Policy::parse("1m:2d,1d@Europe/Paris:5y").unwrap();
+        let bytes = Header { policy, ..header() }.encode();
+        let at = bytes.windows(5).position(|part| part == b"Paris").unwrap();
+        let mut bytes = bytes;
+        bytes[at] = b'X';
+        let newer = seal(bytes[..HEADER_LEN - 4].to_vec(), HEADER_LEN);
+        let refused = Header::decode(&newer).unwrap_err();
+        assert!(refused.contains("Europe/Xaris") && refused.contains("written with"), "{refused}");
     }
 
     #[test]

@@ -61,6 +61,14 @@ pub fn write_archive(
     if write_labels(0, 0, archive.labels).is_none() {
         return Err(ImportError::Unfit("the labels of its instance are too long".to_owned()));
     }
+    if let Some(days) = archive.policy.archives().iter().find(|spec| spec.days.is_some()) {
+        let what = format!(
+            "days of {0} cannot be imported: take them over as \"1d\", and change the archives of the \
+             instance afterwards",
+            days.step_name()
+        );
+        return Err(ImportError::Unfit(what));
+    }
     let mut taken = Taken::default();
     let mut series = Vec::with_capacity(archive.series.len());
     for (number, one) in archive.series.iter().enumerate() {

@@ -109,7 +109,7 @@ fn archives_of(scenario: &Value) -> Vec<ArchiveSpec> {
     widths.sort_unstable();
     widths.dedup();
     let step = |width: u64| Step::from_millis(width * step_ms).unwrap();
-    widths.into_iter().map(|width| ArchiveSpec { step: step(width), row_count: 1 }).collect()
+    widths.into_iter().map(|width| ArchiveSpec::even(step(width), 1)).collect()
 }
 
 fn check_archive(name: &str, index: usize, rra: &Value, timeline: &Timeline) -> usize {

@@ -5,6 +5,7 @@ use super::consolidate::{Run, Sums};
 use super::open::{ENDED, FORGOTTEN, NEGATIVE, PRIMED};
 use super::phase::Phase;
 use super::touched::Touched;
+use crate::calendar::RowWidth;
 use crate::{Step, Timestamp};
 
 /// Where a series stands, without its open rows and what follows from the rest.
@@ -237,10 +238,10 @@ impl OpenMut<'_> {
     /// Hands out the rows that the step just added has filled, and empties them.
     fn hand_out(&mut self, phase: &Phase<'_>, value: f64, out: &mut impl Out) {
         let rows = self.rows.iter_mut().zip(&mut *self.known);
-        let widths = phase.left().iter().zip(phase.per_row());
-        for (index, ((row, known), (&left, &per_row))) in rows.zip(widths).enumerate() {
+        let widths = phase.left().iter().zip(phase.widths());
+        for (index, ((row, known), (&left, &width))) in rows.zip(widths).enumerate() {
             if left == 1 {
-                let first_row = phase.newest_row().div_euclid(i64::from(per_row)) + 1;
+                let first_row = width.newest(phase.newest_row()) + 1;
                 out.coarse(&row.run(index + 1, first_row, *known, value));
                 (*row, *known) = (Sums::EMPTY, 0);
             }
@@ -257,12 +258,12 @@ impl OpenMut<'_> {
     ) {
         out.fine(phase.newest_row() + 1, count, value);
         let rows = self.rows.iter_mut().zip(&mut *self.known);
-        let widths = phase.left().iter().zip(phase.per_row());
-        for (index, ((row, known), (&left, &per_row))) in rows.zip(widths).enumerate() {
+        let widths = phase.left().iter().zip(phase.widths());
+        for (index, ((row, known), (&left, &width))) in rows.zip(widths).enumerate() {
             match u32::try_from(count) {
                 Ok(count) if count < left => row.add_many(known, value, count),
                 _ => {
-                    let steps = Steps { after: phase.newest_row(), count, left, per_row, value };
+                    let steps = Steps { after: phase.newest_row(), count, left, width, value };
                     steps.fill(index + 1, row, known, out);
                 }
             }
@@ -279,26 +280,52 @@ struct Steps {
     count: u64,
     /// How many the open row still takes.
     left: u32,
-    per_row: u32,
+    width: RowWidth,
     value: f64,
 }
 
 impl Steps {
     /// Fills up the open row, then whole rows, then begins the next.
     fn fill(&self, archive: usize, row: &mut Sums, known: &mut u32, out: &mut impl Out) {
-        let &Self { after, count, left, per_row, value } = self;
-        let first_row = after.div_euclid(i64::from(per_row)) + 1;
+        let &Self { after, count, left, width, value } = self;
+        let first_row = width.newest(after) + 1;
         let rest = count - u64::from(left);
         row.add_many(known, value, left);
         out.coarse(&row.run(archive, first_row, *known, value));
         (*row, *known) = (Sums::EMPTY, 0);
-        let whole = rest / u64::from(per_row);
-        if whole > 0 {
-            out.coarse(&Run::of_equal(archive, first_row + 1, whole, (value, per_row)));
-        }
-        let begun = u32::try_from(rest % u64::from(per_row)).expect("a remainder of a u32");
+        let (whole, begun) = match width {
+            RowWidth::Even(steps) => (rest / u64::from(steps), rest % u64::from(steps)),
+            RowWidth::Days(..) => {
+                let newest = after.saturating_add_unsigned(count);
+                let whole = width.newest(newest) - first_row;
+                let begun = newest - width.end(first_row + whole);
+                (whole.unsigned_abs(), begun.unsigned_abs())
+            }
+        };
+        self.fill_whole(archive, (first_row + 1, whole), out);
+        let begun = u32::try_from(begun).expect("less than a row, which is a u32");
         if begun > 0 {
             row.add_many(known, value, begun);
+        }
+    }
+
+    /// Hands out so many rows from `first_row` on, every step of which has the value.
+    fn fill_whole(&self, archive: usize, (first_row, count): (i64, u64), out: &mut impl Out) {
+        let &Self { width, value, .. } = self;
+        match width {
+            _ if count == 0 => {}
+            RowWidth::Even(steps) => {
+                out.coarse(&Run::of_equal(archive, first_row, count, (value, steps)));
+            }
+            RowWidth::Days(..) if value.is_nan() => {
+                out.coarse(&Run::of_equal(archive, first_row, count, (value, 0)));
+            }
+            // A reading covers no more than its heartbeat, a century at most.
+            RowWidth::Days(..) => {
+                for row in first_row..first_row.saturating_add_unsigned(count) {
+                    out.coarse(&Run::of_equal(archive, row, 1, (value, width.steps(row))));
+                }
+            }
         }
     }
 }

@@ -4,8 +4,9 @@
 use super::consolidate::{OpenRow, Sums};
 use super::head::{HUSHED, Head, OpenMut, whole_reading};
 use super::is_sane;
-use super::phase::{Grid, steps_left};
+use super::phase::Grid;
 use super::touched::Touched;
+use crate::calendar::RowWidth;
 use crate::policy::ArchiveSpec;
 use crate::{Kind, Step, Timestamp};
 
@@ -209,8 +210,11 @@ impl Open {
         let ends_soon_enough =
             is_sane(self.last) && (self.newest_row == of_last || self.newest_row == of_last + 1);
         let rows_agree = archives[1..].iter().zip(&self.rows).all(|(archive, row)| {
-            let per_row = archive.steps_per_row(step);
-            row.left == steps_left(self.newest_row, per_row) && row.known <= per_row - row.left
+            // Where a day ends may have been another matter for the program that wrote this.
+            let width = archive.width(step);
+            archive.days.is_some()
+                || row.left == width.left(self.newest_row)
+                    && row.known <= width.begun(self.newest_row)
         });
         ends_soon_enough && self.unknown_ms < step.as_millis() && rows_agree
     }
@@ -222,7 +226,7 @@ impl Open {
         self.newest_row = opened.row(step);
         self.unknown_ms = start.millis_since(opened).unsigned_abs();
         for (archive, row) in archives[1..].iter().zip(&mut self.rows) {
-            *row = OpenRow::empty(steps_left(self.newest_row, archive.steps_per_row(step)));
+            *row = OpenRow::empty(archive.width(step).left(self.newest_row));
         }
     }
 
@@ -243,8 +247,13 @@ impl Open {
             class,
             flags: self.flags | if is_hushed { HUSHED } else { 0 },
         };
-        for (index, row) in self.rows.iter().enumerate() {
+        for (index, (row, width)) in self.rows.iter().zip(grid.widths()).enumerate() {
             (open.rows[index], open.known[index]) = (row.sums(), row.known);
+            let is_day = matches!(width, RowWidth::Days(..)) && !self.is_unborn();
+            if is_day && row.known > width.begun(self.newest_row) {
+                // The day began later than the program that wrote this believed.
+                (open.rows[index], open.known[index]) = (Sums::EMPTY, 0);
+            }
         }
     }
 
@@ -257,9 +266,8 @@ impl Open {
     ) -> Self {
         let is_unborn = head.is_unborn();
         let newest_row = if is_unborn { 0 } else { head.opened(grid.step()).row(grid.step()) };
-        let widths = grid.per_row().iter();
-        let left =
-            widths.map(|&width| if is_unborn { u32::MAX } else { steps_left(newest_row, width) });
+        let widths = grid.widths().iter();
+        let left = widths.map(|width| if is_unborn { u32::MAX } else { width.left(newest_row) });
         let rows = rows.0.iter().zip(rows.1).zip(left);
         let rows = rows.map(|((&Sums { sum, min, max }, &known), left)| OpenRow {
             sum,
@@ -382,5 +390,34 @@ impl Bytes<'_> {
         let (now, later) = self.0.split_first_chunk().expect("the length was checked");
         self.0 = later;
         *now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Policy;
+
+    /// What a program with other days has summed of an open one.
+    fn taken_over(known: u32) -> u32 {
+        let policy = Policy::parse("1m:2d,1d@Europe/Paris:5y").unwrap();
+        // Two hours after the midnight before 29 March 2026.
+        let at = Timestamp::from_secs(1_774_738_800 + 7200);
+        let row = OpenRow { sum: 7.0, min: 1.0, max: 2.0, known, left: 1 };
+        let open = Open::begin(at, policy.archives()).with_open_rows(std::iter::once(row));
+        assert!(open.agrees_with(policy.archives()), "whatever is left of its day");
+        let grid = Grid::of(policy.archives());
+        let (mut head, mut rows, mut known) = (Head::unborn(1, 0), [Sums::EMPTY], [0]);
+        open.store(&mut OpenMut { head: &mut head, rows: &mut rows, known: &mut known }, &grid);
+        let loaded = Open::load(at, &head, (&rows, &known), &grid);
+        assert_eq!(loaded.open_row(1).map(|row| row.left), Some(21 * 60));
+        known[0]
+    }
+
+    #[test]
+    fn a_day_that_begins_later_by_now_does_not_keep_more_than_it_has() {
+        for (known, kept) in [(0, 0), (119, 119), (120, 120), (121, 0), (1440, 0)] {
+            assert_eq!(taken_over(known), kept, "{known} minutes of the first two hours");
+        }
     }
 }

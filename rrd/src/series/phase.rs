@@ -3,6 +3,7 @@
 //! Worked out once for neighbouring series, which nearly always stand at the same step, so that a
 //! sample costs a comparison and no division.
 
+use crate::calendar::RowWidth;
 use crate::policy::ArchiveSpec;
 use crate::{Policy, Step, Timestamp};
 
@@ -14,9 +15,15 @@ const MOST_COARSER: usize = Policy::MOST_ARCHIVES - 1;
 pub(crate) struct Grid {
     step: Step,
     coarser_count: u8,
-    /// Finest steps a row, of each archive but the finest.
+    /// Finest steps a row, of each archive but the finest; [`NOT_EVEN`] for days of a zone.
     per_row: [u32; MOST_COARSER],
+    widths: [RowWidth; MOST_COARSER],
+    /// Which of them are days of a zone.
+    days: Option<usize>,
 }
+
+/// Instead of a count of steps: it differs from row to row, and is looked up when one is full.
+const NOT_EVEN: u32 = u32::MAX;
 
 /// The open step, and what is left of the rows it belongs to.
 #[derive(Clone, Debug)]
@@ -35,11 +42,17 @@ impl Grid {
     pub(crate) fn of(archives: &[ArchiveSpec]) -> Self {
         let step = archives[0].step;
         let mut per_row = [u32::MAX; MOST_COARSER];
-        for (per_row, archive) in per_row.iter_mut().zip(&archives[1..]) {
-            *per_row = archive.steps_per_row(step);
+        let mut widths = [RowWidth::Even(u32::MAX); MOST_COARSER];
+        for (index, archive) in archives[1..].iter().enumerate() {
+            widths[index] = archive.width(step);
+            per_row[index] = match widths[index] {
+                RowWidth::Even(steps) => steps,
+                RowWidth::Days(..) => NOT_EVEN,
+            };
         }
         let coarser_count = u8::try_from(archives.len() - 1).expect("at most eight archives");
-        Self { step, coarser_count, per_row }
+        let days = archives[1..].iter().position(|archive| archive.days.is_some());
+        Self { step, coarser_count, per_row, widths, days }
     }
 
     pub(crate) const fn step(&self) -> Step {
@@ -51,17 +64,18 @@ impl Grid {
         usize::from(self.coarser_count)
     }
 
-    /// Finest steps a row, of each archive but the finest.
-    pub(super) fn per_row(&self) -> &[u32] {
-        &self.per_row[..self.coarser_count()]
+    /// How wide the rows are, of each archive but the finest.
+    pub(super) fn widths(&self) -> &[RowWidth] {
+        &self.widths[..self.coarser_count()]
     }
 }
 
 impl<'a> Phase<'a> {
     /// At the start of 1970, where rows of all widths begin.
-    pub(crate) const fn new(grid: &'a Grid) -> Self {
+    pub(crate) fn new(grid: &'a Grid) -> Self {
         let mut phase =
             Self { grid, newest_row: 0, opened_ms: 0, left: grid.per_row, fills: false };
+        phase.look_up_days();
         phase.look();
         phase
     }
@@ -82,8 +96,8 @@ impl<'a> Phase<'a> {
         self.fills
     }
 
-    pub(super) fn per_row(&self) -> &[u32] {
-        self.grid.per_row()
+    pub(super) fn widths(&self) -> &[RowWidth] {
+        self.grid.widths()
     }
 
     /// Steps still to come, of each row being filled.
@@ -93,7 +107,7 @@ impl<'a> Phase<'a> {
 
     /// To the step that a moment lies in, its start counted and its end not.
     #[inline]
-    pub(super) const fn seek(&mut self, at: Timestamp) {
+    pub(super) fn seek(&mut self, at: Timestamp) {
         let since = at.as_millis().wrapping_sub(self.opened_ms).cast_unsigned();
         let step = self.grid.step.as_millis();
         if since >= step {
@@ -103,7 +117,7 @@ impl<'a> Phase<'a> {
 
     /// To the following step.
     #[inline]
-    pub(super) const fn next(&mut self) {
+    pub(super) fn next(&mut self) {
         self.newest_row += 1;
         self.opened_ms += self.grid.step.as_millis().cast_signed();
         let mut index = 0;
@@ -114,11 +128,14 @@ impl<'a> Phase<'a> {
             }
             index += 1;
         }
+        if self.grid.days.is_some_and(|days| self.left[days] == NOT_EVEN) {
+            self.look_up_days();
+        }
         self.look();
     }
 
     #[inline(never)]
-    const fn seek_far(&mut self, at: Timestamp) {
+    fn seek_far(&mut self, at: Timestamp) {
         let step = self.grid.step;
         let opened = at.floor(step);
         self.opened_ms = opened.as_millis();
@@ -128,7 +145,16 @@ impl<'a> Phase<'a> {
             self.left[index] = steps_left(self.newest_row, self.grid.per_row[index]);
             index += 1;
         }
+        self.look_up_days();
         self.look();
+    }
+
+    /// What is left of the day that is being filled.
+    #[cold]
+    fn look_up_days(&mut self) {
+        if let Some(days) = self.grid.days {
+            self.left[days] = self.grid.widths[days].left(self.newest_row);
+        }
     }
 
     const fn look(&mut self) {
@@ -143,7 +169,7 @@ impl<'a> Phase<'a> {
 
 /// Steps from row `newest` of the finest archive to the end of the coarser row being filled.
 #[expect(clippy::cast_possible_truncation, reason = "a remainder of a u32, never negative")]
-pub(super) const fn steps_left(newest: i64, per_row: u32) -> u32 {
+const fn steps_left(newest: i64, per_row: u32) -> u32 {
     per_row - newest.rem_euclid(per_row as i64) as u32
 }
 
@@ -170,5 +196,29 @@ mod tests {
         assert_eq!((walking.left(), walking.fills()), (&[2, 5, 60][..], false));
         walking.seek(Timestamp::from_secs(-60));
         assert_eq!((walking.left(), walking.fills()), (&[1, 1, 1][..], true));
+    }
+
+    #[test]
+    fn what_is_left_of_a_day_is_as_its_zone_has_it() {
+        let policy = Policy::parse("1m:2d,1h:90d,1d@Europe/Paris:5y").unwrap();
+        let grid = Grid::of(policy.archives());
+        // 29 March 2026 began at 23:00 and ended 23 hours later; 25 October has 25.
+        for (begin_s, minutes) in [(1_774_738_800, 1380), (1_792_879_200, 1500)] {
+            let mut walking = Phase::new(&grid);
+            walking.seek(Timestamp::from_secs(begin_s - 120));
+            for minute in -2..=minutes + 2 {
+                let at = Timestamp::from_secs(begin_s + i64::from(minute) * 60);
+                let mut sought = Phase::new(&grid);
+                walking.seek(at);
+                sought.seek_far(at);
+                assert_eq!(walking.left(), sought.left(), "minute {minute}");
+                let left = match minute {
+                    ..0 => -minute,
+                    _ if minute < minutes => minutes - minute,
+                    _ => 1440 + minutes - minute,
+                };
+                assert_eq!(i64::from(walking.left()[1]), i64::from(left), "minute {minute}");
+            }
+        }
     }
 }

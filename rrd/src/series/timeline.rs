@@ -26,10 +26,7 @@ pub(super) fn definition(kind: Kind, heartbeat_s: u64) -> Definition {
 }
 
 pub(super) fn archives(step_ms: u64, per_rows: &[u64]) -> Vec<ArchiveSpec> {
-    let spec = |per_row: &u64| ArchiveSpec {
-        step: Step::from_millis(step_ms * per_row).unwrap(),
-        row_count: 10,
-    };
+    let spec = |per_row: &u64| ArchiveSpec::even(Step::from_millis(step_ms * per_row).unwrap(), 10);
     std::iter::once(&1).chain(per_rows).map(spec).collect()
 }
 

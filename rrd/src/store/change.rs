@@ -13,6 +13,7 @@ use super::instance::{Form, Instance, block_of};
 use super::read::{Extent, Source, View};
 use super::state::{Filed, State};
 use super::{Store, lock, read};
+use crate::calendar::RowWidth;
 use crate::file::{Block, TILE_ROWS};
 use crate::series::{Head, Open, OpenRow, Run};
 use crate::waiting::Waiting;
@@ -73,15 +74,15 @@ impl Former {
         Some(self.filed.extent(column, archive, rows, self.form.archives.len()))
     }
 
-    /// Finest steps in a row of an archive.
-    fn steps_per_row(&self, archive: usize) -> i64 {
-        self.form.steps_per_row(archive)
+    /// How wide the rows of an archive are.
+    fn width(&self, archive: usize) -> RowWidth {
+        self.form.width(archive)
     }
 }
 
 impl Form {
-    fn steps_per_row(&self, archive: usize) -> i64 {
-        i64::from(self.archives[archive].steps_per_row(self.policy.step()))
+    fn width(&self, archive: usize) -> RowWidth {
+        self.archives[archive].width(self.policy.step())
     }
 }
 
@@ -164,9 +165,8 @@ impl Derived<'_> {
     /// These rows of an archive, up to the newest that had closed; those nobody can know are unknown.
     pub(super) fn rows(&self, archive: usize, rows: Range<i64>) -> Vec<Run> {
         let Some(end) = self.former.end(self.column) else { return Vec::new() };
-        let per_row = self.form.steps_per_row(archive);
-        let (begin, newest) =
-            (end.birth_row.div_euclid(per_row), end.newest_row.div_euclid(per_row));
+        let width = self.form.width(archive);
+        let (begin, newest) = (width.newest(end.birth_row), width.newest(end.newest_row));
         // Rows before the ring share a tile with those in it, at most.
         let kept = self.form.archives[archive].row_count + u64::from(2 * TILE_ROWS);
         let oldest = newest.saturating_sub_unsigned(kept).max(begin) + 1;
@@ -201,19 +201,18 @@ impl Derived<'_> {
     }
 
     fn open_row(&self, archive: usize, open: &Open) -> OpenRow {
-        let per_row = self.form.steps_per_row(archive);
+        let width = self.form.width(archive);
         let Some(end) = self.former.end(self.column) else { return OpenRow::empty(u32::MAX) };
-        let start = end.newest_row.div_euclid(per_row) * per_row;
-        let left = u32::try_from(start + per_row - end.newest_row).expect("at most a row of steps");
-        let after = start.max(end.birth_row);
+        let left = width.left(end.newest_row);
+        let after = width.end(width.newest(end.newest_row)).max(end.birth_row);
         for from in self.sources(archive) {
-            let narrow = self.former.steps_per_row(from);
-            if narrow == per_row {
+            let narrow = self.former.width(from);
+            if narrow == width {
                 return open.open_row(from).copied().unwrap_or(OpenRow::empty(left));
             }
-            if after.div_euclid(narrow) + 1 >= self.oldest(from, end) {
+            if narrow.newest(after) + 1 >= self.oldest(from, end) {
                 let mut row = OpenRow::empty(left);
-                let closed = after.div_euclid(narrow) + 1..end.newest_row.div_euclid(narrow) + 1;
+                let closed = narrow.newest(after) + 1..narrow.newest(end.newest_row) + 1;
                 for run in self.kept(from, closed) {
                     row.add_row(&OpenRow::of_run(&run));
                 }
@@ -229,55 +228,55 @@ impl Derived<'_> {
     /// Former archives that rows of this one can be put together from, the best first: one with rows
     /// of the same step, then the finer ones.
     fn sources(&self, archive: usize) -> impl Iterator<Item = usize> {
-        let per_row = self.form.steps_per_row(archive);
-        let all =
-            || (0..self.former.form.archives.len()).map(|n| (n, self.former.steps_per_row(n)));
-        let same = all().filter(move |(_, narrow)| *narrow == per_row);
-        let finer = all().filter(move |(_, narrow)| *narrow < per_row && per_row % narrow == 0);
+        let width = self.form.width(archive);
+        let all = || (0..self.former.form.archives.len()).map(|n| (n, self.former.width(n)));
+        let same = all().filter(move |(_, narrow)| *narrow == width);
+        let finer = all().filter(move |(_, narrow)| *narrow != width && width.is_made_of(*narrow));
         same.chain(finer).map(|(from, _)| from)
     }
 
     /// The oldest row that a former archive has.
     fn oldest(&self, from: usize, end: End) -> i64 {
-        let narrow = self.former.steps_per_row(from);
-        let (begin, newest) = (end.birth_row.div_euclid(narrow), end.newest_row.div_euclid(narrow));
+        let narrow = self.former.width(from);
+        let (begin, newest) = (narrow.newest(end.birth_row), narrow.newest(end.newest_row));
         let kept = self.former.form.archives[from].row_count;
         newest.saturating_sub_unsigned(kept).max(begin) + 1
     }
 
     /// The first row of an archive of which a former one has all steps since the series' birth.
     fn first_whole(&self, from: usize, archive: usize, end: End) -> i64 {
-        let (narrow, per_row) = (self.former.steps_per_row(from), self.form.steps_per_row(archive));
+        let (narrow, width) = (self.former.width(from), self.form.width(archive));
         let before = self.oldest(from, end) - 1;
-        if before <= end.birth_row.div_euclid(narrow) {
+        if before <= narrow.newest(end.birth_row) {
             return i64::MIN;
         }
-        -(-before * narrow).div_euclid(per_row) + 1
+        width.first_after(narrow.end(before))
     }
 
     /// Rows of an archive, all of whose steps a former one has.
     fn put_together(&self, from: usize, archive: usize, rows: Range<i64>) -> Vec<Run> {
-        let ratio = self.form.steps_per_row(archive) / self.former.steps_per_row(from);
+        let (width, narrow) = (self.form.width(archive), self.former.width(from));
+        let is_same = width == narrow;
+        // Its newest row within a row of this archive.
+        let newest_in = |row| if is_same { row } else { narrow.newest(width.end(row)) };
         let mut narrow = self
-            .kept(from, (rows.start - 1) * ratio + 1..(rows.end - 1) * ratio + 1)
+            .kept(from, newest_in(rows.start - 1) + 1..newest_in(rows.end - 1) + 1)
             .into_iter()
             .peekable();
         let mut wide = Vec::new();
         for row in rows {
             let mut sum = OpenRow::empty(u32::MAX);
             let mut newest = None;
-            while let Some(run) = narrow.next_if(|run| run.first_row <= row * ratio) {
-                if ratio > 1 {
+            let upto = newest_in(row);
+            while let Some(run) = narrow.next_if(|run| run.first_row <= upto) {
+                if !is_same {
                     sum.add_row(&OpenRow::of_run(&run));
                 }
                 newest = Some(run);
             }
             let Some(newest) = newest else { continue };
             let last = self.last(from, archive, row, &newest);
-            wide.push(match ratio {
-                1 => Run { last, ..newest },
-                _ => sum.run(archive, row, last),
-            });
+            wide.push(if is_same { Run { last, ..newest } } else { sum.run(archive, row, last) });
         }
         wide
     }
@@ -291,7 +290,7 @@ impl Derived<'_> {
             0 => newest.average,
             _ if self.former.form.policy.keeps_last() => newest.last,
             _ => {
-                let step = row * self.form.steps_per_row(archive);
+                let step = self.form.width(archive).end(row);
                 let found = self.kept(0, step..step + 1);
                 found.first().map_or(f64::NAN, |run| run.average)
             }

@@ -9,7 +9,7 @@ use super::state::NO_ROW;
 use super::{Store, lock, read};
 use crate::cold::ColdFile;
 use crate::file::{Block, Ring, SEAL_LEN, TileBytes, add_rows, begin_checksum};
-use crate::{Column, Damage, InstanceId, Labels, Span, Step, Timestamp};
+use crate::{ArchiveSpec, Column, Damage, InstanceId, Labels, Span};
 
 /// Places without a row that are passed over in one step: they cost memory only, and a lock.
 const MOST_EMPTY: u64 = 1024;
@@ -49,8 +49,8 @@ pub struct BadTile {
     pub labels: Labels,
     /// In which archive, counted from the finest.
     pub archive: usize,
-    /// The width of its rows.
-    pub step: Step,
+    /// The archive.
+    pub spec: ArchiveSpec,
     /// Its first and its last row, counted from 1970.
     pub rows: (i64, i64),
 }
@@ -58,7 +58,7 @@ pub struct BadTile {
 impl BadTile {
     /// The time that its rows cover.
     pub fn span(&self) -> Span {
-        let end = |row| Timestamp::row_end(row, self.step);
+        let end = |row| self.spec.row_end(row);
         Span::new(end(self.rows.0 - 1), end(self.rows.1))
             .expect("the last row is not before the first")
     }
@@ -227,7 +227,7 @@ impl Check {
             column: tile.column,
             labels: key.and_then(|key| Labels::from_key(key.bytes()).ok()).unwrap_or_default(),
             archive: self.archive,
-            step: self.form.archives[self.archive].step,
+            spec: self.form.archives[self.archive],
             rows: (tile.low, tile.high),
         }
     }

@@ -7,7 +7,7 @@ use super::columns::Series;
 use super::instance::Instance;
 use super::{Store, lock};
 use crate::series::{Grid, Open};
-use crate::{ArchiveSpec, Column, Labels};
+use crate::{Column, Labels};
 
 impl Store {
     /// Writes labels, catalogue, accumulators with their bits, and every readable cell, in one order:
@@ -49,16 +49,16 @@ impl Store {
         out: &mut dyn Write,
     ) -> fmt::Result {
         let (rows, form) = self.stored_rows(instance, column, archive, None);
-        let Some(&ArchiveSpec { step, .. }) = form.archives.get(archive) else { return Ok(()) };
-        let mut end = rows.first_end;
-        for index in 0..rows.len() {
+        let Some(spec) = form.archives.get(archive) else { return Ok(()) };
+        let first = spec.ended_row(rows.first_end);
+        for (row, index) in (first..).zip(0..rows.len()) {
+            let end = spec.row_end(row);
             let [average, min, max] =
                 [&rows.average, &rows.min, &rows.max].map(|plane| plane[index]);
             let known = rows.known[index];
             write!(out, "row {archive} {end} {average:?} {min:?} {max:?} {known}")?;
             rows.last.get(index).map_or(Ok(()), |last| write!(out, " {last:?}"))?;
             writeln!(out)?;
-            end = end + step;
         }
         Ok(())
     }

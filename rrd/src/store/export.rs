@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::instance::{Form, Instance};
-use super::read::least_known;
 use super::{Rows, Store, lock};
 use crate::import::{Dump, Function, Prepared, Rra, Source, SourceKind};
 use crate::series::{Definition, Open, OpenRow, Resumed};
@@ -40,7 +39,7 @@ impl Store {
         Some(Dump { archives, ..dump })
     }
 
-    /// One archive of ours is one for each function there.
+    /// One archive of ours is one for each function there; days of a zone are none.
     fn rras(
         &self,
         (instance, form): (&Instance, &Form),
@@ -49,13 +48,16 @@ impl Store {
         end: &Resumed,
     ) -> Vec<Rra> {
         let spec = form.archives[archive];
+        if spec.days.is_some() {
+            return Vec::new(); // All rows of an archive of rrdtool have one width.
+        }
         let steps_per_row = spec.steps_per_row(form.policy.step());
         let (mut rows, of) = self.stored_rows(instance, series.column, archive, None);
         if !std::ptr::eq(Arc::as_ptr(&of), form) {
             rows = Rows::default(); // The archives have changed since the export began.
         }
         if archive > 0 {
-            rows.hide(least_known(steps_per_row, form.policy.xff()));
+            rows.hide_unless_known(&spec, &form.policy);
         }
         let begun = end.newest_row.rem_euclid(i64::from(steps_per_row));
         let open = archive.checked_sub(1).map(|coarser| end.rows[coarser]);

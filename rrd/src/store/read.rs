@@ -13,12 +13,13 @@ use super::{SeriesInfo, Store, lock, read};
 use crate::file::{Block, Part, Ring, Shape, TileBytes};
 use crate::handles::{self, Handles};
 use crate::series::{Run, row_is_known};
-use crate::{ArchiveSpec, Column, Damage, SeriesRef, Span, Step, Timestamp};
+use crate::{ArchiveSpec, Column, Damage, Policy, SeriesRef, Span, Timestamp};
 
 /// Tiles that memory is asked for before the first of them is looked at.
 const TILES_AT_ONCE: usize = 32;
 
-/// Consecutive rows of one archive: row `i` ends at `first_end + i * step`.
+/// Consecutive rows of one archive: row `i` ends at `first_end + i * step`, or, where they are days of
+/// a zone, where [`ArchiveSpec::row_end`] says.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rows {
     /// END of the first row.
@@ -98,7 +99,7 @@ impl Store {
     /// As [`Store::rows_of`], into rows whose room is used again, and only what is wanted of them.
     pub fn rows_of_into(&self, rows: &mut Rows, found: &SeriesInfo, wanted: RowsWanted) {
         let known = found.archives.get(wanted.archive);
-        self.rows_if(rows, wanted, |spec| known.is_some_and(|known| known.step == spec.step));
+        self.rows_if(rows, wanted, |spec| known.is_some_and(|known| known.has_rows_of(spec)));
     }
 
     /// As [`Store::rows`], into rows whose room is used again, and only what is wanted of them: for
@@ -121,8 +122,7 @@ impl Store {
             return rows.begin(Timestamp::default(), 0, parts, false);
         };
         if archive > 0 {
-            let steps_per_row = spec.steps_per_row(form.policy.step());
-            rows.hide(least_known(steps_per_row, form.policy.xff()));
+            rows.hide_unless_known(spec, &form.policy);
         }
     }
 
@@ -248,8 +248,8 @@ impl Rows {
 
     /// Each row as a run of its own.
     #[cfg(test)]
-    pub(super) fn to_runs(&self, archive: usize, step: Step) -> Vec<Run> {
-        let first = self.first_end.row(step);
+    pub(super) fn to_runs(&self, archive: usize, spec: &ArchiveSpec) -> Vec<Run> {
+        let first = spec.ended_row(self.first_end);
         (first..).zip(0..self.len()).map(|(row, index)| self.run(archive, row, index)).collect()
     }
 
@@ -283,8 +283,26 @@ impl Rows {
         self.anchors.clear();
     }
 
+    /// Hides rows of a coarser archive of which more steps are unknown than the policy's share.
+    pub(super) fn hide_unless_known(&mut self, spec: &ArchiveSpec, policy: &Policy) {
+        let (step, xff) = (policy.step(), policy.xff());
+        if spec.days.is_none() {
+            return self.hide(least_known(spec.steps_per_row(step), xff));
+        }
+        let first = spec.ended_row(self.first_end);
+        for (index, row) in (first..).take(self.len()).enumerate() {
+            if !row_is_known(self.known[index], spec.steps_in(row, step), xff) {
+                for column in [&mut self.average, &mut self.min, &mut self.max] {
+                    if let Some(value) = column.get_mut(index) {
+                        *value = f64::NAN;
+                    }
+                }
+            }
+        }
+    }
+
     /// Hides rows of which fewer steps are known.
-    pub(super) fn hide(&mut self, least_known: u32) {
+    fn hide(&mut self, least_known: u32) {
         // Rows are mostly whole.
         if self.known.iter().min().is_none_or(|&known| known >= least_known) {
             return;
@@ -330,7 +348,7 @@ impl Rows {
 }
 
 /// How many steps of a row must be known for it to be shown: the more are known, the sooner it is.
-pub(super) fn least_known(steps_per_row: u32, xff: f64) -> u32 {
+fn least_known(steps_per_row: u32, xff: f64) -> u32 {
     let (mut low, mut high) = (1, steps_per_row);
     while low < high {
         let middle = low + (high - low) / 2;
@@ -360,7 +378,7 @@ pub(super) struct Extent {
 pub(super) struct View<'a> {
     ring: &'a Ring,
     shape: Shape,
-    step: Step,
+    spec: ArchiveSpec,
     archive: usize,
     column: Column,
     position: u32,
@@ -384,14 +402,13 @@ impl<'a> View<'a> {
         span: Option<Span>,
     ) -> Option<Self> {
         let ring = block.rings.get(archive)?;
-        let step = form.archives.get(archive)?.step;
+        let spec = *form.archives.get(archive)?;
         let begin = ring.newest(extent.birth_row);
         let newest = ring.newest(extent.newest_row);
         let oldest = newest.saturating_sub_unsigned(ring.row_count).max(begin) + 1;
         // Rows that end after `start` and not after `end`.
         let wanted = span.map(|span| {
-            let floor = |at: Timestamp| at.as_millis().div_euclid(step.as_millis().cast_signed());
-            (floor(span.start()).saturating_add(1), floor(span.end()))
+            (spec.ended_row(span.start()).saturating_add(1), spec.ended_row(span.end()))
         });
         let (from, to) = wanted.unwrap_or((i64::MIN, i64::MAX));
         let (first, last) = (oldest.max(from), newest.min(to));
@@ -399,7 +416,7 @@ impl<'a> View<'a> {
         (first <= last).then_some(Self {
             ring,
             shape: ring.shape,
-            step,
+            spec,
             archive,
             column,
             position: column.index - block.first_column,
@@ -424,7 +441,7 @@ impl<'a> View<'a> {
     /// All its rows, unknown as yet.
     pub(super) fn begin(&self, rows: &mut Rows, parts: RowParts) {
         let count = usize::try_from(self.last - self.first + 1).expect("at most a ring of rows");
-        let first_end = Timestamp::row_end(self.first, self.step);
+        let first_end = self.spec.row_end(self.first);
         rows.begin(first_end, count, parts, self.shape.keeps_last);
     }
 

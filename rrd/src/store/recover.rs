@@ -1,6 +1,6 @@
 //! Opening: each file's newest state not above the checkpoint. Replay brings the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -20,7 +20,7 @@ use crate::file::{
 use crate::handles::Handles;
 use crate::series::{Head, Open};
 use crate::waiting::Kept;
-use crate::{Damage, Disk, File, InstanceId, Policy, StoreError, Timestamp};
+use crate::{Calendar, Damage, Disk, File, InstanceId, Policy, StoreError, Timestamp};
 
 impl Store {
     /// Opens the folder of archives, as they were at the checkpoint `upto`: what later rounds have
@@ -247,6 +247,20 @@ struct Opened {
     damage: Option<Damage>,
 }
 
+/// Says once for each version that days may now begin at other moments.
+fn tell_of_other_days(written_with: &str) {
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut told = TOLD.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if told.insert(written_with.to_owned()) {
+        let now = Calendar::tzdb_version();
+        tracing::warn!(
+            written_with,
+            now,
+            "archives have days of another version of the time zones"
+        );
+    }
+}
+
 /// Why a file cannot be used, in words that end in a remedy.
 pub(super) struct Problem(pub(super) String);
 
@@ -279,6 +293,9 @@ impl Reading<'_> {
             let what =
                 format!("the archive of instance {}; give it its name back", header.instance);
             return Err(Problem(what));
+        }
+        if let Some(tzdb) = Header::other_tzdb(&head) {
+            tell_of_other_days(tzdb);
         }
         let form = Form::of(header.policy);
         let path = self.path.to_owned();

@@ -8,6 +8,7 @@ mod check;
 mod crash;
 mod cut;
 mod damage;
+mod days;
 mod grants;
 mod random;
 mod restart;

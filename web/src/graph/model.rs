@@ -1,7 +1,7 @@
 //! What a graph shows: series on one time grid, with the unit and the limits of its y axis.
 
 use jiff::tz::TimeZone;
-use rrd::{Span, Step, Timestamp};
+use rrd::{Calendar, Span, Step, Timestamp};
 
 use super::{Hue, Unit};
 
@@ -26,6 +26,8 @@ pub struct Graph {
     pub span: Span,
     /// The width of a point: point `i` ends at `span.start() + (i + 1) * step`.
     pub step: Step,
+    /// Where points are days of a zone: which. A point then ends with the last day that has ended there.
+    pub days: Option<&'static Calendar>,
     /// The zone in which the time axis is labelled.
     pub zone: TimeZone,
     /// What is drawn, the lowest layer first.
@@ -101,7 +103,8 @@ impl Graph {
     pub fn end_of(&self, index: usize) -> Timestamp {
         let steps = i64::try_from(index).unwrap_or(i64::MAX).saturating_add(1);
         let width = self.step.as_millis().cast_signed().saturating_mul(steps);
-        self.span.start().plus_millis(width)
+        let end = self.span.start().plus_millis(width);
+        self.days.map_or(end, |days| days.row_end(days.ended_row(end)))
     }
 
     /// The sentence a screen reader says about the graph.

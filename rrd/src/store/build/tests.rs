@@ -65,7 +65,7 @@ fn series_of(store: &Store) -> Vec<BuiltSeries> {
         .into_iter()
         .map(|(column, series)| {
             let archives = form.archives.iter().enumerate();
-            let rows = archives.map(|(n, spec)| rows(column, n).to_runs(n, spec.step)).collect();
+            let rows = archives.map(|(n, spec)| rows(column, n).to_runs(n, spec)).collect();
             BuiltSeries { rows, ..series }
         })
         .collect()

@@ -26,6 +26,7 @@ fn graph(stack: bool, series: Vec<Line>) -> Graph {
         soft_max: None,
         span: Span::new(Timestamp::from_secs(0), end).unwrap(),
         step: Step::from_secs(60).unwrap(),
+        days: None,
         zone: TimeZone::UTC,
         series,
         left_out: 0,
