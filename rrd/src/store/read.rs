@@ -45,12 +45,12 @@ pub struct Rows {
     pub anchors: Vec<Anchor>,
 }
 
-/// A raw reading of a counter that was kept.
+/// What a counter stood at.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Anchor {
-    /// When it was read.
+    /// When it did.
     pub at: Timestamp,
-    /// What was read.
+    /// Its reading, or what two readings make of the moment between them.
     pub reading: f64,
 }
 
