@@ -16,6 +16,7 @@ mod parse;
 mod patterns;
 mod plan;
 mod scan;
+mod syntax;
 
 mod archive;
 mod columns;
@@ -40,3 +41,4 @@ pub use expr::{Expr, matchers};
 pub use limits::{ANSWER_POINTS, Limits, Options, POINTS, POINTS_PER_LINE, SERIES};
 pub use moments::Range;
 pub use read::{Read, Rows, Series};
+pub use syntax::{prettified, tree};
