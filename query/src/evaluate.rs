@@ -128,6 +128,7 @@ impl<'a> Run<'a> {
     }
 
     fn scalar(&mut self, scalar: &Scalar) -> Result<Vec<f64>, Error> {
+        self.limits.patience.check()?;
         Ok(match scalar {
             Scalar::Number(number) => vec![*number; self.moments.count()],
             Scalar::Time => self.moments.iter().map(rrd::Timestamp::as_secs_f64).collect(),
@@ -145,6 +146,7 @@ impl<'a> Run<'a> {
     }
 
     fn vector(&mut self, vector: &Vector) -> Result<Vec<Column>, Error> {
+        self.limits.patience.check()?;
         match vector {
             Vector::Select { selector, wanted } => {
                 let columns = self.select(selector, *wanted)?;

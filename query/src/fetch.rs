@@ -64,6 +64,7 @@ impl Run<'_> {
         let mut bare_counters = Bare::default();
         let mut columns = Vec::with_capacity(found.len());
         for series in found {
+            self.limits.patience.check()?;
             if series.kind.is_counter() && wanted == Wanted::Value {
                 bare_counters.note(&series);
                 continue;
@@ -89,6 +90,7 @@ impl Run<'_> {
         let mut bare_counters = Bare::default();
         let mut columns = Vec::with_capacity(found.len());
         for series in found {
+            self.limits.patience.check()?;
             if series.kind.is_counter() && !function.knows_counters() {
                 bare_counters.note(&series);
                 continue;
@@ -109,6 +111,7 @@ impl Run<'_> {
         let mut bare_counters = Bare::default();
         let mut lines = Vec::new();
         for series in found {
+            self.limits.patience.check()?;
             if series.kind.is_counter() {
                 bare_counters.note(&series);
                 continue;

@@ -10,6 +10,7 @@ mod error;
 mod expr;
 mod limits;
 mod moments;
+mod patience;
 
 mod lower;
 mod parse;
@@ -38,7 +39,8 @@ pub mod memory;
 pub use answer::{Answer, Line, Point, Resolution, Value};
 pub use error::{Error, Position};
 pub use expr::{Expr, matchers};
-pub use limits::{ANSWER_POINTS, Limits, Options, POINTS, POINTS_PER_LINE, SERIES};
+pub use limits::{ANSWER_POINTS, LOOKS, Limits, Options, POINTS, POINTS_PER_LINE, SERIES};
 pub use moments::Range;
+pub use patience::Patience;
 pub use read::{Read, Rows, Series};
 pub use syntax::{prettified, tree};

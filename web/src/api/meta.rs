@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
+use query::Patience;
 use rrd::{Labels, MatchOp, Matcher, NAME, Timestamp};
 
 use super::document::Document;
 use super::request::{BadParam, Params, bad};
-use super::turn::{LONGEST_WAIT, Stop, in_turn};
+use super::turn::{LONGEST_WAIT, in_turn};
 use super::{CUT, json};
 use crate::views::Web;
 
@@ -103,10 +104,10 @@ async fn answer<T: Ord + Send + 'static>(
     written: impl Fn(T) -> String + Send + 'static,
 ) -> Response {
     let read = Arc::clone(&web.read);
-    let work = move |stop: &Stop| -> Result<Document, BadParam> {
+    let work = move |patience: &Patience| -> Result<Document, BadParam> {
         let asked = asked(&params)?;
         let mut found = Found { items: BTreeSet::new(), limit: asked.limit };
-        each_series(&*read, &asked, stop, |labels| collect(labels, &mut found));
+        each_series(&*read, &asked, patience, |labels| collect(labels, &mut found));
         let is_cut = found.items.len() > asked.limit;
         let items = found.items.into_iter().take(asked.limit).map(written).collect();
         let warnings = if is_cut { vec![CUT.to_owned()] } else { Vec::new() };
@@ -143,11 +144,16 @@ fn matchers(text: &str) -> Result<Vec<Matcher>, BadParam> {
 }
 
 /// Shows `look` the labels of every series asked for, until nobody waits.
-fn each_series(read: &dyn query::Read, asked: &Asked, stop: &Stop, mut look: impl FnMut(&Labels)) {
+fn each_series(
+    read: &dyn query::Read,
+    asked: &Asked,
+    patience: &Patience,
+    mut look: impl FnMut(&Labels),
+) {
     let all = [every_series()];
     let sets = if asked.sets.is_empty() { &all[..] } else { &asked.sets };
     for series in sets.iter().flat_map(|set| read.select(set)) {
-        if stop.is_set() {
+        if patience.has_ended() {
             return;
         }
         if series.birth <= asked.end && series.newest >= asked.start {

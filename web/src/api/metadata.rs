@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use query::Patience;
 use rrd::{Kind, Labels};
 
 use super::document::Document;
 use super::json;
 use super::meta::every_series;
 use super::request::{BadParam, Params};
-use super::turn::{LONGEST_WAIT, Stop, in_turn};
+use super::turn::{LONGEST_WAIT, in_turn};
 use crate::views::Web;
 
 /// The Prometheus whose API this is: data sources choose by this number what they may ask for.
@@ -40,10 +41,10 @@ pub(crate) async fn metadata(State(web): State<Web>, params: Params) -> Response
         Err(bad) => return bad.into(),
     };
     let read = Arc::clone(&web.read);
-    let work = move |stop: &Stop| {
+    let work = move |patience: &Patience| {
         let mut families = Families::default();
         for series in read.select(&every_series()) {
-            if stop.is_set() {
+            if patience.has_ended() {
                 break;
             }
             families.learn(&series.labels, series.kind);

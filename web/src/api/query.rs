@@ -6,12 +6,12 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use query::{Answer, Error, Expr, Limits, Options, Range, Read, Value};
+use query::{Answer, Error, Expr, Limits, Options, Patience, Range, Read, Value};
 use rrd::Timestamp;
 
 use super::document::{Beside, Document, resolutions};
 use super::request::{BadParam, Params, bad};
-use super::turn::{LONGEST_WAIT, Stop, in_turn};
+use super::turn::{LONGEST_WAIT, in_turn};
 use super::{CUT, json, problem};
 use crate::views::Web;
 
@@ -108,8 +108,8 @@ impl Asked {
         })
     }
 
-    fn evaluate(&self, expr: &Expr, read: &dyn Read, stop: &Stop) -> Result<Answer, Error> {
-        let limits = limits(stop);
+    fn evaluate(&self, expr: &Expr, read: &dyn Read, patience: &Patience) -> Result<Answer, Error> {
+        let limits = Limits { patience: patience.clone(), ..Limits::default() };
         match self.when {
             When::At(at) => expr.instant(read, at, &limits),
             When::Over(range, options) => expr.range_with(read, range, &limits, options),
@@ -134,11 +134,6 @@ impl Asked {
         };
         Document::of_answer(answer, &Beside { at, warnings: self.warnings, stats })
     }
-}
-
-/// What one query may cost, and the flag that ends it early.
-fn limits(_stop: &Stop) -> Limits {
-    Limits::default()
 }
 
 fn cut<T>(items: &mut Vec<T>, limit: usize) -> bool {
@@ -166,11 +161,11 @@ async fn answered(web: &Web, asked: Result<Asked, BadParam>) -> Response {
     };
     let (read, clock, wait) = (Arc::clone(&web.read), Arc::clone(&web.clock), asked.wait);
     let began = clock.monotonic();
-    let work = move |stop: &Stop| -> Result<Document, Error> {
+    let work = move |patience: &Patience| -> Result<Document, Error> {
         let queued = clock.monotonic();
         let expr = Expr::parse(&asked.text)?;
         let prepared = clock.monotonic();
-        let answer = asked.evaluate(&expr, &*read, stop)?;
+        let answer = asked.evaluate(&expr, &*read, patience)?;
         let timings = Timings { began, queued, prepared, done: clock.monotonic() };
         Ok(asked.finish(answer, &timings))
     };
@@ -224,6 +219,9 @@ fn refused(error: &Error) -> Response {
         }
         Error::Limit(_) | Error::Execution(_) => {
             problem(StatusCode::UNPROCESSABLE_ENTITY, "execution", &error.to_string())
+        }
+        Error::Cancelled => {
+            problem(StatusCode::SERVICE_UNAVAILABLE, "canceled", &error.to_string())
         }
     }
 }

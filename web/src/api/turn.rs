@@ -1,11 +1,10 @@
 //! A turn: work that may take long, run where it blocks nobody, bounded in time and in number.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::response::Response;
+use query::Patience;
 use tokio::sync::Semaphore;
 
 use super::problem;
@@ -18,28 +17,12 @@ pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 static TURNS: Semaphore = Semaphore::const_new(AT_ONCE);
 
-/// Tells work that nobody waits for it: its client went away, or its time is over.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Stop(Arc<AtomicBool>);
-
-impl Stop {
-    /// The flag itself, for work that looks at it.
-    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.0)
-    }
-
-    /// True once nobody waits.
-    pub(crate) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Sets the flag when the handler ends, be it with an answer or because its client went.
-struct Leaving(Stop);
+/// Ends the patience when the handler ends, be it with an answer or because its client went.
+struct Leaving(Patience);
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        self.0.0.store(true, Ordering::Relaxed);
+        self.0.end();
     }
 }
 
@@ -48,7 +31,7 @@ impl Drop for Leaving {
 pub(crate) async fn in_turn<T: Send + 'static>(
     web: &Web,
     wait: Duration,
-    work: impl FnOnce(&Stop) -> T + Send + 'static,
+    work: impl FnOnce(&Patience) -> T + Send + 'static,
 ) -> Result<T, Response> {
     if !web.health.ready() {
         let message = "the archives are being brought up to date; try again in a moment";
@@ -57,13 +40,13 @@ pub(crate) async fn in_turn<T: Send + 'static>(
     if wait.is_zero() {
         return Err(timed_out());
     }
-    let stop = Stop::default();
-    let _leaving = Leaving(stop.clone());
+    let patience = Patience::begin();
+    let _leaving = Leaving(patience.clone());
     let run = async {
         // A turn is held by the work itself: one that timed out still counts until it ends.
         let turn = TURNS.acquire().await.ok()?;
         let task = tokio::task::spawn_blocking(move || {
-            let done = work(&stop);
+            let done = work(&patience);
             drop(turn);
             done
         });
@@ -102,9 +85,9 @@ mod tests {
         let (ended, end) = mpsc::channel();
         let web = rig.web.clone();
         let asking = tokio::spawn(async move {
-            let work = move |stop: &Stop| {
+            let work = move |patience: &Patience| {
                 started.send(()).unwrap();
-                while !stop.is_set() {
+                while !patience.has_ended() {
                     std::thread::yield_now();
                 }
                 ended.send(()).unwrap();
