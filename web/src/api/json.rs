@@ -87,9 +87,11 @@ pub(crate) fn pair(out: &mut String, at: Timestamp, value: f64) {
         out.push('-');
     }
     let millis = millis.unsigned_abs();
-    let (whole, rest) = (millis / 1000, millis % 1000);
-    let written = if rest == 0 { write!(out, "{whole}") } else { write!(out, "{whole}.{rest:03}") };
-    written.expect("a string takes all");
+    let rest = millis % 1000;
+    digits(out, millis / 1000);
+    if rest > 0 {
+        write!(out, ".{rest:03}").expect("a string takes all");
+    }
     out.push_str(",\"");
     number(out, value);
     out.push_str("\"]");
@@ -103,10 +105,40 @@ pub(crate) fn plain_moment(out: &mut String, at: Timestamp) {
 /// A value as Go writes it: the shortest digits that read back the same.
 pub(crate) fn number(out: &mut String, value: f64) {
     let size = value.abs();
+    if value.to_bits() == size.to_bits() && size <= LARGEST_WHOLE && size.fract() == 0.0 {
+        return digits(out, whole(size));
+    }
     if size != 0.0 && size.is_finite() && !(1e-6..1e21).contains(&size) {
         return exponent(out, value);
     }
     plain_number(out, value);
+}
+
+/// Up to here every whole number is a value of its own: 2^53.
+const LARGEST_WHOLE: f64 = 9_007_199_254_740_992.0;
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "checked to be whole, not negative and at most 2^53"
+)]
+fn whole(value: f64) -> u64 {
+    value as u64
+}
+
+/// A whole number. Moments and most values are such, and an answer has thousands of them.
+fn digits(out: &mut String, mut number: u64) {
+    let mut text = [0; 20]; // What the largest u64 takes.
+    let mut at = text.len();
+    loop {
+        at -= 1;
+        text[at] = b'0' + u8::try_from(number % 10).expect("a remainder of ten is below ten");
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.push_str(std::str::from_utf8(&text[at..]).expect("digits are ASCII"));
 }
 
 /// A value in digits alone, however many, as Prometheus writes scalars.
@@ -148,7 +180,11 @@ mod tests {
             (1.0, "1"),
             (0.1, "0.1"),
             (-0.0, "-0"),
+            (0.0, "0"),
+            (-3.0, "-3"),
             (1e6, "1000000"),
+            (9_007_199_254_740_992.0, "9007199254740992"),
+            (1e20, "100000000000000000000"),
             (1e21, "1e+21"),
             (123_456_789.0, "123456789"),
             (1e-6, "0.000001"),

@@ -10,16 +10,11 @@ use crate::rig::{ADMIN, Rig, text};
 const UP: &str = "up{job=\"a\",instance=\"x\"} 1x59\nup{job=\"b\",instance=\"y\"} 0x59";
 
 fn escaped(path: &str) -> String {
-    let mut out = String::from("/api/v1/");
-    for letter in path.chars() {
-        match letter {
-            '{' | '}' | '"' | '[' | ']' | ' ' => {
-                out.push_str(&format!("%{:02X}", u32::from(letter)))
-            }
-            letter => out.push(letter),
-        }
+    let mut path = path.replace(' ', "%20");
+    for (letter, code) in [("{", "%7B"), ("}", "%7D"), ("\"", "%22"), ("[", "%5B"), ("]", "%5D")] {
+        path = path.replace(letter, code);
     }
-    out
+    format!("/api/v1/{path}")
 }
 
 async fn ask(rig: &Rig, path: &str) -> (StatusCode, String) {
