@@ -17,6 +17,7 @@ mod parse;
 mod patterns;
 mod plan;
 mod scan;
+mod syntax;
 
 mod archive;
 mod columns;
@@ -54,3 +55,4 @@ pub use limits::{ANSWER_POINTS, LOOKS, Limits, Options, POINTS, POINTS_PER_LINE,
 pub use moments::Range;
 pub use patience::Patience;
 pub use read::{Read, RowParts, Rows, RowsWanted, Series};
+pub use syntax::{prettified, tree};

@@ -54,8 +54,10 @@ pub(crate) fn call(call: &Call) -> Result<Plan, Error> {
             Vector::Round { of: args.vector(0)?, to: Scalar::Number(1.0) }
         }
         "round" => Vector::Round { of: args.vector(0)?, to: args.scalar(1)? },
-        "timestamp" => match present(*args.vector(0)?, Wanted::End) {
-            end @ Vector::Select { .. } => end,
+        "timestamp" => match *args.vector(0)? {
+            Vector::Select { selector, wanted: Wanted::Value } => {
+                Vector::Select { selector, wanted: Wanted::End }
+            }
             computed => Vector::Stamp(Box::new(computed)),
         },
         "absent" => absent(present(*args.vector(0)?, Wanted::Presence)),
