@@ -138,7 +138,7 @@ impl<'a> Frame<'a> {
 
     /// Of what is stored NaN is unknown, of what was computed it is a value.
     fn is_known(&self, value: f64) -> bool {
-        if self.held.is_computed { Cell::is_filled(value) } else { !value.is_nan() }
+        !value.is_nan() || (self.held.is_computed && Cell::is_filled(value))
     }
 
     /// The known rows: value and known seconds.
