@@ -31,7 +31,7 @@ const AHEAD: usize = 8;
 const SENDERS: usize = 2;
 /// Queries of one kind: so many, or as many as this time allows, but some.
 const REQUESTS: usize = 301;
-const LONGEST: Duration = Duration::from_secs(8);
+const LONGEST: Duration = Duration::from_secs(5);
 const LEAST_REQUESTS: usize = 11;
 /// Queries before the first that counts.
 const WARMING: usize = 5;
@@ -110,8 +110,15 @@ const CASES: [Case; 6] = [
 struct Measured {
     name: &'static str,
     /// Of each case; `None` where it has no data for it.
-    cases: Vec<Option<Duration>>,
+    cases: Vec<Option<Asked>>,
     intake: Intake,
+}
+
+/// One case, asked many times.
+struct Asked {
+    p50: Duration,
+    /// What one answer cost the server.
+    processor: Duration,
 }
 
 /// Measures everything and prints one table.
@@ -234,12 +241,13 @@ async fn settle(engines: &[Arc<Engine>]) -> Result<()> {
 }
 
 /// The median of many queries, one after the other.
-async fn ask(engine: &Engine, case: &Case, end: Timestamp) -> Result<Duration> {
+async fn ask(engine: &Engine, case: &Case, end: Timestamp) -> Result<Asked> {
     let mut client = engine.connect().await?;
     let end = end.as_millis() / 1000;
     let start = end - case.range_secs + case.step_secs;
     let range = Range { start, end, step_secs: case.step_secs };
     let (mut times, wall) = (Vec::new(), Wall::start());
+    let used = engine.process().whole_processor_time()?;
     for number in 0..WARMING + REQUESTS {
         let path = engine.range(&(case.text)(number), &range);
         let before = wall.elapsed();
@@ -253,7 +261,9 @@ async fn ask(engine: &Engine, case: &Case, end: Timestamp) -> Result<Duration> {
             break;
         }
     }
-    Ok(median(times))
+    let used = engine.process().whole_processor_time()?.saturating_sub(used);
+    let processor = used / u32::try_from(times.len() + WARMING)?;
+    Ok(Asked { p50: median(times), processor })
 }
 
 fn check(engine: &Engine, case: &Case, answer: &[u8]) -> Result<()> {
@@ -273,10 +283,16 @@ fn list(measured: &[Measured]) -> Goals {
     let mut goals = Goals::default();
     let Some((ours, peers)) = measured.split_first() else { return goals };
     for (index, case) in CASES.iter().enumerate() {
-        let secs = |of: &Measured| of.cases[index].map(|time| time.as_secs_f64());
+        let secs = |of: &Measured| Some(of.cases[index].as_ref()?.p50.as_secs_f64());
         let Some(own) = secs(ours) else { continue };
         let with_peers = peers.iter().filter_map(|peer| Some((peer.name, secs(peer)?)));
-        add(&mut goals, (case.what, Unit::Secs, case.goal), own, with_peers, case.note);
+        let processor = |of: &Measured| {
+            let millis = of.cases[index].as_ref()?.processor.as_secs_f64() * 1e3;
+            Some(format!("{} {millis:.2} ms", of.name))
+        };
+        let processors: Vec<_> = measured.iter().filter_map(processor).collect();
+        let note = format!("{}; CPU an answer: {}", case.note, processors.join(", "));
+        add(&mut goals, (case.what, Unit::Secs, case.goal), own, with_peers, &note);
     }
     let secs = |of: &Measured| of.intake.idle.as_secs_f64();
     let with_peers = peers.iter().map(|peer| (peer.name, secs(peer)));

@@ -219,11 +219,13 @@ impl Source<'_> {
         };
         let last = view.filed.min(view.last);
         let tiles = Ring::tile_of(view.first)..Ring::tile_of(last) + 1;
+        // One room for all: to clear it takes as long as to fill it.
+        let mut bytes = TileBytes::of(view.shape);
         for (number, tile) in tiles.clone().enumerate() {
             if number.is_multiple_of(TILES_AT_ONCE) {
                 view.expect(&source, tile..tiles.end);
             }
-            if let Err(reason) = view.read_tile(&source, tile, rows) {
+            if let Err(reason) = view.read_tile(&source, tile, &mut bytes, rows) {
                 let (column, first) = (view.column.index, Ring::first_row(tile));
                 let damage = unreadable(instance, column, view.archive, first, &reason);
                 (self.failed)(damage, &reason);
@@ -471,7 +473,13 @@ impl<'a> View<'a> {
     }
 
     /// Reads the rows of one tile that the file has; those of the view are put in their places.
-    fn read_tile(&self, source: &handles::Source, tile: i64, rows: &mut Rows) -> io::Result<()> {
+    fn read_tile(
+        &self,
+        source: &handles::Source,
+        tile: i64,
+        bytes: &mut TileBytes,
+        rows: &mut Rows,
+    ) -> io::Result<()> {
         let first_row = Ring::first_row(tile);
         let (low, high) =
             (first_row.max(self.begin + 1), (Ring::first_row(tile + 1)).min(self.filed + 1));
@@ -482,7 +490,6 @@ impl<'a> View<'a> {
             let place = |row: i64| usize::try_from(row - first_row).expect("a row of this tile");
             place(rows.start)..place(rows.end)
         };
-        let mut bytes = TileBytes::of(self.shape);
         source.read_at(bytes.tile(), self.ring.offset_of(tile, self.position))?;
         // Of a full tile the checksum is behind its rows, of the last one in the slot.
         let is_full = high == Ring::first_row(tile + 1);
