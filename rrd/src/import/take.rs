@@ -63,7 +63,7 @@ pub fn write_archive(
     }
     if let Some(days) = archive.policy.archives().iter().find(|spec| spec.days.is_some()) {
         let what = format!(
-            "days of {0} cannot be imported: take them over as \"1d\", and change the archives of the \
+            "rows of {0} cannot be imported: take them over as \"1d\", and change the archives of the \
              instance afterwards",
             days.step_name()
         );

@@ -323,6 +323,18 @@ const NATIVE: &[u8] = include_bytes!("tests/small.rrd");
 const XML: &[u8] = include_bytes!("tests/small.xml");
 
 #[test]
+fn days_of_a_zone_are_no_rows_of_rrdtool() {
+    let dump = read(&mut Cursor::new(NATIVE), NATIVE.len() as u64).unwrap();
+    let policy = Policy::parse("1m:2d,1d@Europe/Paris:5y").unwrap();
+    let labels = Labels::from_pairs([("instance", "web-1")]).unwrap();
+    let series = vec![TakenSeries { labels: labels.clone(), dump: &dump, source: 0 }];
+    let archive = NewArchive { id: ID, labels: &labels, policy: &policy, series };
+    let refused = write_archive(&MemDisk::new(), Path::new("/archives"), &archive);
+    let refused = refused.map(|_| ()).unwrap_err().to_string();
+    assert!(refused.contains("rows of 1d@Europe/Paris cannot be imported: take"), "{refused}");
+}
+
+#[test]
 fn a_coarser_policy_consolidates_and_a_finer_one_repeats() {
     let dump = read(&mut Cursor::new(NATIVE), NATIVE.len() as u64).unwrap();
     assert_eq!(dump.step_s, 60);

@@ -145,7 +145,9 @@ impl<'a> Phase<'a> {
             self.left[index] = steps_left(self.newest_row, self.grid.per_row[index]);
             index += 1;
         }
-        self.look_up_days();
+        if self.grid.days.is_some() {
+            self.look_up_days();
+        }
         self.look();
     }
 

@@ -320,6 +320,33 @@ fn days_of_a_zone_are_derived_from_finer_rows_and_never_from_days_of_utc() {
 }
 
 #[test]
+fn a_bad_tile_of_days_is_named_by_the_time_it_covers() {
+    let begin = midnight_s("Europe/Paris", date(2026, 3, 20));
+    let mut world = world("1d@Europe/Paris", "");
+    live(&mut world, (begin, begin + 20 * 86_400), |_| 2.5);
+    world.round();
+    let file = world.disk.open(World::file_path().as_ref()).unwrap();
+    let mut bytes = vec![0; usize::try_from(world.file_len()).unwrap()];
+    file.read_at(&mut bytes, 0).unwrap();
+    // Cells of days lie behind those of quarters of an hour.
+    let cell = (2.5_f64.to_bits() ^ f64::NAN.to_bits()).to_le_bytes();
+    let at = bytes.windows(8).rposition(|bytes| bytes == cell).unwrap();
+    file.write_at(&[cell[0] ^ 1], at as u64).unwrap();
+    let mut check = world.store.check(crate::world::WEB).unwrap().unwrap();
+    let mut found = Vec::new();
+    while let Some(checked) = check.step().unwrap() {
+        found.extend(checked.bad);
+    }
+    let [bad] = &found[..] else { panic!("one bad tile: {found:?}") };
+    assert_eq!((bad.archive, bad.spec), (1, spec(&world)));
+    let ends = [bad.rows.0 - 1, bad.rows.1].map(|row| spec(&world).row_end(row));
+    assert_eq!([bad.span().start(), bad.span().end()], ends);
+    assert_eq!(ends[1].as_millis() % 86_400_000, 22 * 3_600_000, "midnight in Paris, in summer");
+    let dump = world.store.dump_series(world.store.select(&[])[0].series).unwrap();
+    assert_eq!(dump.archives.len(), 1, "rrdtool has no such days");
+}
+
+#[test]
 fn days_written_by_another_version_of_the_zones_are_read_as_ours_has_them() {
     let begin = midnight_s("Europe/Paris", date(2026, 3, 27));
     let mut world = world("1d@Europe/Paris", "");
