@@ -66,6 +66,15 @@ async fn a_data_source_is_tested_browsed_and_drawn() {
     let [ours, theirs] = pair.both("query_exemplars", &with(&[("query", "cpus")])).await;
     assert_eq!(ours, theirs);
 
+    // A panel zoomed in far beyond the rows: half a megabyte, which comes in chunks.
+    let wide = with(&[("query", "memory_bytes"), ("step", "1")]);
+    let url = format!("{}/api/v1/query_range?{}", pair.ours.url, http::encoded(&wide));
+    let answer = http::get(&url).await;
+    assert!(answer.headers.get("content-length").is_none(), "it is not sent as a whole");
+    let [ours, theirs] = pair.both("query_range", &wide).await;
+    assert_eq!(answer.json(), ours.1);
+    assert!(ours == theirs, "{} bytes differ from Prometheus'", answer.body.len());
+
     // An annotation with a step below the rows', and a variable of a query's values.
     let (status, answer) = ask(
         &pair.ours.url,

@@ -73,30 +73,46 @@ fn timed_out() -> Response {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use axum::Router;
+    use axum::routing::get;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::mpsc;
 
     use super::*;
     use crate::rig::Rig;
 
+    /// Work that ends only when nobody waits for it, and says when it begins and ends.
+    async fn endless(web: Web, say: mpsc::UnboundedSender<&'static str>, wait: Duration) {
+        let work = move |patience: &Patience| {
+            say.send("begun").unwrap();
+            while !patience.has_ended() {
+                std::thread::yield_now();
+            }
+            say.send("ended").unwrap();
+        };
+        assert!(in_turn(&web, wait, work).await.is_err(), "it has no answer");
+    }
+
     #[tokio::test]
-    async fn work_is_told_when_its_client_goes() {
-        let rig = Rig::with("a", "");
-        let (started, begin) = tokio::sync::oneshot::channel();
-        let (ended, end) = mpsc::channel();
-        let web = rig.web.clone();
-        let asking = tokio::spawn(async move {
-            let work = move |patience: &Patience| {
-                started.send(()).unwrap();
-                while !patience.has_ended() {
-                    std::thread::yield_now();
-                }
-                ended.send(()).unwrap();
-            };
-            in_turn(&web, LONGEST_WAIT, work).await.map_err(|refused| refused.status())
-        });
-        begin.await.unwrap();
-        asking.abort();
-        let end = tokio::task::spawn_blocking(move || end.recv_timeout(LONGEST_WAIT));
-        end.await.unwrap().unwrap();
+    async fn work_ends_when_its_client_goes() {
+        let (say, mut said) = mpsc::unbounded_channel();
+        let web = Rig::with("a", "").web.clone();
+        let router = Router::new().route("/", get(move || endless(web, say, LONGEST_WAIT)));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        assert_eq!(said.recv().await, Some("begun"));
+        drop(client);
+        assert_eq!(said.recv().await, Some("ended"));
+    }
+
+    #[tokio::test]
+    async fn work_ends_when_its_time_is_over() {
+        let (say, mut said) = mpsc::unbounded_channel();
+        endless(Rig::with("a", "").web.clone(), say, Duration::from_millis(50)).await;
+        assert_eq!((said.recv().await, said.recv().await), (Some("begun"), Some("ended")));
     }
 }
