@@ -235,6 +235,10 @@ impl query::Read for Active<'_> {
     fn rows(&self, series: &query::Series, archive: usize, span: Span) -> query::Rows {
         query::Read::rows(self.store, series, archive, span)
     }
+
+    fn rows_into(&self, rows: &mut query::Rows, series: &query::Series, wanted: query::RowsWanted) {
+        query::Read::rows_into(self.store, rows, series, wanted);
+    }
 }
 
 /// The alerter's lock. A panic elsewhere leaves plain data behind: going on is right.

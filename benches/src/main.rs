@@ -1,4 +1,4 @@
-//! Measured comparisons with rival engines: `cargo xtask bench quick`, `rrd`, `layout`.
+//! Measured comparisons with rival engines: `cargo xtask bench quick`, `rrd`, `query`, `layout`.
 //!
 //! Each figure is measured in this run, on this machine, beside rrdtool where it can do the same.
 
@@ -13,6 +13,7 @@ mod layout;
 mod meter;
 mod peer;
 mod procfs;
+mod query;
 mod read;
 mod store;
 mod table;
@@ -42,12 +43,15 @@ fn chosen() -> Result<()> {
         [] | ["quick"] => quick(),
         ["rrd"] => store::run(&scratch_parent()?, store::INSTANCES),
         ["rrd", instances] => store::run(&scratch_parent()?, instances.parse()?),
+        ["query"] => query::run(&scratch_parent()?),
         ["layout"] => layout::run(&scratch_parent()?, layout::INSTANCES),
         ["layout", instances] => layout::run(&scratch_parent()?, instances.parse()?),
         // Processes that `rrd` starts, to be killed.
         ["load", folder, ..] => store::load(Path::new(folder), &arguments[2..]),
         ["reopen", folder] => store::reopen(Path::new(folder)),
-        _ => bail!("no such benchmark; there are: quick, rrd [INSTANCES], layout [INSTANCES]"),
+        _ => {
+            bail!("no such benchmark; there are: quick, rrd [INSTANCES], query, layout [INSTANCES]")
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::hash_map::Entry;
 use rrd::Labels;
 
 use crate::columns::{Cell, Column};
+use crate::fold::Groups;
 use crate::plan::{Aggregate, Names, Scalar};
 
 impl Aggregate {
@@ -33,6 +34,13 @@ pub(crate) fn aggregate(
     columns: Vec<Column>,
     count: usize,
 ) -> Vec<Column> {
+    if function.is_fold() {
+        let mut groups = Groups::of(function, grouping, count);
+        for column in &columns {
+            groups.add(&column.labels, &column.cells);
+        }
+        return groups.finish().collect();
+    }
     let groups = groups(grouping, columns);
     if let Aggregate::Extreme { largest, .. } = function {
         let stay = |group: Group| extremes(group.columns, *largest, parameter, count);
@@ -40,12 +48,9 @@ pub(crate) fn aggregate(
     }
     let one = |group: Group| Column {
         cells: match function {
-            Aggregate::Min => folded(&group, count, |a, b| if b < a || a.is_nan() { b } else { a }),
-            Aggregate::Max => folded(&group, count, |a, b| if b > a || a.is_nan() { b } else { a }),
-            Aggregate::Quantile(_) => quantiles(&group, parameter, count),
             Aggregate::StandardVariance => spreads(&group, count, |variance| variance),
             Aggregate::StandardDeviation => spreads(&group, count, f64::sqrt),
-            _ => sums(&group, count, function),
+            _ => quantiles(&group, parameter, count),
         },
         labels: group.labels,
     };
@@ -67,66 +72,6 @@ fn groups(grouping: &Names, columns: Vec<Column>) -> Vec<Group> {
         groups[place].columns.push(column);
     }
     groups
-}
-
-/// A sum that carries its rounding error along (Kahan, Neumaier), as Prometheus' does.
-#[derive(Clone, Copy, Default)]
-struct Sum {
-    rounded: f64,
-    carry: f64,
-    count: u32,
-}
-
-impl Sum {
-    fn add(&mut self, value: f64) {
-        let sum = self.rounded + value;
-        if sum.is_infinite() {
-            self.carry = 0.0;
-        } else if self.rounded.abs() >= value.abs() {
-            self.carry += (self.rounded - sum) + value;
-        } else {
-            self.carry += (value - sum) + self.rounded;
-        }
-        self.rounded = sum;
-        self.count += 1;
-    }
-
-    fn total(self) -> f64 {
-        self.rounded + self.carry
-    }
-}
-
-fn sums(group: &Group, count: usize, function: &Aggregate) -> Vec<Cell> {
-    let mut sums = vec![Sum::default(); count];
-    for column in &group.columns {
-        for (sum, cell) in sums.iter_mut().zip(&column.cells) {
-            if let Some(value) = cell.get() {
-                sum.add(value);
-            }
-        }
-    }
-    let finish = |sum: Sum| match function {
-        Aggregate::Average => sum.total() / f64::from(sum.count),
-        Aggregate::Count => f64::from(sum.count),
-        Aggregate::Group => 1.0,
-        _ => sum.total(),
-    };
-    let present = |sum: Sum| (sum.count > 0).then(|| finish(sum));
-    sums.into_iter().map(|sum| Cell::from(present(sum))).collect()
-}
-
-fn folded(group: &Group, count: usize, pick: impl Fn(f64, f64) -> f64) -> Vec<Cell> {
-    let mut cells = vec![Cell::ABSENT; count];
-    for column in &group.columns {
-        for (best, cell) in cells.iter_mut().zip(&column.cells) {
-            *best = match (best.get(), cell.get()) {
-                (Some(a), Some(b)) => Cell::of(pick(a, b)),
-                (None, Some(b)) => Cell::of(b),
-                (_, None) => continue,
-            };
-        }
-    }
-    cells
 }
 
 /// Welford's running mean and variance.
@@ -164,7 +109,7 @@ fn quantiles(group: &Group, parameter: &[f64], count: usize) -> Vec<Cell> {
     clippy::cast_sign_loss,
     reason = "the rank lies in 0 ..= len - 1, far below 2^53"
 )]
-fn quantile(share: f64, values: &mut [f64]) -> Option<f64> {
+pub(crate) fn quantile(share: f64, values: &mut [f64]) -> Option<f64> {
     if values.is_empty() {
         return None;
     }
@@ -195,21 +140,63 @@ pub(crate) fn order(a: f64, b: f64, descending: bool) -> Ordering {
     }
 }
 
+/// So many are kept in order as they are found; of more, all are ranked once.
+const KEPT_IN_ORDER: usize = 128;
+
 /// `topk` and `bottomk`: the columns, each only where it is among the first.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a float casts to the nearest integer there is; fractions are cut as in Prometheus"
-)]
 fn extremes(
     mut columns: Vec<Column>,
     largest: bool,
     parameter: &[f64],
     count: usize,
 ) -> Vec<Column> {
+    let wanted: Vec<usize> = parameter.iter().take(count).map(|wanted| whole(*wanted)).collect();
+    if wanted.iter().all(|wanted| *wanted <= KEPT_IN_ORDER) {
+        keep_in_order(&mut columns, largest, &wanted);
+    } else {
+        keep_ranked(&mut columns, largest, &wanted);
+    }
+    if count == 1 {
+        let key = |column: &Column| column.cells[0].get().unwrap_or(f64::NAN);
+        columns.sort_by(|a, b| order(key(a), key(b), largest));
+    }
+    columns.retain(|column| !column.is_empty());
+    columns
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float casts to the nearest integer there is; fractions are cut as in Prometheus"
+)]
+const fn whole(wanted: f64) -> usize {
+    wanted as usize
+}
+
+/// Column after column, as they lie in memory: most are no better than the worst of the first few.
+fn keep_in_order(columns: &mut [Column], largest: bool, wanted: &[usize]) {
+    let mut best: Vec<Vec<(f64, usize)>> = vec![Vec::new(); wanted.len()];
+    for at in 0..columns.len() {
+        for (index, (best, &wanted)) in best.iter_mut().zip(wanted).enumerate() {
+            let Some(value) = columns[at].cells[index].get() else { continue };
+            let comes_first = |other: &(f64, usize)| order(value, other.0, largest).is_lt();
+            if best.len() >= wanted && !best.last().is_some_and(comes_first) {
+                columns[at].cells[index] = Cell::ABSENT;
+                continue;
+            }
+            best.insert(best.partition_point(|other| !comes_first(other)), (value, at));
+            if best.len() > wanted
+                && let Some((_, worst)) = best.pop()
+            {
+                columns[worst].cells[index] = Cell::ABSENT;
+            }
+        }
+    }
+}
+
+fn keep_ranked(columns: &mut [Column], largest: bool, wanted: &[usize]) {
     let mut ranked: Vec<(f64, usize)> = Vec::with_capacity(columns.len());
-    for (index, wanted) in parameter.iter().enumerate().take(count) {
-        let keep = *wanted as usize;
+    for (index, &keep) in wanted.iter().enumerate() {
         ranked.clear();
         let present = columns.iter().enumerate();
         ranked.extend(present.filter_map(|(at, c)| Some((c.cells[index].get()?, at))));
@@ -223,12 +210,6 @@ fn extremes(
             columns[*at].cells[index] = Cell::ABSENT;
         }
     }
-    if count == 1 {
-        let key = |column: &Column| column.cells[0].get().unwrap_or(f64::NAN);
-        columns.sort_by(|a, b| order(key(a), key(b), largest));
-    }
-    columns.retain(|column| !column.is_empty());
-    columns
 }
 
 #[cfg(test)]
@@ -242,14 +223,5 @@ mod tests {
             assert_eq!(found, Some(expected), "quantile {share}");
         }
         assert_eq!(quantile(0.5, &mut []), None);
-    }
-
-    #[test]
-    fn a_sum_does_not_lose_small_numbers_between_large_ones() {
-        let mut sum = Sum::default();
-        for value in [1e100, 1.0, -1e100] {
-            sum.add(value);
-        }
-        assert!((sum.total() - 1.0).abs() < f64::EPSILON);
     }
 }

@@ -31,7 +31,17 @@ impl Cell {
     }
 
     pub(crate) const fn is_present(self) -> bool {
-        self.0.to_bits() != ABSENT_BITS
+        Self::is_filled(self.0)
+    }
+
+    /// The number it is made of, to be looked at by [`Cell::is_filled`].
+    pub(crate) const fn raw(self) -> f64 {
+        self.0
+    }
+
+    /// True of a [`Cell::raw`] that holds a value.
+    pub(crate) const fn is_filled(raw: f64) -> bool {
+        raw.to_bits() != ABSENT_BITS
     }
 }
 

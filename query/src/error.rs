@@ -29,6 +29,9 @@ pub enum Error {
     /// The data do not allow the operation, as when two series would get the same labels.
     #[error("{0}")]
     Execution(String),
+    /// Whoever asked waits no longer: see [`Patience`](crate::Patience).
+    #[error("the query was cancelled; ask for less, or wait longer")]
+    Cancelled,
 }
 
 /// A place in the text, both counted from 1.

@@ -1,35 +1,39 @@
 //! The evaluation of a plan: every node once, for all moments together.
 
-use rrd::{Labels, Step};
+use rrd::{Labels, Step, Timestamp};
 
 use crate::aggregate::aggregate;
-use crate::answer::{Answer, Line, Point, Resolution, Value};
-use crate::archive::Stretch;
+use crate::answer::{Answer, Line, Point, Value};
+use crate::ask::Ask;
 use crate::columns::{Cell, Column, nameless};
 use crate::functions::{clamp, round};
+use crate::looks::Looks;
 use crate::moments::Moments;
-use crate::plan::{Plan, Scalar, Vector};
-use crate::{Error, Limits, Read, matching, sets};
-
-/// Warnings kept for one answer; a thousandth reader would not help.
-const WARNINGS: usize = 20;
+use crate::notes::Notes;
+use crate::plan::{Aggregate, Plan, Ranged, Scalar, Vector};
+use crate::{Error, Limits, Read, columns, matching, natural, sets};
 
 /// One evaluation: what it reads, what it was asked, and what it has spent.
 pub(crate) struct Run<'a> {
     pub(crate) read: &'a dyn Read,
     pub(crate) moments: Moments,
+    /// What `@ start()` and `@ end()` mean, inside subqueries too.
+    pub(crate) first: Timestamp,
+    pub(crate) last: Timestamp,
     pub(crate) limits: &'a Limits,
     /// The widest rows to be preferred, when coarse rows are asked for.
     pub(crate) widest: Option<Step>,
+    pub(crate) notes: Notes,
+    /// What windows have looked at so far.
+    pub(crate) looks: Looks,
     points: u64,
-    warnings: Vec<String>,
-    resolutions: Vec<Resolution>,
 }
 
 impl<'a> Run<'a> {
     pub(crate) fn of(read: &'a dyn Read, moments: Moments, limits: &'a Limits) -> Self {
-        let (warnings, resolutions) = (Vec::new(), Vec::new());
-        Self { read, moments, limits, widest: None, points: 0, warnings, resolutions }
+        let (first, last) = (moments.first(), moments.last());
+        let (notes, looks) = (Notes::default(), Looks::within(limits));
+        Self { read, moments, first, last, limits, widest: None, notes, looks, points: 0 }
     }
 
     /// The answer for one moment.
@@ -38,8 +42,11 @@ impl<'a> Run<'a> {
         let value = match plan {
             Plan::Text(text) => Value::Text(text.clone()),
             Plan::Scalar(scalar) => Value::Scalar { at, value: self.scalar(scalar)?[0] },
-            Plan::Rows(selector, window) => {
-                let lines = self.rows(selector, *window)?;
+            Plan::Rows(ranged) => {
+                let lines = match ranged {
+                    Ranged::Rows(selector, window) => self.rows(selector, *window)?,
+                    Ranged::Subquery(subquery) => self.subquery_lines(subquery)?,
+                };
                 self.check_answer(lines.iter().map(|line| line.points.len()).sum())?;
                 Value::Matrix(lines)
             }
@@ -64,7 +71,7 @@ impl<'a> Run<'a> {
                 vec![Column { labels: Labels::default(), cells }]
             }
             Plan::Vector(vector) => self.vector(vector)?,
-            Plan::Rows(..) => return Err(not_a_line("range vector")),
+            Plan::Rows(_) => return Err(not_a_line("range vector")),
             Plan::Text(_) => return Err(not_a_line("string")),
         };
         self.check_answer(columns.iter().map(Column::count).sum())?;
@@ -75,8 +82,9 @@ impl<'a> Run<'a> {
     }
 
     fn answer(mut self, value: Value) -> Answer {
-        self.resolutions.sort_by_key(|used| used.step);
-        Answer { value, warnings: self.warnings, resolutions: self.resolutions }
+        let Notes { warnings, mut resolutions } = std::mem::take(&mut self.notes);
+        resolutions.sort_by_key(|used| used.step);
+        Answer { value, warnings, resolutions }
     }
 
     fn line(&self, column: Column) -> Line {
@@ -97,6 +105,13 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Cells of all moments of the query, of which a selector with `@` asked only one.
+    pub(crate) fn at_all(&self, mut cells: Vec<Cell>) -> Vec<Cell> {
+        let last = cells.last().copied().unwrap_or(Cell::ABSENT);
+        cells.resize(self.moments.count(), last);
+        cells
+    }
+
     /// Checked before the answer is written, which takes several times its points.
     fn check_answer(&self, points: usize) -> Result<(), Error> {
         let limit = self.limits.answer;
@@ -109,25 +124,19 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// How many more columns of all moments the limit of points allows.
+    pub(crate) fn columns_left(&self) -> usize {
+        let points = self.limits.points.saturating_sub(self.points);
+        usize::try_from(points).unwrap_or(usize::MAX) / self.moments.count()
+    }
+
     pub(crate) fn warn(&mut self, warning: String) {
-        if self.warnings.len() < WARNINGS && !self.warnings.contains(&warning) {
-            self.warnings.push(warning);
-        }
+        self.notes.warn(warning);
     }
 
-    pub(crate) fn note_use(&mut self, step: Step, moments: Moments, stretch: &Stretch) {
-        let first = moments.at(stretch.moments.start);
-        let last = moments.at(stretch.moments.end - 1);
-        match self.resolutions.iter_mut().find(|used| used.step == step) {
-            Some(used) => {
-                used.first = used.first.min(first);
-                used.last = used.last.max(last);
-            }
-            None => self.resolutions.push(Resolution { step, first, last }),
-        }
-    }
-
-    fn scalar(&mut self, scalar: &Scalar) -> Result<Vec<f64>, Error> {
+    pub(crate) fn scalar(&mut self, scalar: &Scalar) -> Result<Vec<f64>, Error> {
+        self.limits.patience.check()?;
+        self.spend(self.moments.count())?;
         Ok(match scalar {
             Scalar::Number(number) => vec![*number; self.moments.count()],
             Scalar::Time => self.moments.iter().map(rrd::Timestamp::as_secs_f64).collect(),
@@ -144,14 +153,21 @@ impl<'a> Run<'a> {
         })
     }
 
-    fn vector(&mut self, vector: &Vector) -> Result<Vec<Column>, Error> {
+    pub(crate) fn vector(&mut self, vector: &Vector) -> Result<Vec<Column>, Error> {
+        self.limits.patience.check()?;
         match vector {
             Vector::Select { selector, wanted } => {
                 let columns = self.select(selector, *wanted)?;
                 if *wanted == crate::plan::Wanted::End { nameless(columns) } else { Ok(columns) }
             }
-            Vector::Over { function, selector, window } => {
-                let columns = self.over(*function, selector, *window)?;
+            Vector::Over { function, parameters, of } => {
+                let parameters = self.parameters(*function, parameters)?;
+                let (moments, parameters) = (self.moments, parameters.as_slice());
+                let ask = Ask { function: *function, parameters, moments };
+                let columns = match of {
+                    Ranged::Rows(selector, window) => self.over(&ask, selector, *window)?,
+                    Ranged::Subquery(subquery) => self.over_subquery(&ask, subquery)?,
+                };
                 if function.keeps_name() { Ok(columns) } else { nameless(columns) }
             }
             Vector::Of(scalar) => {
@@ -180,13 +196,37 @@ impl<'a> Run<'a> {
                 }
                 Ok(columns)
             }
-            Vector::Replace { replace, of } => replace.apply(self.vector(of)?),
+            Vector::SortByLabel { of, labels, descending } => {
+                let mut columns = self.vector(of)?;
+                if self.moments.count() == 1 {
+                    natural::sort(&mut columns, labels, *descending);
+                }
+                Ok(columns)
+            }
+            Vector::Replace { replace, of } => {
+                let columns = self.vector(of)?;
+                self.relabelled(columns, |column| replace.one(column))
+            }
+            Vector::Join { join, of } => {
+                let columns = self.vector(of)?;
+                self.relabelled(columns, |column| join.one(column))
+            }
+            Vector::Buckets { ask, of } => self.buckets(ask, of),
+            Vector::Aggregate { function: Aggregate::Values(label), grouping, of } => {
+                self.count_values(label, grouping, of)
+            }
             Vector::Aggregate { function, grouping, of } => {
+                if let Some(columns) = self.folded(function, grouping, of)? {
+                    return Ok(columns);
+                }
                 let columns = self.vector(of)?;
                 let parameter = match function.parameter() {
                     Some(parameter) => self.scalar(parameter)?,
                     None => Vec::new(),
                 };
+                if let Aggregate::Quantile(_) = function {
+                    self.warn_of_shares(&parameter);
+                }
                 Ok(aggregate(function, grouping, &parameter, columns, self.moments.count()))
             }
             Vector::WithScalar { op, vector, scalar, scalar_first } => {
@@ -199,7 +239,7 @@ impl<'a> Run<'a> {
             }
             Vector::Match { op, matching, left, right } => {
                 let (left, right) = (self.vector(left)?, self.vector(right)?);
-                matching::matched(*op, matching, left, right, self.moments.count())
+                matching::matched(self, (*op, matching), left, right)
             }
             Vector::Set { op, on, left, right } => {
                 let (left, right) = (self.vector(left)?, self.vector(right)?);
@@ -225,6 +265,23 @@ impl<'a> Run<'a> {
             (min[index] <= max[index] || min[index].is_nan() || max[index].is_nan())
                 .then(|| clamp(value, min[index], max[index]))
         }))
+    }
+
+    /// Each column with a new label; what the labels take counts as points, so that they stay
+    /// within bounds however many there are.
+    fn relabelled(
+        &mut self,
+        columns: Vec<Column>,
+        one: impl Fn(Column) -> Result<Column, Error>,
+    ) -> Result<Vec<Column>, Error> {
+        let mut all = Vec::with_capacity(columns.len());
+        for column in columns {
+            let column = one(column)?;
+            let bytes: usize = column.labels.iter().map(|(_, value)| value.len()).sum();
+            self.spend(bytes / size_of::<Cell>())?;
+            all.push(column);
+        }
+        columns::joined(all, columns::SAME_LABELS)
     }
 
     fn absent(&mut self, labels: &Labels, of: &Vector) -> Result<Column, Error> {

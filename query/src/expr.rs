@@ -57,6 +57,7 @@ impl Expr {
         options: Options,
     ) -> Result<Answer, Error> {
         let mut run = Run::of(read, Moments::of(range, limits)?, limits);
+        run.last = range.end;
         run.widest = options.coarse.then_some(range.step);
         run.range(&self.plan)
     }

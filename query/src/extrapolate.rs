@@ -104,6 +104,6 @@ fn last_two(frame: &Frame<'_>) -> Option<((Timestamp, f64), (Timestamp, f64))> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "exact below 285,000 years")]
-fn secs(later: Timestamp, earlier: Timestamp) -> f64 {
+pub(crate) fn secs(later: Timestamp, earlier: Timestamp) -> f64 {
     later.millis_since(earlier) as f64 / 1000.0
 }

@@ -3,12 +3,14 @@
 use rrd::{ArchiveSpec, Span, Step, Timestamp};
 
 use crate::archive::{Stretch, grown_ms, oldest, stretches};
+use crate::ask::Ask;
 use crate::columns::{Cell, Column};
 use crate::evaluate::Run;
 use crate::moments::Moments;
-use crate::plan::{At, Selector, Wanted, Window};
-use crate::read::{Rows, Series};
-use crate::window::{Frame, Over};
+use crate::plan::{Selector, Wanted, Window};
+use crate::read::{RowParts, Rows, RowsWanted, Series};
+use crate::sweep::{Bare, Look, Looker};
+use crate::window::Frame;
 use crate::{Error, Line};
 
 /// The rows one stretch of moments looks at.
@@ -16,9 +18,33 @@ pub(crate) struct Held {
     pub(crate) rows: Rows,
     /// What archive they are of.
     pub(crate) shape: ArchiveSpec,
+    /// A counter's reading at END of each row, when these are what is looked at.
+    pub(crate) readings: Option<Vec<f64>>,
+    /// True of values that a subquery computed: the averages are of [`Cell::raw`].
+    pub(crate) is_computed: bool,
 }
 
 impl Held {
+    /// What the rows are taken for.
+    pub(crate) fn values(&self) -> &[f64] {
+        self.readings.as_deref().unwrap_or(&self.rows.average)
+    }
+
+    /// The smallest or largest of each row, where they are kept apart from what it is taken for.
+    pub(crate) fn extremes<'a>(&'a self, kept: &'a [f64]) -> &'a [f64] {
+        if self.readings.is_some() || self.is_computed { self.values() } else { kept }
+    }
+
+    /// True when a row that ends in (from, until] is known, but not the reading at its END.
+    pub(crate) fn lacks_reading(&self, from: Timestamp, until: Timestamp) -> bool {
+        let Some(readings) = &self.readings else { return false };
+        let place = |at| usize::try_from(self.index(at) + 1).unwrap_or(0).min(readings.len());
+        let rows = place(from)..place(until);
+        let pairs = rows.start.min(rows.end)..rows.end;
+        let mut pairs = readings[pairs.clone()].iter().zip(&self.rows.average[pairs]);
+        pairs.any(|(reading, rate)| reading.is_nan() && !rate.is_nan())
+    }
+
     /// The index of the last row that ends at or before `at`; it may lie outside the rows.
     pub(crate) fn index(&self, at: Timestamp) -> i64 {
         let (first, step) = (self.rows.first_end, self.shape.step);
@@ -69,68 +95,36 @@ impl Run<'_> {
         selector: &Selector,
         wanted: Wanted,
     ) -> Result<Vec<Column>, Error> {
-        let (found, moments) = self.find(selector)?;
-        let mut bare_counters = Bare::default();
-        let mut columns = Vec::with_capacity(found.len());
-        for series in found {
-            if series.kind.is_counter() && wanted == Wanted::Value {
-                bare_counters.note(&series);
-                continue;
-            }
-            let mut cells = vec![Cell::ABSENT; moments.count()];
-            for stretch in stretches(&series, moments, None, self.widest) {
-                self.read_values(&series, moments, &stretch, wanted, &mut cells);
-            }
-            columns.push(self.column(&series, cells));
-        }
-        self.warn_of_bare(&bare_counters);
-        Ok(columns)
+        self.columns(selector, Look::Row(wanted))
     }
 
     /// A function of a window before each moment, of each selected series.
     pub(crate) fn over(
         &mut self,
-        function: Over,
+        ask: &Ask<'_>,
         selector: &Selector,
         window: Window,
     ) -> Result<Vec<Column>, Error> {
-        let (found, moments) = self.find(selector)?;
-        let mut bare_counters = Bare::default();
-        let mut columns = Vec::with_capacity(found.len());
-        for series in found {
-            if series.kind.is_counter() && !function.knows_counters() {
-                bare_counters.note(&series);
-                continue;
-            }
-            let mut cells = vec![Cell::ABSENT; moments.count()];
-            for stretch in stretches(&series, moments, Some(window.width_ms), self.widest) {
-                self.read_windows(&series, moments, &stretch, (function, window), &mut cells);
-            }
-            columns.push(self.column(&series, cells));
-        }
-        self.warn_of_bare(&bare_counters);
-        Ok(columns)
+        self.columns(selector, Look::Window(ask, window))
     }
 
     /// The known rows of the window before the one moment of an instant query.
     pub(crate) fn rows(&mut self, selector: &Selector, window: Window) -> Result<Vec<Line>, Error> {
         let (found, moments) = self.find(selector)?;
-        let mut bare_counters = Bare::default();
+        let mut looker = self.looker(moments)();
         let mut lines = Vec::new();
         for series in found {
-            if series.kind.is_counter() {
-                bare_counters.note(&series);
-                continue;
-            }
+            self.limits.patience.check()?;
             for stretch in stretches(&series, moments, Some(window.width_ms), self.widest) {
                 let step = series.archives[stretch.archive].step;
                 let at = moments.last();
                 let width_ms = grown_ms(window.width_ms, step);
-                let Some(held) = self.hold(&series, &stretch, at, at.plus_millis(-width_ms)) else {
-                    continue;
-                };
-                self.note_use(step, moments, &stretch);
-                self.warn_of_growth(window, step);
+                let ends = (at.plus_millis(-width_ms), at);
+                let parts = readings_or(series.kind.is_counter(), RowParts::Averages);
+                let Some(held) = looker.hold_as(&series, &stretch, ends, parts) else { continue };
+                looker.note_lack(&series, &held, ends);
+                looker.notes.note_use(step, moments, &stretch);
+                looker.warn_of_growth(window, step);
                 let points: Vec<_> = Frame::of(&series, &held, at, width_ms).points().collect();
                 self.spend(points.len())?;
                 if !points.is_empty() {
@@ -138,18 +132,13 @@ impl Run<'_> {
                 }
             }
         }
-        self.warn_of_bare(&bare_counters);
+        self.notes.join(looker.notes);
+        self.warn_of_bare(&looker.bare);
         Ok(lines)
     }
 
     /// The series a selector names, and the moments it asks them for.
-    fn find(&mut self, selector: &Selector) -> Result<(Vec<Series>, Moments), Error> {
-        let moments = match selector.at {
-            None => self.moments,
-            Some(At::Moment(at)) => Moments::one(at),
-            Some(At::Start) => Moments::one(self.moments.first()),
-            Some(At::End) => Moments::one(self.moments.last()),
-        };
+    pub(crate) fn find(&mut self, selector: &Selector) -> Result<(Vec<Series>, Moments), Error> {
         let found = self.read.select(&selector.matchers);
         if found.len() > self.limits.series {
             return Err(Error::Limit(format!(
@@ -159,24 +148,33 @@ impl Run<'_> {
             )));
         }
         self.spend(found.len().saturating_mul(self.moments.count()))?;
-        Ok((found, moments.earlier(selector.offset_ms)))
+        Ok((found, self.shifted(selector.shift)))
     }
 
-    fn read_values(
+    pub(crate) fn warn_of_bare(&mut self, bare: &Bare) {
+        if let Some(warning) = bare.warning() {
+            self.warn(warning);
+        }
+    }
+}
+
+impl Looker<'_> {
+    /// The row of each moment of a stretch.
+    pub(crate) fn read_values(
         &mut self,
         series: &Series,
-        moments: Moments,
         stretch: &Stretch,
         wanted: Wanted,
         cells: &mut [Cell],
     ) {
-        let shape = series.archives[stretch.archive];
-        let step = shape.step;
+        let (shape, moments) = (series.archives[stretch.archive], self.moments);
         let first = moments.at(stretch.moments.start).min(series.newest);
         let last = moments.at(stretch.moments.end - 1);
-        let before = shape.row_end(shape.ended_row(first).saturating_sub(1));
-        let Some(held) = self.hold(series, stretch, last, before) else { return };
-        self.note_use(step, moments, stretch);
+        let ends = (shape.row_end(shape.ended_row(first).saturating_sub(1)), last);
+        let wants_readings = series.kind.is_counter() && wanted == Wanted::Value;
+        let parts = readings_or(wants_readings, RowParts::Averages);
+        let Some(held) = self.hold_as(series, stretch, ends, parts) else { return };
+        self.notes.note_use(shape.step, moments, stretch);
         let mut place = Place::of(&held, moments);
         for index in stretch.moments.clone() {
             let at = moments.at(index);
@@ -184,96 +182,114 @@ impl Run<'_> {
                 break; // Later moments are even farther from the last row.
             }
             let row = if at > series.newest { held.index(series.newest) } else { place.row(at) };
-            let value = usize::try_from(row).ok().and_then(|row| held.rows.average.get(row));
+            let value = usize::try_from(row).ok().and_then(|row| held.values().get(row));
             let cell = Cell::known(value.copied().unwrap_or(f64::NAN));
             cells[index] = match wanted {
                 Wanted::End if cell.is_present() => Cell::of(held.end(row).as_secs_f64()),
                 _ => cell,
             };
         }
+        self.note_lack(series, &held, ends);
+        self.room = held.rows;
     }
 
-    fn read_windows(
+    /// The function of the window before each moment of a stretch.
+    pub(crate) fn read_windows(
         &mut self,
         series: &Series,
-        moments: Moments,
         stretch: &Stretch,
-        (function, window): (Over, Window),
+        (ask, window): (&Ask<'_>, Window),
         cells: &mut [Cell],
-    ) {
-        let step = series.archives[stretch.archive].step;
+    ) -> Result<(), Error> {
+        let (step, moments) = (series.archives[stretch.archive].step, self.moments);
         let width_ms = grown_ms(window.width_ms, step);
         let first = moments.at(stretch.moments.start);
         let last = moments.at(stretch.moments.end - 1);
-        let Some(held) = self.hold(series, stretch, last, first.plus_millis(-width_ms)) else {
-            return;
-        };
-        self.note_use(step, moments, stretch);
+        let ends = (first.plus_millis(-width_ms), last);
+        let parts = readings_or(ask.wants_readings(series), ask.function.parts());
+        let Some(held) = self.hold_as(series, stretch, ends, parts) else { return Ok(()) };
+        self.notes.note_use(step, moments, stretch);
         self.warn_of_growth(window, step);
-        if stretch.archive > 0 && function.looks_between_rows() {
-            self.warn(format!("{} looked at averages of {step} rows", function.name()));
+        if stretch.archive > 0 {
+            self.warn_of_averages(ask, series, step);
         }
+        self.note_lack(series, &held, ends);
+        let mut values = std::mem::take(&mut self.values);
+        let (mut begins, mut ends) = (Place::of(&held, moments), Place::of(&held, moments));
         for index in stretch.moments.clone() {
-            let frame = Frame::of(series, &held, moments.at(index), width_ms);
-            cells[index] = Cell::from(function.apply(&frame));
+            let at = moments.at(index);
+            let rows = (begins.row(at.plus_millis(-width_ms)), ends.row(at));
+            let frame = Frame::of_rows(series, &held, rows).before(at, width_ms);
+            self.looks.add(frame.len())?;
+            cells[index] = Cell::from(ask.apply(&frame, index, &mut values));
+        }
+        (self.room, self.values) = (held.rows, values);
+        Ok(())
+    }
+
+    /// Rows that end in (from, until]: these parts of them, or all with a counter's readings.
+    fn hold_as(
+        &mut self,
+        series: &Series,
+        stretch: &Stretch,
+        ends: (Timestamp, Timestamp),
+        parts: Option<RowParts>,
+    ) -> Option<Held> {
+        match parts {
+            Some(parts) => self.hold(series, stretch, ends, parts),
+            None => self.hold_readings(series, stretch, ends),
+        }
+    }
+
+    /// Notes a counter of which a row in (from, until] is known, but not its reading.
+    fn note_lack(&mut self, series: &Series, held: &Held, (from, until): (Timestamp, Timestamp)) {
+        if held.lacks_reading(from, until) {
+            self.bare.note(series);
         }
     }
 
     /// The rows of an archive that end in (from, until], as far as the ring and the series reach.
-    fn hold(
-        &self,
+    pub(crate) fn hold(
+        &mut self,
         series: &Series,
         stretch: &Stretch,
-        until: Timestamp,
-        from: Timestamp,
+        (from, until): (Timestamp, Timestamp),
+        parts: RowParts,
     ) -> Option<Held> {
         let shape = series.archives[stretch.archive];
         let start = shape.floor(from.max(oldest(series, shape)).max(series.birth));
         let end = shape.floor(until.min(series.newest));
         let span = Span::new(start, end).filter(|span| span.start() < span.end())?;
-        Some(Held { rows: self.read.rows(series, stretch.archive, span), shape })
+        let wanted = RowsWanted { series: series.series, archive: stretch.archive, span, parts };
+        let mut rows = std::mem::take(&mut self.room);
+        self.read.rows_into(&mut rows, series, wanted);
+        Some(Held { rows, shape, readings: None, is_computed: false })
     }
 
-    fn warn_of_growth(&mut self, window: Window, step: Step) {
+    fn warn_of_averages(&mut self, ask: &Ask<'_>, series: &Series, step: Step) {
+        let name = ask.name();
+        if ask.wants_readings(series) {
+            self.notes.warn(format!("{name} looked at one reading a counter for each {step} row"));
+        } else if series.kind.is_counter() && ask.looks_between_rows() {
+            self.notes.warn(format!("{name} saw at most one a {step} row"));
+        } else if ask.looks_between_rows() {
+            self.notes.warn(format!("{name} looked at averages of {step} rows"));
+        }
+    }
+
+    pub(crate) fn warn_of_growth(&mut self, window: Window, step: Step) {
         let width_ms = window.width_ms;
         if grown_ms(width_ms, step) > width_ms {
-            self.warn(format!(
+            self.notes.warn(format!(
                 "a window of {width_ms} ms is shorter than the {step} rows that answer it and was widened to one row"
             ));
         }
     }
-
-    /// A column of all moments of the query, of which a selector with `@` asked only one.
-    fn column(&self, series: &Series, mut cells: Vec<Cell>) -> Column {
-        let last = cells.last().copied().unwrap_or(Cell::ABSENT);
-        cells.resize(self.moments.count(), last);
-        Column { labels: series.labels.clone(), cells }
-    }
-
-    fn warn_of_bare(&mut self, bare: &Bare) {
-        if let Some(example) = &bare.example {
-            self.warn(format!(
-                "{} counters such as {example} are absent: their rows hold rates, not raw readings; ask rate(), increase() or irate()",
-                bare.count
-            ));
-        }
-    }
 }
 
-/// Counters that were asked for readings they do not keep.
-#[derive(Default)]
-struct Bare {
-    count: usize,
-    example: Option<String>,
-}
-
-impl Bare {
-    fn note(&mut self, series: &Series) {
-        self.count += 1;
-        if self.example.is_none() {
-            self.example = Some(series.labels.to_string());
-        }
-    }
+/// `None`, which stands for a counter's readings, when these are wanted.
+const fn readings_or(wants_readings: bool, parts: RowParts) -> Option<RowParts> {
+    if wants_readings { None } else { Some(parts) }
 }
 
 /// True while a series is still seen at `at`, after its newest row.

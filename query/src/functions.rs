@@ -1,4 +1,6 @@
-//! Functions of one number: the mathematics of PromQL.
+//! Functions of one number: the mathematics of PromQL, and the parts of a date.
+
+use crate::dates::DATES;
 
 /// A function that takes each value to another.
 #[derive(Clone, Copy, Debug)]
@@ -7,7 +9,7 @@ pub(crate) struct Map(pub(crate) OfOne);
 /// `-v`, which has no name to look up.
 pub(crate) const NEGATE: Map = Map(|value| -value);
 
-type OfOne = fn(f64) -> f64;
+pub(crate) type OfOne = fn(f64) -> f64;
 
 const MAPS: &[(&str, OfOne)] = &[
     ("abs", f64::abs),
@@ -37,12 +39,16 @@ const MAPS: &[(&str, OfOne)] = &[
 
 /// The function called `name`, if it is one of these.
 pub(crate) fn map(name: &str) -> Option<Map> {
-    MAPS.iter().find(|(known, _)| *known == name).map(|(_, function)| Map(*function))
+    all().find(|(known, _)| *known == name).map(|(_, function)| Map(*function))
 }
 
 /// The names of these functions.
 pub(crate) fn map_names() -> impl Iterator<Item = &'static str> {
-    MAPS.iter().map(|(name, _)| *name)
+    all().map(|(name, _)| *name)
+}
+
+fn all() -> impl Iterator<Item = &'static (&'static str, OfOne)> {
+    MAPS.iter().chain(DATES)
 }
 
 fn sign(value: f64) -> f64 {

@@ -1,7 +1,9 @@
 //! What one query may cost.
 
+use crate::Patience;
+
 /// What one query may cost. The defaults suit a shared server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// Moments a range query may ask for.
     pub points_per_line: usize,
@@ -11,6 +13,10 @@ pub struct Limits {
     pub points: u64,
     /// Points of the answer itself.
     pub answer: u64,
+    /// Rows that all windows of one query may look at together, each as often as it is looked at.
+    pub looks: u64,
+    /// How long the answer is waited for.
+    pub patience: Patience,
 }
 
 /// As in Prometheus: a week at one-minute steps, or a pixel each on four wide screens.
@@ -21,6 +27,8 @@ pub const SERIES: usize = 200_000;
 pub const POINTS: u64 = 20_000_000;
 /// An answer is written three times over, as points, as text and to the socket: 100 MB in all.
 pub const ANSWER_POINTS: u64 = 2_000_000;
+/// Half a minute of one core, at a few nanoseconds each; unlike a deadline the same in a replay.
+pub const LOOKS: u64 = 5_000_000_000;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -29,6 +37,8 @@ impl Default for Limits {
             series: SERIES,
             points: POINTS,
             answer: ANSWER_POINTS,
+            looks: LOOKS,
+            patience: Patience::ENDLESS,
         }
     }
 }

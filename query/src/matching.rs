@@ -6,6 +6,7 @@ use rrd::{Labels, NAME};
 
 use crate::Error;
 use crate::columns::{Cell, Column, SAME_LABELS, joined};
+use crate::evaluate::Run;
 use crate::operators::Operator;
 use crate::plan::{Cardinality, Matching, Names, Side};
 
@@ -20,23 +21,31 @@ struct Party {
 
 /// The result of `op` for every pair that matches. Errors when a match is ambiguous at a moment.
 pub(crate) fn matched(
-    op: Operator,
-    matching: &Matching,
+    run: &mut Run<'_>,
+    (op, matching): (Operator, &Matching),
     left: Vec<Column>,
     right: Vec<Column>,
-    count: usize,
 ) -> Result<Vec<Column>, Error> {
     let many_side = match &matching.cardinality {
         Cardinality::OneToOne => Side::Left,
         Cardinality::Grouped { many, .. } => *many,
     };
     let (many, one) = if many_side == Side::Left { (left, right) } else { (right, left) };
+    let count = run.moments.count();
     let many_present = presence(&many, count);
+    let most = run.columns_left().max(many.len()); // As many took room before.
     let mut results = Vec::with_capacity(many.len());
     for (signature, party) in parties(&matching.on, many, one) {
         check_one(&party.one, &many_present, &signature, many_side)?;
         let pairs = Pairs { op, matching, many_side, count };
-        pairs.of(&party, &mut results)?;
+        pairs.of(run, &party, &mut results)?;
+        if results.len() > most {
+            return Err(Error::Limit(
+                "a binary operation makes too many series; ask for fewer of them, a shorter range \
+                 or a longer step"
+                    .to_owned(),
+            ));
+        }
     }
     match matching.cardinality {
         Cardinality::OneToOne => joined(results, SAME_LABELS),
@@ -117,16 +126,21 @@ struct Pairs<'a> {
 }
 
 impl Pairs<'_> {
-    fn of(&self, party: &Party, results: &mut Vec<Column>) -> Result<(), Error> {
+    fn of(&self, run: &mut Run<'_>, party: &Party, results: &mut Vec<Column>) -> Result<(), Error> {
         let alone = party.many.len() == 1;
         let mut taken = vec![false; if alone { 0 } else { self.count }];
         for many in &party.many {
             for one in &party.one {
+                run.looks.add(self.count)?;
                 let cells = self.cells(many, one);
                 if !alone && matches!(self.matching.cardinality, Cardinality::OneToOne) {
                     take(&mut taken, &cells)?;
                 }
-                results.push(Column { labels: self.labels(&many.labels, &one.labels), cells });
+                // Where values of a label follow each other most pairs never meet.
+                if cells.iter().any(|cell| cell.is_present()) {
+                    let labels = self.labels(&many.labels, &one.labels);
+                    results.push(Column { labels, cells });
+                }
             }
         }
         Ok(())

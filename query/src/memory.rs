@@ -8,6 +8,8 @@
 //! visible 3m                how long they are seen after their last row; at first three steps; or `visible ended`
 //! kind counter              gauge (at first), counter (values are rates a second) or unknown
 //! start 10m                 END of the first value below; at first 0
+//! readings 1m=50 2m=70      raw readings of the counters below, and when they were kept; at first none
+//! resets 3m 9m              when the counters below began anew; at first never
 //! up{job="a"} 0 1 _ 2x3 0+10x5 _x2
 //! ```
 //!
@@ -19,8 +21,8 @@ use promql_parser::label::MatchOp;
 use promql_parser::parser::{self, Expr as Tree};
 use rrd::time::parse_duration_ms;
 use rrd::{
-    ArchiveSpec, Calendar, Column, InstanceId, Kind, Labels, Matcher, NAME, SeriesRef, Span, Step,
-    Timestamp,
+    Anchor, ArchiveSpec, Calendar, Column, InstanceId, Kind, Labels, Matcher, NAME, SeriesRef,
+    Span, Step, Timestamp,
 };
 
 use crate::read::{Read, Rows, Series};
@@ -37,6 +39,16 @@ struct Stored {
     /// END of the first value.
     first_end: Timestamp,
     values: Vec<f64>,
+    past: MemoryPast,
+}
+
+/// What is kept of a counter beside its rates.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryPast {
+    /// Raw readings, oldest first.
+    pub anchors: Vec<Anchor>,
+    /// When it began anew.
+    pub resets: Vec<Timestamp>,
 }
 
 /// A series to be stored: its finest rows, one after the other.
@@ -72,6 +84,11 @@ impl MemoryRead {
 
     /// Adds a series.
     pub fn add(&mut self, new: MemorySeries) {
+        self.add_counter(new, MemoryPast::default());
+    }
+
+    /// Adds a counter of which more is kept than rates.
+    pub fn add_counter(&mut self, new: MemorySeries, past: MemoryPast) {
         let step = new.archives[0].step;
         let gaps = i64::try_from(new.values.len()).unwrap_or(i64::MAX) - 1;
         let width = step.as_millis().cast_signed();
@@ -89,7 +106,8 @@ impl MemoryRead {
             visible_ms: new.visible_ms,
             birth: new.first_end - step,
         };
-        self.series.push(Stored { series, first_end: new.first_end, values: new.values });
+        let (first_end, values) = (new.first_end, new.values);
+        self.series.push(Stored { series, first_end, values, past });
     }
 }
 
@@ -116,6 +134,11 @@ impl Stored {
         for row in first..=shape.ended_row(span.end()) {
             self.push_row(&mut rows, archive, row);
         }
+        if self.series.kind.is_counter() {
+            let start = shape.row_end(first - 1);
+            let near = |anchor: &&Anchor| anchor.at > start && anchor.at <= span.end();
+            rows.anchors = self.past.anchors.iter().filter(near).copied().collect();
+        }
         rows
     }
 
@@ -136,6 +159,10 @@ impl Stored {
         rows.min.push(value(values.iter().copied().reduce(f64::min)));
         rows.max.push(value(values.iter().copied().reduce(f64::max)));
         rows.known.push(known);
+        if self.series.kind.is_counter() {
+            let within = |at: &Timestamp| *at > start && *at <= end;
+            rows.resets.push(self.past.resets.iter().any(within));
+        }
     }
 
     /// The known values that end in (start, end].
@@ -160,6 +187,7 @@ struct Setting {
     visible: Visible,
     kind: Kind,
     start_ms: u64,
+    past: MemoryPast,
 }
 
 /// How long series are seen after their last row.
@@ -174,7 +202,8 @@ impl Default for Setting {
     fn default() -> Self {
         let step = Step::from_secs(60).expect("a minute is a step");
         let archives = Arc::new([ArchiveSpec::even(step, 1000)]);
-        Self { archives, visible: Visible::ThreeSteps, kind: Kind::Gauge, start_ms: 0 }
+        let (visible, past) = (Visible::ThreeSteps, MemoryPast::default());
+        Self { archives, visible, kind: Kind::Gauge, start_ms: 0, past }
     }
 }
 
@@ -194,7 +223,11 @@ impl Setting {
                     _ => return None,
                 }
             }
-            _ => read.add(self.series(line)?),
+            "readings" => {
+                self.past.anchors = rest.split(' ').map(reading).collect::<Option<_>>()?;
+            }
+            "resets" => self.past.resets = rest.split(' ').map(moment).collect::<Option<_>>()?,
+            _ => read.add_counter(self.series(line)?, self.past.clone()),
         }
         Some(())
     }
@@ -238,6 +271,16 @@ fn archives(text: &str) -> Option<Arc<[ArchiveSpec]>> {
     };
     let all: Arc<[ArchiveSpec]> = text.split(',').map(one).collect::<Option<_>>()?;
     (!all.is_empty()).then_some(all)
+}
+
+/// `5m=70`
+fn reading(text: &str) -> Option<Anchor> {
+    let (at, reading) = text.split_once('=')?;
+    Some(Anchor { at: moment(at)?, reading: reading.parse().ok()? })
+}
+
+fn moment(text: &str) -> Option<Timestamp> {
+    i64::try_from(parse_duration_ms(text)?).ok().map(Timestamp::from_millis)
 }
 
 /// The labels of a series as PromQL writes them.

@@ -47,6 +47,16 @@ impl Moments {
         }
     }
 
+    /// `count` moments, `step` apart.
+    pub(crate) fn spaced(first: Timestamp, step: Step, count: usize) -> Self {
+        Self { first, stride_ms: step.as_millis().cast_signed(), count }
+    }
+
+    /// A single moment as often as asked for; more than one as they are.
+    pub(crate) const fn repeated(self, count: usize) -> Self {
+        if self.count == 1 { Self { count, stride_ms: 0, ..self } } else { self }
+    }
+
     /// All of these, `millis` earlier.
     pub(crate) const fn earlier(self, millis: i64) -> Self {
         Self { first: self.first.plus_millis(millis.saturating_neg()), ..self }

@@ -1,15 +1,19 @@
 //! Text to syntax tree, by promql-parser, kept from harm.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 
+use promql_parser::parser::function::{Function, register_extra_functions};
+use promql_parser::parser::value::ValueType;
 use promql_parser::parser::{self, Expr as Tree};
 
 use crate::error::Position;
-use crate::{Error, lower, scan};
+use crate::{Error, scan};
 
 /// The syntax tree of `text`.
 pub(crate) fn parse(text: &str) -> Result<Tree, Error> {
     scan::check(text)?;
+    OLD_NAMES.call_once(register);
     // The parser is not ours: should it panic over a text, that is the asker's error, not our end.
     match catch_unwind(AssertUnwindSafe(|| parser::parse(text))) {
         Ok(Ok(tree)) => Ok(tree),
@@ -18,11 +22,17 @@ pub(crate) fn parse(text: &str) -> Result<Tree, Error> {
     }
 }
 
+/// Names that functions had before Prometheus 3, which the parser is told once.
+static OLD_NAMES: Once = Once::new();
+
+fn register() {
+    let arguments = vec![ValueType::Matrix, ValueType::Scalar, ValueType::Scalar];
+    let name = "holt_winters";
+    let function = Function::new(name, arguments, 0, ValueType::Vector, false);
+    register_extra_functions(vec![function]).expect("the parser knows the new name alone");
+}
+
 fn explain(text: &str, message: String) -> Error {
-    if message.contains("holt_winters") {
-        let name = "function holt_winters (double_exponential_smoothing)";
-        return Error::unsupported(name, lower::function_names());
-    }
     Error::Parse { at: place(text, &message), message }
 }
 
@@ -46,8 +56,9 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_function_is_a_parse_error_and_an_old_alias_is_unsupported() {
+    fn an_unknown_function_is_a_parse_error_and_an_old_name_is_known() {
         assert!(matches!(parse("frobnicate(up)"), Err(Error::Parse { .. })));
-        assert!(matches!(parse("holt_winters(up[5m], 1, 1)"), Err(Error::Unsupported { .. })));
+        assert!(matches!(parse("holt_winters(up[5m])"), Err(Error::Parse { .. })));
+        assert!(parse("holt_winters(up[5m], 1, 1)").is_ok());
     }
 }

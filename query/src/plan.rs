@@ -1,10 +1,10 @@
 //! The typed plan of a query: what is to be computed, with every type already settled.
 
-use rrd::{Labels, Matcher, Timestamp};
+use rrd::{Labels, Matcher, Step, Timestamp};
 
 use crate::functions::Map;
 use crate::operators::{Compare, Operator};
-use crate::relabel::Replace;
+use crate::relabel::{Join, Replace};
 use crate::window::Over;
 
 /// A whole query, by the type of its result.
@@ -12,8 +12,8 @@ use crate::window::Over;
 pub(crate) enum Plan {
     Scalar(Scalar),
     Vector(Vector),
-    /// A bare range selector: the rows themselves.
-    Rows(Selector, Window),
+    /// A bare range selector or subquery: the rows themselves.
+    Rows(Ranged),
     Text(String),
 }
 
@@ -41,8 +41,8 @@ pub(crate) enum Vector {
     },
     Over {
         function: Over,
-        selector: Selector,
-        window: Window,
+        parameters: Vec<Scalar>,
+        of: Ranged,
     },
     /// `vector(s)`
     Of(Box<Scalar>),
@@ -69,8 +69,21 @@ pub(crate) enum Vector {
         of: Box<Vector>,
         descending: bool,
     },
+    SortByLabel {
+        of: Box<Vector>,
+        labels: Vec<String>,
+        descending: bool,
+    },
     Replace {
         replace: Replace,
+        of: Box<Vector>,
+    },
+    Join {
+        join: Join,
+        of: Box<Vector>,
+    },
+    Buckets {
+        ask: OfBuckets,
         of: Box<Vector>,
     },
     Aggregate {
@@ -114,8 +127,40 @@ pub(crate) enum Wanted {
 #[derive(Clone, Debug)]
 pub(crate) struct Selector {
     pub(crate) matchers: Vec<Matcher>,
+    pub(crate) shift: Shift,
+}
+
+/// `offset` and `@`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shift {
     pub(crate) offset_ms: i64,
     pub(crate) at: Option<At>,
+}
+
+/// What a function of a window looks back on.
+#[derive(Clone, Debug)]
+pub(crate) enum Ranged {
+    Rows(Selector, Window),
+    Subquery(Box<Subquery>),
+}
+
+/// `of[width:step]`
+#[derive(Clone, Debug)]
+pub(crate) struct Subquery {
+    pub(crate) of: Vector,
+    /// Never 0.
+    pub(crate) width_ms: i64,
+    pub(crate) step: Step,
+    pub(crate) shift: Shift,
+}
+
+/// What is asked of the buckets of a histogram.
+#[derive(Clone, Debug)]
+pub(crate) enum OfBuckets {
+    /// The value that this share of all observations does not exceed.
+    Quantile(Scalar),
+    /// The share of observations between two values.
+    Fraction(Scalar, Scalar),
 }
 
 /// How far back a range selector looks, in milliseconds; never 0.
@@ -141,6 +186,17 @@ pub(crate) enum Names {
 }
 
 impl Names {
+    /// The labels of `labels` that are chosen.
+    pub(crate) fn chosen<'a>(
+        &'a self,
+        labels: &'a Labels,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+        labels.iter().filter(move |(label, _)| match self {
+            Self::Only(names) => names.iter().any(|n| n == label),
+            Self::Without(names) => *label != rrd::NAME && !names.iter().any(|n| n == label),
+        })
+    }
+
     pub(crate) fn choose(&self, labels: &Labels) -> Labels {
         match self {
             Self::Only(names) if names.is_empty() => Labels::default(),
@@ -164,6 +220,8 @@ pub(crate) enum Aggregate {
     StandardVariance,
     StandardDeviation,
     Quantile(Scalar),
+    /// `count_values`, with the label that takes the value.
+    Values(String),
     /// `topk` and `bottomk`.
     Extreme {
         count: Scalar,

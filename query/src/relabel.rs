@@ -1,9 +1,9 @@
-//! `label_replace`: a label made from another by a pattern.
+//! `label_replace`: a label made from another by a pattern; `label_join`: one made from several.
 
 use regex::Regex;
 
 use crate::Error;
-use crate::columns::{Column, SAME_LABELS, joined};
+use crate::columns::Column;
 
 /// `label_replace(v, target, replacement, source, pattern)`.
 #[derive(Clone, Debug)]
@@ -44,23 +44,57 @@ impl Replace {
         })
     }
 
-    pub(crate) fn apply(&self, columns: Vec<Column>) -> Result<Vec<Column>, Error> {
-        let columns = columns.into_iter().map(|column| self.one(column));
-        joined(columns.collect::<Result<_, _>>()?, SAME_LABELS)
-    }
-
-    fn one(&self, column: Column) -> Result<Column, Error> {
+    /// The column with its new label.
+    pub(crate) fn one(&self, column: Column) -> Result<Column, Error> {
         let value = column.labels.get(&self.source).unwrap_or_default();
         let Some(captures) = self.pattern.captures(value) else { return Ok(column) };
         let mut replaced = String::new();
         captures.expand(&self.replacement, &mut replaced);
-        if replaced.len() > VALUE_BYTES {
-            return Err(Error::Limit(format!(
-                "label_replace(): the new value of {:?} is longer than {VALUE_BYTES} bytes",
-                self.target
-            )));
-        }
+        check_length("label_replace", &self.target, &replaced)?;
         Ok(Column { labels: column.labels.with(&self.target, &replaced), ..column })
+    }
+}
+
+fn check_length(function: &str, target: &str, value: &str) -> Result<(), Error> {
+    if value.len() > VALUE_BYTES {
+        return Err(Error::Limit(format!(
+            "{function}(): the new value of {target:?} is longer than {VALUE_BYTES} bytes"
+        )));
+    }
+    Ok(())
+}
+
+/// `label_join(v, target, separator, sources...)`.
+#[derive(Clone, Debug)]
+pub(crate) struct Join {
+    pub(crate) target: String,
+    pub(crate) separator: String,
+    pub(crate) sources: Vec<String>,
+}
+
+impl Join {
+    /// Errors when the target or a source is no name of a label.
+    pub(crate) fn check(self) -> Result<Self, Error> {
+        if self.target.is_empty() {
+            return Err(Error::parse("invalid destination label name in label_join(): \"\""));
+        }
+        if self.sources.iter().any(String::is_empty) {
+            return Err(Error::parse("invalid source label name in label_join(): \"\""));
+        }
+        Ok(self)
+    }
+
+    /// The column with its new label.
+    pub(crate) fn one(&self, column: Column) -> Result<Column, Error> {
+        let mut value = String::new();
+        for (number, source) in self.sources.iter().enumerate() {
+            if number > 0 {
+                value.push_str(&self.separator);
+            }
+            value.push_str(column.labels.get(source).unwrap_or_default());
+            check_length("label_join", &self.target, &value)?;
+        }
+        Ok(Column { labels: column.labels.with(&self.target, &value), ..column })
     }
 }
 

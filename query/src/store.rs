@@ -2,7 +2,7 @@
 
 use rrd::{Matcher, Span, Store};
 
-use crate::read::{Read, Rows, Series};
+use crate::read::{Read, Rows, RowsWanted, Series};
 
 impl Read for Store {
     fn select(&self, matchers: &[Matcher]) -> Vec<Series> {
@@ -11,5 +11,9 @@ impl Read for Store {
 
     fn rows(&self, series: &Series, archive: usize, span: Span) -> Rows {
         self.rows_of(series, archive, span)
+    }
+
+    fn rows_into(&self, rows: &mut Rows, series: &Series, wanted: RowsWanted) {
+        self.rows_of_into(rows, series, wanted);
     }
 }

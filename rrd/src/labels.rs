@@ -55,6 +55,10 @@ impl Labels {
 
     /// The value of label `name`; `None` when the set lacks it.
     pub fn get(&self, name: &str) -> Option<&str> {
+        if self.0.len() <= USUAL_COUNT {
+            // Most names differ in length already, and so are not even looked at.
+            return self.0.iter().find(|(n, _)| **n == *name).map(|(_, value)| value.as_ref());
+        }
         let at = self.0.binary_search_by(|(n, _)| n.as_ref().cmp(name)).ok()?;
         Some(&self.0[at].1)
     }

@@ -22,6 +22,7 @@ mod kind;
 mod labels;
 mod map;
 mod matcher;
+pub mod parallel;
 mod policy;
 mod series;
 pub mod size;

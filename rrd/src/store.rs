@@ -10,6 +10,7 @@ mod change;
 mod check;
 mod column_rows;
 mod columns;
+mod counts;
 mod dump;
 mod export;
 mod grant;

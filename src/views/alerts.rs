@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use alerter::{Engine, OpenAlert, State, Transition, View};
+use alerter::{Engine, OpenAlert, Rule, State, Transition, View};
 use collector::Registry;
 use collector::registry::Instance;
 use rrd::Labels;
 use web::views::{
     AlertView, AlertsView, ChannelView, DeadLetterView, DeliveriesView, InstanceRef, Level,
-    TransitionView,
+    RuleAlert, RuleView, TransitionView,
 };
 
 use crate::worker::lock;
@@ -45,6 +45,42 @@ impl AlertsView for Alerts {
             reason: letter.row.error.clone(),
         });
         DeliveriesView { channels: channels.collect(), dead: dead.collect() }
+    }
+
+    fn rules(&self) -> Vec<RuleView> {
+        let engine = lock(&self.engine);
+        let view = engine.view();
+        let rules = engine.rules().iter().zip(&view.rules);
+        rules.map(|(rule, state)| rule_view(rule, state, &view.open)).collect()
+    }
+}
+
+fn rule_view(rule: &Rule, state: &alerter::RuleView, open: &[OpenAlert]) -> RuleView {
+    let mildest = rule.warning.as_ref().or(rule.critical.as_ref());
+    let open = open.iter().filter(|alert| alert.rule == rule.name);
+    RuleView {
+        name: rule.name.clone(),
+        file: rule.file.clone(),
+        query: rule.text.clone(),
+        every_ms: rule.every.as_millis(),
+        for_ms: mildest.map_or(0, |level| level.for_ms),
+        labels: rule.labels.clone(),
+        summary: rule.summary.clone(),
+        problem: state.problem.clone(),
+        evaluated: state.evaluated,
+        alerts: open.map(rule_alert).collect(),
+    }
+}
+
+fn rule_alert(alert: &OpenAlert) -> RuleAlert {
+    RuleAlert {
+        labels: alert.labels.clone(),
+        level: level(alert.state),
+        opened: alert.opened,
+        value: alert.value,
+        summary: alert.last.summary.clone(),
+        reading: alert.reading(),
+        threshold: alert.last.threshold.clone(),
     }
 }
 

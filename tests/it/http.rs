@@ -55,6 +55,21 @@ pub(crate) async fn get_bare(url: &str) -> Answer {
     send(Request::get(url).body(Full::default()).unwrap()).await.expect("the server answers")
 }
 
+/// GET without any credential, when there may be no server yet; `None` unless it is a success.
+pub(crate) async fn send_get(url: &str) -> Option<Answer> {
+    let answer = send(Request::get(url).body(Full::default()).unwrap()).await?;
+    answer.status.is_success().then_some(answer)
+}
+
+/// POST of a form with the admin token.
+pub(crate) async fn post_form(url: &str, pairs: &[(&str, String)]) -> Answer {
+    let request = Request::post(url)
+        .header("authorization", format!("Bearer {ADMIN}"))
+        .header("content-type", "application/x-www-form-urlencoded");
+    let body = Full::from(Bytes::from(encoded(pairs)));
+    send(request.body(body).unwrap()).await.expect("the server answers")
+}
+
 /// POST of JSON with the admin token.
 pub(crate) async fn post_json(url: &str, body: &Value) -> Answer {
     let request = Request::post(url)

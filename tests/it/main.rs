@@ -14,6 +14,7 @@ mod import;
 mod operate;
 mod peers;
 mod power;
+mod promql;
 mod rrdtool;
 mod senders;
 mod server;

@@ -8,6 +8,8 @@ use axum::http::header::{self, HeaderMap, HeaderValue};
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 
 use crate::api::problem;
 use crate::api::request::LONGEST_FORM;
@@ -96,6 +98,10 @@ fn check(web: &Web, request: &Request) -> Option<Response> {
     if bearer(headers).is_some_and(|token| web.accepts_bearer(token)) {
         return None; // A browser never adds this header by itself, so no site can forge it.
     }
+    let of_api = request.uri().path().starts_with("/api/");
+    if of_api && basic(headers).is_some_and(|token| web.accepts_bearer(&token)) {
+        return check_origin(web, request.method(), headers); // This one a browser does add.
+    }
     if web.sessions.knows(&cookies(headers), web.clock.monotonic()) {
         return check_origin(web, request.method(), headers);
     }
@@ -163,6 +169,18 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
+/// The password of an `Authorization: Basic` header, for programs that take no token but an address
+/// such as `http://admin:TOKEN@host`; promtool is one.
+fn basic(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, credentials) = value.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let plain = String::from_utf8(BASE64.decode(credentials.trim()).ok()?).ok()?;
+    plain.split_once(':').map(|(_, password)| password.to_owned())
+}
+
 /// All cookies that came, as one header.
 pub(crate) fn cookies(headers: &HeaderMap) -> String {
     let all: Vec<&str> =
@@ -197,7 +215,7 @@ mod tests {
     use http_body_util::{BodyExt as _, Full};
 
     use super::*;
-    use crate::rig::{Rig, form_request};
+    use crate::rig::{ADMIN, Rig, form_request};
 
     #[tokio::test(start_paused = true)]
     async fn a_form_that_does_not_arrive_is_given_up() {
@@ -207,6 +225,30 @@ mod tests {
         let request = form_request("/login").body(Body::new(body)).unwrap();
         let response = rig.send(request).await;
         assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
+    }
+
+    #[tokio::test]
+    async fn the_token_as_a_password_opens_the_api_alone() {
+        let rig = Rig::with("a", "");
+        let ask = |path: &'static str, password: &str| {
+            let value = format!("Basic {}", BASE64.encode(format!("anyone:{password}")));
+            Request::get(path).header(header::AUTHORIZATION, value).body(Body::empty()).unwrap()
+        };
+        for (path, password, status) in [
+            ("/api/v1/labels", ADMIN, StatusCode::OK),
+            ("/api/v1/labels", "wrong", StatusCode::UNAUTHORIZED),
+            ("/api/v1/labels", "", StatusCode::UNAUTHORIZED),
+            ("/status", ADMIN, StatusCode::SEE_OTHER),
+        ] {
+            let response = rig.send(ask(path, password)).await;
+            assert_eq!(response.status(), status, "{path} {password}");
+        }
+        let mut foreign = form_request("/api/v1/query");
+        let value = format!("Basic {}", BASE64.encode(format!("anyone:{ADMIN}")));
+        foreign =
+            foreign.header(header::AUTHORIZATION, value).header("sec-fetch-site", "cross-site");
+        let response = rig.send(foreign.body(Body::from("query=1")).unwrap()).await;
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
     }
 
     #[tokio::test]

@@ -15,8 +15,14 @@ use crate::template::{BUILT_IN, Template};
 pub const MOST_LINES: usize = 8;
 
 /// What one graph's query may cost.
-pub const LIMITS: Limits =
-    Limits { points_per_line: 4000, series: 5000, points: 5_000_000, answer: 1_000_000 };
+pub const LIMITS: Limits = Limits {
+    points_per_line: 4000,
+    series: 5000,
+    points: 5_000_000,
+    answer: 1_000_000,
+    looks: query::LOOKS,
+    patience: query::Patience::ENDLESS,
+};
 
 /// Why a graph cannot be drawn.
 #[derive(Debug, Error)]

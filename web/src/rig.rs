@@ -16,8 +16,8 @@ use tower::ServiceExt;
 use crate::sessions::Sessions;
 use crate::views::{
     AlertView, AlertsView, DeliveriesView, EnrolmentView, FactGroup, FleetView, HealthView,
-    InstanceRef, InstanceState, InstanceView, Level, Minted, Pending, TokenKind, TokenView,
-    TransitionView, Web,
+    InstanceRef, InstanceState, InstanceView, Level, Minted, Pending, RuleAlert, RuleView,
+    TokenKind, TokenView, TransitionView, Web,
 };
 
 pub(crate) const ID: &str = "0000000000000000000000000000002a";
@@ -29,6 +29,7 @@ pub(crate) const HOSTILE: &str = "\"><script>alert(1)</script>";
 pub(crate) struct Rig {
     pub(crate) token: String,
     pub(crate) health: Arc<Health>,
+    pub(crate) web: Web,
     router: Router,
 }
 
@@ -59,8 +60,8 @@ impl Rig {
             public_url: "http://127.0.0.1:4270".into(),
             zone: TimeZone::UTC,
         };
-        let router = crate::router(web);
-        Self { token, health, router }
+        let router = crate::router(web.clone());
+        Self { token, health, web, router }
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Response {
@@ -173,6 +174,31 @@ impl AlertsView for Alerts {
 
     fn deliveries(&self) -> DeliveriesView {
         DeliveriesView::default()
+    }
+
+    fn rules(&self) -> Vec<RuleView> {
+        let rule = |name: &str, alerts| RuleView {
+            name: name.to_owned(),
+            file: "host.toml".to_owned(),
+            query: "cpu".to_owned(),
+            every_ms: 60_000,
+            for_ms: 300_000,
+            labels: labels(&[("team", "web")]),
+            summary: "busy".to_owned(),
+            problem: None,
+            evaluated: Some(Timestamp::from_secs(3540)),
+            alerts,
+        };
+        let alert = RuleAlert {
+            labels: labels(&[("instance", "a"), ("team", "web")]),
+            level: Level::Critical,
+            opened: Timestamp::from_secs(3000),
+            value: Some(1e6),
+            summary: HOSTILE.to_owned(),
+            reading: "96 %".to_owned(),
+            threshold: "> 95 %".to_owned(),
+        };
+        vec![rule("cpu-busy", vec![alert]), rule("idle", Vec::new())]
     }
 }
 

@@ -26,7 +26,13 @@ fn table() -> Vec<(&'static str, MethodRouter<Web>)> {
         ("/api/v1/series", get(api::meta::series).post(api::meta::series)),
         ("/api/v1/labels", get(api::meta::labels).post(api::meta::labels)),
         ("/api/v1/label/{name}/values", get(api::meta::label_values)),
-        ("/api/v1/status/buildinfo", get(api::meta::build_info)),
+        ("/api/v1/metadata", get(api::metadata::metadata)),
+        ("/api/v1/query_exemplars", get(api::query::exemplars).post(api::query::exemplars)),
+        ("/api/v1/format_query", get(api::query::format).post(api::query::format)),
+        ("/api/v1/parse_query", get(api::query::parse).post(api::query::parse)),
+        ("/api/v1/rules", get(api::rules::rules)),
+        ("/api/v1/alerts", get(api::rules::alerts)),
+        ("/api/v1/status/buildinfo", get(api::metadata::build_info)),
         ("/metrics", get(metrics)),
         ("/healthz", get(alive)),
         ("/readyz", get(ready)),
@@ -131,7 +137,13 @@ mod tests {
     #[tokio::test]
     async fn the_admin_token_opens_pages_and_api() {
         let rig = Rig::with("a", "node_load1{instance=\"a\",job=\"node\"} 1x59");
-        let query = [("/api/v1/query", "?query=up"), ("/api/v1/series", "?match[]=up")];
+        let query = [
+            ("/api/v1/query", "?query=up"),
+            ("/api/v1/series", "?match[]=up"),
+            ("/api/v1/format_query", "?query=up"),
+            ("/api/v1/parse_query", "?query=up"),
+            ("/api/v1/query_exemplars", "?query=up"),
+        ];
         for path in [
             "/",
             "/alerts",
@@ -143,6 +155,12 @@ mod tests {
             "/api/v1/series",
             "/api/v1/label/{name}/values",
             "/api/v1/status/buildinfo",
+            "/api/v1/metadata",
+            "/api/v1/query_exemplars",
+            "/api/v1/format_query",
+            "/api/v1/parse_query",
+            "/api/v1/rules",
+            "/api/v1/alerts",
             "/i/{id}",
             "/g/{id}/{file}",
         ] {

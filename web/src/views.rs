@@ -97,6 +97,55 @@ pub trait AlertsView: Send + Sync {
 
     /// What became of the notices.
     fn deliveries(&self) -> DeliveriesView;
+
+    /// The rules in order of file and place, each with its alerts.
+    fn rules(&self) -> Vec<RuleView> {
+        Vec::new()
+    }
+}
+
+/// A rule and its open alerts, as programs ask for them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleView {
+    /// Its name.
+    pub name: String,
+    /// The file it stands in.
+    pub file: String,
+    /// Its query.
+    pub query: String,
+    /// From one evaluation to the next, in milliseconds.
+    pub every_ms: u64,
+    /// How long its milder breach must last, in milliseconds.
+    pub for_ms: u64,
+    /// Laid over the labels of its alerts.
+    pub labels: Labels,
+    /// Its sentence, with places to fill in.
+    pub summary: String,
+    /// Why its newest evaluation failed, if it did.
+    pub problem: Option<String>,
+    /// Its newest evaluation.
+    pub evaluated: Option<Timestamp>,
+    /// Those open.
+    pub alerts: Vec<RuleAlert>,
+}
+
+/// An open alert of a rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleAlert {
+    /// Labels of the series, the rule's laid over them.
+    pub labels: Labels,
+    /// Where it stands.
+    pub level: Level,
+    /// When it was opened.
+    pub opened: Timestamp,
+    /// The value last judged; `None` when its data are missing.
+    pub value: Option<f64>,
+    /// The rule's sentence about it, perhaps empty.
+    pub summary: String,
+    /// The value last judged, written with its unit.
+    pub reading: String,
+    /// The limit it passed, written with its unit.
+    pub threshold: String,
 }
 
 /// An alert that is not OK.

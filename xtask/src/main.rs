@@ -29,7 +29,8 @@ enum Task {
     Test,
     /// Measure, beside peers in the same run
     Bench {
-        /// `quick` (two minutes), `rrd` (a million series), `layout` (tiles), `counts` (instructions)
+        /// `quick` (two minutes), `rrd` (a million series), `query` (over HTTP, beside two peers),
+        /// `layout` (tiles), `counts` (instructions)
         name: String,
         /// For `counts`: keep what is measured as the new baseline
         #[arg(long)]
@@ -94,6 +95,9 @@ fn run(command: &mut Command) -> Result<()> {
 
 fn bench(name: &str, instances: Option<u32>) -> Result<()> {
     peers::bring()?;
+    if name == "query" {
+        run(cargo().args(["build", "--release", "--quiet", "--package", "roundel"]))?;
+    }
     let mut command = cargo();
     command.args(["run", "--release", "--quiet", "--package", "benches", "--", name]);
     run(command.args(instances.map(|count| count.to_string())))

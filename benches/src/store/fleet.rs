@@ -1,10 +1,12 @@
 //! Reading: a fleet of instances with a day and more of one-minute rows, warm and cold.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use rrd::parallel::in_pieces;
 use rrd::{
     Batch, Column, Disk, GrantFrame, GrantRequest, InstanceId, Kind, Labels, NewSeries, OsDisk,
     RowParts, Rows, RowsWanted, Sample, SampleFrame, SeriesRef, Span, Store,
@@ -24,6 +26,8 @@ const READS: u32 = 1001;
 /// So few that their files stay open where nothing is mapped.
 const OPEN_INSTANCES: u32 = 200;
 const AGGREGATES: u32 = 21;
+/// Instances that a thread averages before it asks for more.
+const PIECE: usize = 64;
 
 /// Times of one read, and of one aggregate over all instances.
 pub(crate) struct Times {
@@ -88,21 +92,39 @@ fn id(instance: u32) -> InstanceId {
     InstanceId(u128::from(instance) + 1)
 }
 
-/// The average of all instances, in each five minutes of a day.
+/// Sums and counts of each five minutes of a day.
+struct Sums {
+    sums: [f64; 288],
+    counts: [u32; 288],
+}
+
+/// The average of all instances, in each five minutes of a day, on all processors.
 fn aggregate(store: &Store) -> Result<Vec<f64>> {
-    let (mut sums, mut counts) = ([0.0; 288], [0_u32; 288]);
+    let pieces = in_pieces(INSTANCES as usize, PIECE, |range| sums(store, range));
+    let mut all = Sums { sums: [0.0; 288], counts: [0; 288] };
+    for piece in pieces {
+        let Sums { sums, counts } = piece?;
+        all.sums.iter_mut().zip(sums).for_each(|(all, sum)| *all += sum);
+        all.counts.iter_mut().zip(counts).for_each(|(all, count)| *all += count);
+    }
+    ensure!(all.counts == [INSTANCES; 288], "unknown rows");
+    Ok(all.sums.iter().zip(all.counts).map(|(sum, count)| sum / f64::from(count)).collect())
+}
+
+fn sums(store: &Store, instances: Range<usize>) -> Result<Sums> {
+    let Sums { mut sums, mut counts } = Sums { sums: [0.0; 288], counts: [0; 288] };
     let mut rows = Rows::default();
-    for instance in 0..INSTANCES {
-        let (series, parts) = (series(instance), RowParts::Averages);
+    for instance in instances {
+        let (series, parts) = (series(u32::try_from(instance)?), RowParts::Averages);
         store.rows_into(&mut rows, RowsWanted { series, archive: 1, span: day(), parts });
         ensure!(rows.len() == 288, "{} rows of a day", rows.len());
-        for (at, value) in rows.average.iter().enumerate().filter(|(_, value)| value.is_finite()) {
-            sums[at] += value;
-            counts[at] += 1;
+        for ((sum, count), value) in sums.iter_mut().zip(&mut counts).zip(&rows.average) {
+            let is_known = value.is_finite();
+            *sum += if is_known { *value } else { 0.0 };
+            *count += u32::from(is_known);
         }
     }
-    ensure!(counts == [INSTANCES; 288], "unknown rows");
-    Ok(sums.iter().zip(counts).map(|(sum, count)| sum / f64::from(count)).collect())
+    Ok(Sums { sums, counts })
 }
 
 /// Opened again after the page cache has lost its files.

@@ -36,7 +36,7 @@ pub(crate) fn binary(tree: &BinaryExpr) -> Result<Plan, Error> {
             let (left, right) = (Box::new(left), Box::new(right));
             Ok(Plan::Vector(Vector::Match { op, matching, left, right }))
         }
-        (Plan::Rows(..) | Plan::Text(_), other) | (other, _) => {
+        (Plan::Rows(_) | Plan::Text(_), other) | (other, _) => {
             Err(mistyped("scalar or instant vector", &other))
         }
     }

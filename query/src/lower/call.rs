@@ -1,14 +1,15 @@
 //! Function calls and aggregations of the syntax tree to plans.
 
 use promql_parser::parser::token::{
-    T_AVG, T_BOTTOMK, T_COUNT, T_GROUP, T_MAX, T_MIN, T_QUANTILE, T_STDDEV, T_STDVAR, T_SUM, T_TOPK,
+    T_AVG, T_BOTTOMK, T_COUNT, T_COUNT_VALUES, T_GROUP, T_MAX, T_MIN, T_QUANTILE, T_STDDEV,
+    T_STDVAR, T_SUM, T_TOPK,
 };
 use promql_parser::parser::{AggregateExpr, Call, Expr as Tree, LabelModifier};
 use rrd::{Labels, MatchOp, NAME};
 
 use super::{function_names, range, scalar, text, vector};
-use crate::plan::{Aggregate, Names, Plan, Scalar, Selector, Vector, Wanted};
-use crate::relabel::Replace;
+use crate::plan::{Aggregate, Names, OfBuckets, Plan, Ranged, Scalar, Selector, Vector, Wanted};
+use crate::relabel::{Join, Replace};
 use crate::{Error, functions, window};
 
 /// The functions that are neither of one number nor of a range.
@@ -18,11 +19,16 @@ pub(crate) const OTHER_FUNCTIONS: &[&str] = &[
     "clamp",
     "clamp_max",
     "clamp_min",
+    "histogram_fraction",
+    "histogram_quantile",
+    "label_join",
     "label_replace",
     "pi",
     "round",
     "scalar",
     "sort",
+    "sort_by_label",
+    "sort_by_label_desc",
     "sort_desc",
     "time",
     "timestamp",
@@ -48,14 +54,16 @@ pub(crate) fn call(call: &Call) -> Result<Plan, Error> {
             Vector::Round { of: args.vector(0)?, to: Scalar::Number(1.0) }
         }
         "round" => Vector::Round { of: args.vector(0)?, to: args.scalar(1)? },
-        "timestamp" => match present(*args.vector(0)?, Wanted::End) {
-            end @ Vector::Select { .. } => end,
+        "timestamp" => match *args.vector(0)? {
+            Vector::Select { selector, wanted: Wanted::Value } => {
+                Vector::Select { selector, wanted: Wanted::End }
+            }
             computed => Vector::Stamp(Box::new(computed)),
         },
         "absent" => absent(present(*args.vector(0)?, Wanted::Presence)),
         "absent_over_time" => {
-            let (selector, window) = range(args.at(0)?)?;
-            absent(Vector::Over { function: window::Over::Present, selector, window })
+            let of = range(args.at(0)?)?;
+            absent(Vector::Over { function: window::Over::Present, parameters: Vec::new(), of })
         }
         "sort" => Vector::Sort { of: args.vector(0)?, descending: false },
         "sort_desc" => Vector::Sort { of: args.vector(0)?, descending: true },
@@ -68,6 +76,20 @@ pub(crate) fn call(call: &Call) -> Result<Plan, Error> {
             )?,
             of: args.vector(0)?,
         },
+        "sort_by_label" => args.by_label(false)?,
+        "sort_by_label_desc" => args.by_label(true)?,
+        "label_join" => Vector::Join {
+            join: Join { target: args.text(1)?, separator: args.text(2)?, sources: args.texts(3)? }
+                .check()?,
+            of: args.vector(0)?,
+        },
+        "histogram_quantile" => {
+            Vector::Buckets { ask: OfBuckets::Quantile(args.scalar(0)?), of: args.vector(1)? }
+        }
+        "histogram_fraction" => Vector::Buckets {
+            ask: OfBuckets::Fraction(args.scalar(0)?, args.scalar(1)?),
+            of: args.vector(2)?,
+        },
         name => named(name, &args)?,
     };
     Ok(Plan::Vector(plan))
@@ -75,11 +97,18 @@ pub(crate) fn call(call: &Call) -> Result<Plan, Error> {
 
 fn named(name: &str, args: &Args<'_>) -> Result<Vector, Error> {
     if let Some(function) = functions::map(name) {
-        return Ok(Vector::Map { function, of: args.vector(0)? });
+        // Only of a date may the moment be left out: it is now.
+        let of = match args.count() {
+            0 => Box::new(Vector::Of(Box::new(Scalar::Time))),
+            _ => args.vector(0)?,
+        };
+        return Ok(Vector::Map { function, of });
     }
     if let Some(function) = window::over(name) {
-        let (selector, window) = range(args.at(0)?)?;
-        return Ok(Vector::Over { function, selector, window });
+        let at = usize::from(function == window::Over::Quantile);
+        let others = (0..args.count()).filter(|index| *index != at);
+        let parameters = others.map(|index| args.scalar(index)).collect::<Result<_, _>>()?;
+        return Ok(Vector::Over { function, parameters, of: range(args.at(at)?)? });
     }
     Err(Error::unsupported(format!("function {name}"), function_names()))
 }
@@ -105,6 +134,19 @@ impl Args<'_> {
     fn text(&self, index: usize) -> Result<String, Error> {
         text(self.at(index)?)
     }
+
+    fn texts(&self, from: usize) -> Result<Vec<String>, Error> {
+        (from..self.count()).map(|index| self.text(index)).collect()
+    }
+
+    fn count(&self) -> usize {
+        self.0.args.args.len()
+    }
+
+    fn by_label(&self, descending: bool) -> Result<Vector, Error> {
+        let labels = self.texts(1)?;
+        Ok(Vector::SortByLabel { of: self.vector(0)?, labels, descending })
+    }
 }
 
 /// The same selection, asked only for what is needed of it; anything else is unchanged.
@@ -117,7 +159,9 @@ fn present(vector: Vector, wanted: Wanted) -> Vector {
 
 fn absent(of: Vector) -> Vector {
     let labels = match &of {
-        Vector::Select { selector, .. } | Vector::Over { selector, .. } => promised(selector),
+        Vector::Select { selector, .. } | Vector::Over { of: Ranged::Rows(selector, _), .. } => {
+            promised(selector)
+        }
         _ => Labels::default(),
     };
     Vector::Absent { labels, of: Box::new(of) }
@@ -151,12 +195,13 @@ pub(crate) fn aggregate(tree: &AggregateExpr) -> Result<Vector, Error> {
         T_STDVAR => Aggregate::StandardVariance,
         T_STDDEV => Aggregate::StandardDeviation,
         T_QUANTILE => Aggregate::Quantile(parameter()?),
+        T_COUNT_VALUES => Aggregate::Values(label(tree)?),
         T_TOPK => Aggregate::Extreme { count: parameter()?, largest: true },
         T_BOTTOMK => Aggregate::Extreme { count: parameter()?, largest: false },
         _ => {
             return Err(Error::unsupported(
                 format!("aggregation {}", tree.op),
-                "avg, bottomk, count, group, max, min, quantile, stddev, stdvar, sum, topk",
+                "avg, bottomk, count, count_values, group, max, min, quantile, stddev, stdvar, sum, topk",
             ));
         }
     };
@@ -170,4 +215,15 @@ pub(crate) fn aggregate(tree: &AggregateExpr) -> Result<Vector, Error> {
         _ => vector(&tree.expr)?,
     };
     Ok(Vector::Aggregate { function, grouping, of: Box::new(of) })
+}
+
+/// The label that `count_values` makes of each value.
+fn label(tree: &AggregateExpr) -> Result<String, Error> {
+    match &tree.param {
+        Some(param) => text(param).and_then(|label| match label.as_str() {
+            "" => Err(Error::parse("invalid label name \"\" in count_values")),
+            _ => Ok(label),
+        }),
+        None => Err(Error::parse("count_values needs a label")),
+    }
 }

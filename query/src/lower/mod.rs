@@ -9,11 +9,14 @@ use promql_parser::label::{MatchOp as TreeOp, Matchers};
 use promql_parser::parser::{
     AtModifier, Expr as Tree, MatrixSelector, Offset, SubqueryExpr, VectorSelector,
 };
-use rrd::{MatchOp, Matcher, NAME, Timestamp};
+use rrd::{MatchOp, Matcher, NAME, Step, Timestamp};
 
 use crate::functions::NEGATE;
-use crate::plan::{At, Plan, Scalar, Selector, Vector, Wanted, Window};
+use crate::plan::{At, Plan, Ranged, Scalar, Selector, Shift, Subquery, Vector, Wanted, Window};
 use crate::{Error, functions, window};
+
+/// The step of a subquery that names none: Prometheus takes its usual interval of evaluation.
+const USUAL_STEP_MS: i64 = 60_000;
 
 /// The plan of a whole query.
 pub(crate) fn plan(tree: &Tree) -> Result<Plan, Error> {
@@ -28,14 +31,12 @@ pub(crate) fn plan(tree: &Tree) -> Result<Plan, Error> {
         }
         Tree::MatrixSelector(of) => {
             let (selector, window) = rows(of)?;
-            Ok(Plan::Rows(selector, window))
+            Ok(Plan::Rows(Ranged::Rows(selector, window)))
         }
         Tree::Call(call) => call::call(call),
         Tree::Aggregate(of) => call::aggregate(of).map(Plan::Vector),
         Tree::Binary(of) => binary::binary(of),
-        Tree::Subquery(SubqueryExpr { .. }) => {
-            Err(Error::unsupported("a subquery, as in [1h:5m]", "range selectors, as in [1h]"))
-        }
+        Tree::Subquery(of) => Ok(Plan::Rows(Ranged::Subquery(Box::new(subquery(of)?)))),
         Tree::Extension(_) => Err(Error::parse("unknown kind of expression")),
     }
 }
@@ -56,10 +57,10 @@ pub(crate) fn scalar(tree: &Tree) -> Result<Scalar, Error> {
     }
 }
 
-/// The plan of an argument that must be a range selector.
-pub(crate) fn range(tree: &Tree) -> Result<(Selector, Window), Error> {
+/// The plan of an argument that must be a range selector or a subquery.
+pub(crate) fn range(tree: &Tree) -> Result<Ranged, Error> {
     match plan(tree)? {
-        Plan::Rows(selector, window) => Ok((selector, window)),
+        Plan::Rows(ranged) => Ok(ranged),
         other => Err(mistyped("range vector", &other)),
     }
 }
@@ -76,7 +77,7 @@ fn mistyped(expected: &str, found: &Plan) -> Error {
     let found = match found {
         Plan::Scalar(_) => "scalar",
         Plan::Vector(_) => "instant vector",
-        Plan::Rows(..) => "range vector",
+        Plan::Rows(_) => "range vector",
         Plan::Text(_) => "string",
     };
     Error::parse(format!("expected type {expected}, got {found}"))
@@ -91,11 +92,28 @@ fn negate(plan: Plan) -> Result<Plan, Error> {
 }
 
 fn rows(tree: &MatrixSelector) -> Result<(Selector, Window), Error> {
-    let width_ms = millis(tree.range)?;
-    if width_ms == 0 {
-        return Err(Error::parse("duration must be greater than 0"));
-    }
+    let width_ms = width_ms(tree.range)?;
     Ok((selector(&tree.vs)?, Window { width_ms }))
+}
+
+fn subquery(tree: &SubqueryExpr) -> Result<Subquery, Error> {
+    let step = match tree.step {
+        None => u64::try_from(USUAL_STEP_MS).ok(),
+        Some(step) => u64::try_from(width_ms(step)?).ok(),
+    };
+    Ok(Subquery {
+        of: vector(&tree.expr)?,
+        width_ms: width_ms(tree.range)?,
+        step: step.and_then(Step::from_millis).ok_or_else(|| Error::parse("step out of range"))?,
+        shift: shift(tree.offset.as_ref(), tree.at.as_ref())?,
+    })
+}
+
+fn width_ms(width: Duration) -> Result<i64, Error> {
+    match millis(width)? {
+        0 => Err(Error::parse("duration must be greater than 0")),
+        millis => Ok(millis),
+    }
 }
 
 /// What a selector chooses.
@@ -104,12 +122,16 @@ pub(crate) fn selector(tree: &VectorSelector) -> Result<Selector, Error> {
     if let Some(name) = &tree.name {
         matchers.insert(0, matcher(NAME, MatchOp::Equal, name)?);
     }
-    let offset_ms = match &tree.offset {
+    Ok(Selector { matchers, shift: shift(tree.offset.as_ref(), tree.at.as_ref())? })
+}
+
+fn shift(offset: Option<&Offset>, at: Option<&AtModifier>) -> Result<Shift, Error> {
+    let offset_ms = match offset {
         None => 0,
         Some(Offset::Pos(by)) => millis(*by)?,
         Some(Offset::Neg(by)) => -millis(*by)?,
     };
-    Ok(Selector { matchers, offset_ms, at: tree.at.as_ref().map(at) })
+    Ok(Shift { offset_ms, at: at.map(moment_of) })
 }
 
 fn matchers(tree: &Matchers) -> Result<Vec<Matcher>, Error> {
@@ -134,7 +156,7 @@ fn matcher(name: &str, op: MatchOp, value: &str) -> Result<Matcher, Error> {
     Matcher::new(name, op, value).map_err(|why| Error::parse(why.to_string()))
 }
 
-fn at(tree: &AtModifier) -> At {
+fn moment_of(tree: &AtModifier) -> At {
     match tree {
         AtModifier::Start => At::Start,
         AtModifier::End => At::End,

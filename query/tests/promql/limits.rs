@@ -9,11 +9,13 @@ use crate::story::load;
 #[test]
 fn what_parses_but_is_not_evaluated_is_refused_by_name() {
     for (expr, named) in [
-        ("histogram_quantile(0.9, a)", "function histogram_quantile"),
-        ("deriv(a[5m])", "function deriv"),
-        ("holt_winters(a[5m], 0.5, 0.5)", "function holt_winters"),
-        ("count_values(\"v\", a)", "aggregation count_values"),
-        ("max_over_time(rate(a[5m])[1h:1m])", "a subquery"),
+        ("histogram_avg(a)", "function histogram_avg"),
+        ("histogram_count(a)", "function histogram_count"),
+        ("histogram_quantiles(a, \"q\", 0.5, 0.9)", "function histogram_quantiles"),
+        ("info(a)", "function info"),
+        ("max_of(1, 2)", "function max_of"),
+        ("limitk(1, a)", "limitk"),
+        ("limit_ratio(0.5, a)", "limit_ratio"),
         ("a + fill(0) b", "fill"),
         ("{job=\"a\" or zone=\"b\"}", "\"or\" between matchers"),
     ] {
@@ -68,11 +70,12 @@ fn too_many_points_or_series_are_refused_before_they_are_read() {
     };
     let ask =
         |minutes, limits| Expr::parse("sum(a)").unwrap().range(&read, range(minutes), &limits);
-    let limits = Limits { points_per_line: 100, series: 2, points: 20, answer: 10 };
-    assert!(ask(9, limits).is_ok());
+    let limits =
+        Limits { points_per_line: 100, series: 2, points: 20, answer: 10, ..Limits::default() };
+    assert!(ask(9, limits.clone()).is_ok());
     for (minutes, limits, expected) in [
-        (10, limits, "needs more than 20 points"),
-        (100, limits, "exceeded maximum resolution of 100 points per timeseries"),
+        (10, limits.clone(), "needs more than 20 points"),
+        (100, limits.clone(), "exceeded maximum resolution of 100 points per timeseries"),
         (1, Limits { series: 1, ..limits }, "finds 2 series, over the limit of 1"),
     ] {
         let error = ask(minutes, limits).unwrap_err();
@@ -148,5 +151,18 @@ fn the_ends_of_time_are_survived() {
             let read = MemoryRead::load("a 1 2 3\nkind counter\na{x=\"1\"} 1 2").unwrap();
             Expr::parse(expr).unwrap().instant(&read, at, &Limits::default()).unwrap();
         }
+    }
+}
+
+#[test]
+fn an_answer_that_nobody_waits_for_is_given_up() {
+    let story = load("a 1 2 3");
+    let patience = query::Patience::begin();
+    let limits = Limits { patience: patience.clone(), ..Limits::default() };
+    let ask = |expr: &str| story.with_limits(expr, &limits);
+    assert!(ask("sum(rate(a[2m]))").is_ok());
+    patience.end();
+    for expr in ["a", "1 + 1", "sum(rate(a[2m]))", "a[5m]"] {
+        assert_eq!(ask(expr).unwrap_err(), Error::Cancelled, "{expr}");
     }
 }

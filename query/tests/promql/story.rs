@@ -27,6 +27,11 @@ impl Story {
         Expr::parse(expr)?.instant(&self.0, at, &Limits::default())
     }
 
+    /// The answer at minute 2, under these limits.
+    pub(crate) fn with_limits(&self, expr: &str, limits: &Limits) -> Result<Answer, Error> {
+        Expr::parse(expr)?.instant(&self.0, Timestamp::from_secs(120), limits)
+    }
+
     /// Asserts the answer at `minute`: elements `labels value`, apart by `; `, in their order.
     #[track_caller]
     pub(crate) fn at(&self, minute: i64, expr: &str, expected: &str) -> &Self {

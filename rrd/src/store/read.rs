@@ -45,12 +45,12 @@ pub struct Rows {
     pub anchors: Vec<Anchor>,
 }
 
-/// A raw reading of a counter that was kept.
+/// What a counter stood at.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Anchor {
-    /// When it was read.
+    /// When it did.
     pub at: Timestamp,
-    /// What was read.
+    /// Its reading, or what two readings make of the moment between them.
     pub reading: f64,
 }
 
@@ -92,10 +92,14 @@ impl Store {
     pub fn rows_of(&self, found: &SeriesInfo, archive: usize, span: Span) -> Rows {
         let mut rows = Rows::default();
         let wanted = RowsWanted { series: found.series, archive, span, parts: RowParts::All };
-        let is_same =
-            |spec: &ArchiveSpec| found.archives.get(archive).is_some_and(|s| s.has_rows_of(spec));
-        self.rows_if(&mut rows, wanted, is_same);
+        self.rows_of_into(&mut rows, found, wanted);
         rows
+    }
+
+    /// As [`Store::rows_of`], into rows whose room is used again, and only what is wanted of them.
+    pub fn rows_of_into(&self, rows: &mut Rows, found: &SeriesInfo, wanted: RowsWanted) {
+        let known = found.archives.get(wanted.archive);
+        self.rows_if(rows, wanted, |spec| known.is_some_and(|known| known.has_rows_of(spec)));
     }
 
     /// As [`Store::rows`], into rows whose room is used again, and only what is wanted of them: for
@@ -215,11 +219,13 @@ impl Source<'_> {
         };
         let last = view.filed.min(view.last);
         let tiles = Ring::tile_of(view.first)..Ring::tile_of(last) + 1;
+        // One room for all: to clear it takes as long as to fill it.
+        let mut bytes = TileBytes::of(view.shape);
         for (number, tile) in tiles.clone().enumerate() {
             if number.is_multiple_of(TILES_AT_ONCE) {
                 view.expect(&source, tile..tiles.end);
             }
-            if let Err(reason) = view.read_tile(&source, tile, rows) {
+            if let Err(reason) = view.read_tile(&source, tile, &mut bytes, rows) {
                 let (column, first) = (view.column.index, Ring::first_row(tile));
                 let damage = unreadable(instance, column, view.archive, first, &reason);
                 (self.failed)(damage, &reason);
@@ -467,7 +473,13 @@ impl<'a> View<'a> {
     }
 
     /// Reads the rows of one tile that the file has; those of the view are put in their places.
-    fn read_tile(&self, source: &handles::Source, tile: i64, rows: &mut Rows) -> io::Result<()> {
+    fn read_tile(
+        &self,
+        source: &handles::Source,
+        tile: i64,
+        bytes: &mut TileBytes,
+        rows: &mut Rows,
+    ) -> io::Result<()> {
         let first_row = Ring::first_row(tile);
         let (low, high) =
             (first_row.max(self.begin + 1), (Ring::first_row(tile + 1)).min(self.filed + 1));
@@ -478,7 +490,6 @@ impl<'a> View<'a> {
             let place = |row: i64| usize::try_from(row - first_row).expect("a row of this tile");
             place(rows.start)..place(rows.end)
         };
-        let mut bytes = TileBytes::of(self.shape);
         source.read_at(bytes.tile(), self.ring.offset_of(tile, self.position))?;
         // Of a full tile the checksum is behind its rows, of the last one in the slot.
         let is_full = high == Ring::first_row(tile + 1);

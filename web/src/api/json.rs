@@ -1,67 +1,25 @@
-//! JSON of answers, written as Prometheus writes it: moments in seconds, values as strings.
+//! The parts of an answer's JSON, written as Prometheus writes them: moments in seconds, values as
+//! strings.
 
 use std::fmt::Write;
 
 use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use query::{Answer, Value};
 use rrd::{Labels, Timestamp};
 
-/// Answers `data` (JSON) with its warnings.
-pub(crate) fn success(data: &str, warnings: &[String]) -> Response {
+/// Answers `data` (JSON), all of it at hand.
+pub(crate) fn success(data: &str) -> Response {
     let mut out = String::with_capacity(data.len() + 64);
     out.push_str("{\"status\":\"success\",\"data\":");
     out.push_str(data);
-    if !warnings.is_empty() {
-        out.push_str(",\"warnings\":");
-        list(&mut out, warnings, |out, warning| text(out, warning));
-    }
     out.push('}');
     (StatusCode::OK, body(out)).into_response()
 }
 
 /// A JSON body with its type.
-pub(crate) fn body(text: String) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], Body::from(text))
-}
-
-/// The `data` of an answer.
-pub(crate) fn answer(answer: &Answer) -> String {
-    let mut out = String::from("{\"resultType\":\"");
-    match &answer.value {
-        Value::Scalar { at, value } => {
-            out.push_str("scalar\",\"result\":");
-            pair(&mut out, *at, *value);
-        }
-        Value::Text(content) => {
-            out.push_str("string\",\"result\":[0,");
-            text(&mut out, content);
-            out.push(']');
-        }
-        Value::Vector(points) => {
-            out.push_str("vector\",\"result\":");
-            list(&mut out, points, |out, point| {
-                out.push_str("{\"metric\":");
-                labels(out, &point.labels);
-                out.push_str(",\"value\":");
-                pair(out, point.at, point.value);
-                out.push('}');
-            });
-        }
-        Value::Matrix(lines) => {
-            out.push_str("matrix\",\"result\":");
-            list(&mut out, lines, |out, line| {
-                out.push_str("{\"metric\":");
-                labels(out, &line.labels);
-                out.push_str(",\"values\":");
-                list(out, &line.points, |out, (at, value)| pair(out, *at, *value));
-                out.push('}');
-            });
-        }
-    }
-    out.push('}');
-    out
+pub(crate) fn body(text: impl Into<Body>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], text.into())
 }
 
 /// Labels as an object.
@@ -79,9 +37,13 @@ pub(crate) fn labels(out: &mut String, labels: &Labels) {
 }
 
 /// `[a,b]`, each item written by `write`.
-pub(crate) fn list<T>(out: &mut String, items: &[T], mut write: impl FnMut(&mut String, &T)) {
+pub(crate) fn list<T>(
+    out: &mut String,
+    items: impl IntoIterator<Item = T>,
+    mut write: impl FnMut(&mut String, T),
+) {
     out.push('[');
-    for (at, item) in items.iter().enumerate() {
+    for (at, item) in items.into_iter().enumerate() {
         if at > 0 {
             out.push(',');
         }
@@ -110,74 +72,106 @@ pub(crate) fn text(out: &mut String, text: &str) {
     out.push('"');
 }
 
-/// `[1435781451.781,"1"]`
-fn pair(out: &mut String, at: Timestamp, value: f64) {
+/// A text as a JSON string of its own.
+pub(crate) fn quoted(content: &str) -> String {
+    let mut out = String::with_capacity(content.len() + 2);
+    text(&mut out, content);
+    out
+}
+
+/// `[1435781451.781,"1"]`: seconds with no or three decimals.
+pub(crate) fn pair(out: &mut String, at: Timestamp, value: f64) {
     let millis = at.as_millis();
-    let (whole, rest) = (millis / 1000, (millis % 1000).abs());
-    let sign = if millis < 0 && whole == 0 { "-" } else { "" };
-    write!(out, "[{sign}{whole}").expect("a string takes all");
-    if rest != 0 {
-        let decimals = format!("{rest:03}");
-        write!(out, ".{}", decimals.trim_end_matches('0')).expect("a string takes all");
+    out.push('[');
+    if millis < 0 {
+        out.push('-');
+    }
+    let millis = millis.unsigned_abs();
+    let rest = millis % 1000;
+    digits(out, millis / 1000);
+    if rest > 0 {
+        write!(out, ".{rest:03}").expect("a string takes all");
     }
     out.push_str(",\"");
     number(out, value);
     out.push_str("\"]");
 }
 
+/// A scalar's or a string's moment, which Prometheus writes as a plain number: `1.5`.
+pub(crate) fn plain_moment(out: &mut String, at: Timestamp) {
+    write!(out, "{}", at.as_secs_f64()).expect("a string takes all");
+}
+
 /// A value as Go writes it: the shortest digits that read back the same.
-fn number(out: &mut String, value: f64) {
+pub(crate) fn number(out: &mut String, value: f64) {
     let size = value.abs();
+    if value.to_bits() == size.to_bits() && size <= LARGEST_WHOLE && size.fract() == 0.0 {
+        return digits(out, whole(size));
+    }
+    if size != 0.0 && size.is_finite() && !(1e-6..1e21).contains(&size) {
+        return exponent(out, value);
+    }
+    plain_number(out, value);
+}
+
+/// Up to here every whole number is a value of its own: 2^53.
+const LARGEST_WHOLE: f64 = 9_007_199_254_740_992.0;
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "checked to be whole, not negative and at most 2^53"
+)]
+fn whole(value: f64) -> u64 {
+    value as u64
+}
+
+/// A whole number. Moments and most values are such, and an answer has thousands of them.
+fn digits(out: &mut String, mut number: u64) {
+    let mut text = [0; 20]; // What the largest u64 takes.
+    let mut at = text.len();
+    loop {
+        at -= 1;
+        text[at] = b'0' + u8::try_from(number % 10).expect("a remainder of ten is below ten");
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.push_str(std::str::from_utf8(&text[at..]).expect("digits are ASCII"));
+}
+
+/// A value in digits alone, however many, as Prometheus writes scalars.
+pub(crate) fn plain_number(out: &mut String, value: f64) {
     let written = if value.is_nan() {
         write!(out, "NaN")
     } else if value.is_infinite() {
         write!(out, "{}Inf", if value > 0.0 { '+' } else { '-' })
-    } else if size != 0.0 && !(1e-6..1e21).contains(&size) {
-        let short = format!("{value:e}");
-        let (digits, power) = short.split_once('e').unwrap_or((&short, "0"));
-        let (sign, power) = power.strip_prefix('-').map_or(('+', power), |power| ('-', power));
-        write!(out, "{digits}e{sign}{power:0>2}")
     } else {
         write!(out, "{value}")
     };
     written.expect("a string takes all");
 }
 
+/// A value with its power of ten, as Prometheus writes an alert's: `1e+06`.
+pub(crate) fn exponent(out: &mut String, value: f64) {
+    if !value.is_finite() {
+        return plain_number(out, value);
+    }
+    let short = format!("{value:e}");
+    let (digits, power) = short.split_once('e').unwrap_or((&short, "0"));
+    let (sign, power) = power.strip_prefix('-').map_or(('+', power), |power| ('-', power));
+    write!(out, "{digits}e{sign}{power:0>2}").expect("a string takes all");
+}
+
 #[cfg(test)]
 mod tests {
-    use query::{Line, Point};
-
     use super::*;
 
-    fn labels_of(pairs: &[(&str, &str)]) -> Labels {
-        Labels::from_pairs(pairs.iter().copied()).unwrap()
-    }
-
-    fn json_of(value: Value) -> String {
-        answer(&Answer { value, warnings: Vec::new(), resolutions: Vec::new() })
-    }
-
-    #[test]
-    fn the_four_shapes_are_those_of_prometheus() {
-        let at = Timestamp::from_millis(1_435_781_451_781);
-        let up = labels_of(&[("__name__", "up"), ("job", "a")]);
-        for (value, json) in [
-            (
-                Value::Vector(vec![Point { labels: up.clone(), at, value: 1.0 }]),
-                r#"{"resultType":"vector","result":[{"metric":{"__name__":"up","job":"a"},"value":[1435781451.781,"1"]}]}"#,
-            ),
-            (
-                Value::Matrix(vec![Line { labels: up, points: vec![(at, 0.5), (at, f64::NAN)] }]),
-                r#"{"resultType":"matrix","result":[{"metric":{"__name__":"up","job":"a"},"values":[[1435781451.781,"0.5"],[1435781451.781,"NaN"]]}]}"#,
-            ),
-            (
-                Value::Scalar { at: Timestamp::from_secs(5), value: f64::INFINITY },
-                r#"{"resultType":"scalar","result":[5,"+Inf"]}"#,
-            ),
-            (Value::Text("a".into()), r#"{"resultType":"string","result":[0,"a"]}"#),
-        ] {
-            assert_eq!(json_of(value), json);
-        }
+    fn written(write: impl FnOnce(&mut String)) -> String {
+        let mut out = String::new();
+        write(&mut out);
+        out
     }
 
     #[test]
@@ -186,33 +180,48 @@ mod tests {
             (1.0, "1"),
             (0.1, "0.1"),
             (-0.0, "-0"),
+            (0.0, "0"),
+            (-3.0, "-3"),
+            (1e6, "1000000"),
+            (9_007_199_254_740_992.0, "9007199254740992"),
+            (1e20, "100000000000000000000"),
             (1e21, "1e+21"),
             (123_456_789.0, "123456789"),
+            (1e-6, "0.000001"),
             (1e-7, "1e-07"),
             (1.5e300, "1.5e+300"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "+Inf"),
             (f64::NEG_INFINITY, "-Inf"),
         ] {
-            let mut out = String::new();
-            number(&mut out, value);
-            assert_eq!(out, text);
+            assert_eq!(written(|out| number(out, value)), text);
+        }
+        assert_eq!(written(|out| plain_number(out, 1e-7)), "0.0000001");
+        for (value, text) in [(1.0, "1e+00"), (1e6, "1e+06"), (-0.025, "-2.5e-02"), (0.0, "0e+00")]
+        {
+            assert_eq!(written(|out| exponent(out, value)), text);
         }
     }
 
     #[test]
-    fn moments_keep_their_milliseconds_and_no_more() {
-        for (millis, json) in
-            [(1500, r#"[1.5,"0"]"#), (-500, r#"[-0.5,"0"]"#), (10, r#"[0.01,"0"]"#)]
-        {
-            let mut out = String::new();
-            pair(&mut out, Timestamp::from_millis(millis), 0.0);
-            assert_eq!(out, json);
+    fn moments_have_no_or_three_decimals() {
+        for (millis, json) in [
+            (1500, r#"[1.500,"0"]"#),
+            (-500, r#"[-0.500,"0"]"#),
+            (10, r#"[0.010,"0"]"#),
+            (-60_000, r#"[-60,"0"]"#),
+        ] {
+            let at = Timestamp::from_millis(millis);
+            assert_eq!(written(|out| pair(out, at, 0.0)), json);
         }
+        let at = Timestamp::from_millis(1500);
+        assert_eq!(written(|out| plain_moment(out, at)), "1.5");
     }
 
     #[test]
     fn hostile_labels_are_json_and_not_html() {
-        let mut out = String::new();
-        labels(&mut out, &labels_of(&[("a\"b", "</script>\u{1}\\")]));
+        let hostile = Labels::from_pairs([("a\"b", "</script>\u{1}\\")]).unwrap();
+        let out = written(|out| labels(out, &hostile));
         let read: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!(read["a\"b"], "</script>\u{1}\\");
         assert!(!out.contains('<'));
