@@ -79,7 +79,9 @@ impl Header {
             0 => {
                 return Err("format 0, which no program wrote; restore it from a backup".to_owned());
             }
-            1 | 2 => return Err(format!("written by format {version}, {BEFORE_THE_FIRST_RELEASE}")),
+            1 | 2 => {
+                return Err(format!("written by format {version}, {BEFORE_THE_FIRST_RELEASE}"));
+            }
             _ => {}
         }
         let body = bytes.get(..HEADER_LEN).and_then(unseal).ok_or_else(damaged)?;

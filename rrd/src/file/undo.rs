@@ -111,8 +111,8 @@ mod tests {
 
     #[test]
     fn entries_read_back_up_to_the_first_that_is_torn_or_of_another_base() {
-        let entries: [UndoEntry<'_>; 3] =
-            [(64, &[1; 68][..]), (0, &[2; 212]), (9000, &[3; 4])].map(|(at, bytes)| UndoEntry { at, bytes });
+        let entries: [UndoEntry<'_>; 3] = [(64, &[1; 68][..]), (0, &[2; 212]), (9000, &[3; 4])]
+            .map(|(at, bytes)| UndoEntry { at, bytes });
         let mut area = BASE.encode();
         assert_eq!((area.len(), UndoBase::decode(&area)), (UNDO_HEAD_LEN, Some(BASE)));
         assert_eq!(UndoBase::decode(&[0; UNDO_HEAD_LEN]), None);
@@ -141,7 +141,9 @@ mod tests {
 
     #[test]
     fn the_area_has_room_for_every_tile_that_the_last_128_steps_touch() {
-        for policy in ["1m:2d,5m:14d,1h:90d,1d:5y", "10s:2m,30s:10m", "1s:1h,7s:1d,100s:30d;f64;last"] {
+        for policy in
+            ["1m:2d,5m:14d,1h:90d,1d:5y", "10s:2m,30s:10m", "1s:1h,7s:1d,100s:30d;f64;last"]
+        {
             let policy = Policy::parse(policy).unwrap();
             let block = Block::plan(&policy, FIRST_BLOCK_AT, 0, 4, Cell::F32);
             for ring in &block.rings {

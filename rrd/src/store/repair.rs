@@ -186,7 +186,7 @@ impl Repairs {
             append(file, &work.layout[of_block[0].0], base, pieces)?;
         }
         if let Some(first) = work.layout.first() {
-            mark(file, first, base)?;
+            file.write_at(&base.encode(), first.undo().0)?;
         }
         file.sync_data()
     }
@@ -261,7 +261,8 @@ fn write_all(file: &dyn File, pieces: &[Piece]) -> io::Result<()> {
     pieces.iter().try_for_each(|(at, bytes)| file.write_at(bytes, *at))
 }
 
-/// Adds entries to the undo area of a block, for places that have none yet.
+/// Adds entries to the undo area of a block, for places that have none yet. Those there are are written
+/// once more, since nobody knows whether they were ever synced.
 fn append<'a>(
     file: &dyn File,
     block: &Block,
@@ -271,25 +272,19 @@ fn append<'a>(
     let (area_at, area) = (block.undo().0, read_area(file, block)?);
     let (entries, next) = undo_entries(&area, base);
     let mut known: BTreeSet<u64> = entries.iter().map(|entry| entry.at).collect();
-    let mut added = Vec::new();
+    let mut used = area[UNDO_HEAD_LEN..next].to_vec();
     for (at, bytes) in pieces {
         if known.insert(*at) {
-            UndoEntry { at: *at, bytes }.encode(base, &mut added);
+            UndoEntry { at: *at, bytes }.encode(base, &mut used);
         }
     }
-    if next + added.len() > area.len() {
+    if UNDO_HEAD_LEN + used.len() > area.len() {
         // Never by what late readings can change: see `undo_len`.
-        return Err(io::Error::other("no room to save rows; run `roundel fsck` on the stopped store"));
+        return Err(io::Error::other(
+            "no room to save rows; run `roundel fsck` on the stopped store",
+        ));
     }
-    file.write_at(&added, area_at + next as u64)
-}
-
-/// Says that areas of the file have entries for this base. What says so already stays as it is.
-fn mark(file: &dyn File, first: &Block, base: UndoBase) -> io::Result<()> {
-    if marked(file, first)? == Some(base) {
-        return Ok(());
-    }
-    file.write_at(&base.encode(), first.undo().0)
+    file.write_at(&used, area_at + UNDO_HEAD_LEN as u64)
 }
 
 fn marked(file: &dyn File, first: &Block) -> io::Result<Option<UndoBase>> {
@@ -322,7 +317,7 @@ pub(super) fn restore(file: &dyn File, layout: &[Block], slot: Slot) -> io::Resu
             }
         }
     }
-    Ok(())
+    file.sync_data()
 }
 
 /// Forgets what is saved: tiles are about to be written that no round has to do with.

@@ -9,6 +9,7 @@ mod crash;
 mod cut;
 mod damage;
 mod grants;
+mod late;
 mod random;
 mod restart;
 mod reuse;
