@@ -11,6 +11,7 @@ mod damage;
 mod grants;
 mod late;
 mod random;
+mod repair;
 mod restart;
 mod reuse;
 mod rings;
