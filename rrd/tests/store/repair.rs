@@ -2,8 +2,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 
 use rrd::{Disk, File, MemDisk, Store};
 
@@ -17,6 +18,13 @@ struct Flaky {
     left: Arc<AtomicI64>,
     /// How many fail.
     count: i64,
+    /// Where a sync that comes next says so, and waits to go on.
+    gate: Arc<Mutex<Option<Gate>>>,
+}
+
+struct Gate {
+    reached: Sender<()>,
+    go_on: Receiver<()>,
 }
 
 struct FlakyFile {
@@ -25,6 +33,11 @@ struct FlakyFile {
 }
 
 impl Flaky {
+    fn new(count: i64) -> Self {
+        let left = Arc::new(AtomicI64::new(i64::MIN));
+        Self { disk: MemDisk::new(), left, count, gate: Arc::default() }
+    }
+
     /// From the change after so many others on, `count` fail.
     fn fail_after(&self, left: i64) {
         self.left.store(left, Ordering::SeqCst);
@@ -99,6 +112,10 @@ impl File for FlakyFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        if let Some(gate) = &*self.disk.gate.lock().unwrap() {
+            gate.reached.send(()).unwrap();
+            gate.go_on.recv().unwrap();
+        }
         self.disk.change()?;
         self.file.sync_data()
     }
@@ -134,8 +151,7 @@ fn a_disk_that_fails_for_a_moment_costs_nothing_and_is_not_seen() {
         let mut failed = 0;
         for at in 0.. {
             let case = format!("{count} changes fail after {at}");
-            let left = Arc::new(AtomicI64::new(i64::MIN));
-            let flaky = Flaky { disk: MemDisk::new(), left, count };
+            let flaky = Flaky::new(count);
             let mut world = changed(&flaky);
             let expected = dump(&world.store);
             flaky.fail_after(at);
@@ -164,4 +180,34 @@ fn a_disk_that_fails_for_a_moment_costs_nothing_and_is_not_seen() {
         }
         assert!(failed > 5, "{failed} rounds failed");
     }
+}
+
+#[test]
+fn who_reads_while_a_round_syncs_sees_changed_rows_and_no_rot() {
+    let flaky = Flaky::new(0);
+    let mut world = changed(&flaky);
+    let expected = dump(&world.store);
+    let (reached, at_sync) = channel();
+    let (let_go, go_on) = channel();
+    *flaky.gate.lock().unwrap() = Some(Gate { reached, go_on });
+    let round = world.store.begin_round(world.seq(), 1);
+    let mut syncs = 0;
+    std::thread::scope(|scope| {
+        let let_go = let_go; // Gone with a failed assertion, so that the writer does not wait for ever.
+        let writer = scope.spawn(|| {
+            let report = round.write();
+            *flaky.gate.lock().unwrap() = None;
+            report
+        });
+        while at_sync.recv().is_ok() {
+            syncs += 1;
+            assert_eq!(dump(&world.store), expected, "at sync {syncs}");
+            let_go.send(()).unwrap();
+        }
+        assert_eq!(writer.join().unwrap().failed, []);
+    });
+    assert_eq!(syncs, 2, "what is saved, then all");
+    assert_eq!(world.store.damage(), []);
+    world.round();
+    assert_eq!(dump(&world.store), expected);
 }
