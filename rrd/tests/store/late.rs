@@ -178,7 +178,7 @@ fn compare(world: &World, oracle: &Oracle, policy: &Policy, tolerance: f64) {
             continue;
         }
         let first = rows.first_end.as_millis() / (STEP * 1000 * width);
-        assert_eq!(first + rows.len() as i64 - 1, newest, "rows of {width}");
+        assert_eq!(first + i64::try_from(rows.len()).unwrap() - 1, newest, "rows of {width}");
         for (index, row) in (first..=newest).enumerate() {
             let (average, min, max, known) = oracle.row(width, row);
             assert_eq!(rows.known[index], known, "row {row} of {width}");
@@ -304,7 +304,7 @@ fn history(dice: &mut Dice) -> Vec<Act> {
     };
     let mut acts = Vec::new();
     for _ in 0..7 {
-        acts.extend((0..1 + dice.below(3)).map(|_| push(dice)));
+        acts.extend((0..=dice.below(3)).map(|_| push(dice)));
         acts.push(match dice.below(6) {
             0 | 1 => Act::LostRound,
             2 => Act::FailedRound,

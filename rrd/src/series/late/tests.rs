@@ -3,6 +3,8 @@
 use super::*;
 use crate::series::timeline::{Timeline, archives, definition, gauge};
 
+const U: f64 = f64::NAN;
+
 fn minutes(definition: Definition) -> Timeline {
     Timeline::unborn(definition, archives(60_000, &[5]))
 }
@@ -164,7 +166,6 @@ fn a_closed_row_follows_a_step_that_has_another_value() {
     };
     let none = Run { average: U, min: U, max: U, last: U, known: 0, ..row };
     let endless = Run { average: f64::INFINITY, max: f64::INFINITY, ..row };
-    const U: f64 = f64::NAN;
     // Before, the change, all steps where they are known; average, min, max, last, known.
     for (before, change, steps, want) in [
         (row, (U, 14.0), None, (6.0, 1.0, 14.0, 9.0, 5)),
