@@ -235,6 +235,14 @@ impl RowWidth {
         }
     }
 
+    /// Finest steps in the shortest row: no day of any zone was shorter than half of one.
+    pub(crate) fn least_steps(self) -> u32 {
+        match self {
+            Self::Even(steps) => steps,
+            Self::Days(_, step_ms) => narrow(DAY_MS / 2 / step_ms).max(1),
+        }
+    }
+
     /// Finest steps that the row being filled has when row `finest` has closed.
     pub(crate) fn begun(self, finest: i64) -> u32 {
         match self {

@@ -6,6 +6,7 @@
 
 mod consolidate;
 mod head;
+mod late;
 mod open;
 mod phase;
 mod reading;
@@ -28,6 +29,7 @@ use crate::{Kind, Timestamp};
 
 pub(crate) use consolidate::{OpenRow, Run, Sums, row_is_known};
 pub(crate) use head::{Head, OpenMut, Out};
+pub(crate) use late::{Change, LATE_ROWS, Late, Reach};
 pub(crate) use open::{LastReading, Open, Resumed};
 pub(crate) use phase::{Grid, Phase};
 use reading::Reading;
@@ -53,7 +55,7 @@ pub(crate) enum Verdict {
     Stored,
     /// Its step has had a reading, or it is a marker that came too late to end anything.
     Duplicate,
-    /// Older than the series' last reading, in a step without one.
+    /// Older than the series' last reading, in a step without one: a gauge's may fill it (see [`Late`]).
     Late,
 }
 
@@ -109,7 +111,7 @@ fn take_reading(
     let opened = phase.opened();
     let covered_from = open.head.last.max(opened); // A step that silence closed is not covered again.
     if at <= covered_from {
-        return stale(open.head, at, phase, reading);
+        return stale(definition, open.head, at, phase, reading);
     }
     let is_gap = elapsed_ms > definition.heartbeat_ms;
     let rate = open.head.rate(definition, reading, elapsed_ms, is_gap);
@@ -123,6 +125,7 @@ fn take_reading(
         age = u64::from(cross(phase, open, &stretch, out));
     }
     open.head.touched.set(age, !reading.is_marker());
+    open.head.remember_before(elapsed_ms);
     open.head.last = at;
     open.head.set_ended(reading.is_marker());
     Verdict::Stored
@@ -193,11 +196,23 @@ fn cross(
     rest_ms == 0
 }
 
-/// What becomes of a reading that is not after the series' last one, or falls in a closed step.
+/// What becomes of a reading that is not after the series' last one, or falls in a closed step. A gauge's
+/// in the open step that is after the last but one splits what the last one covers.
 #[cold]
-fn stale(head: &Head, at: Timestamp, phase: &Phase<'_>, reading: Reading) -> Verdict {
+fn stale(
+    definition: &Definition,
+    head: &mut Head,
+    at: Timestamp,
+    phase: &Phase<'_>,
+    reading: Reading,
+) -> Verdict {
     if reading.is_marker() || at == head.last {
         return Verdict::Duplicate;
+    }
+    if at > phase.opened()
+        && let Some(verdict) = head.split(definition, phase.opened(), (at, reading.real()))
+    {
+        return verdict;
     }
     let row = at.row(phase.step());
     let age = (phase.newest_row() + 1 - row).unsigned_abs();

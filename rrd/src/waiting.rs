@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::series::Run;
-use crate::{Cell, Policy};
+use crate::{Cell, Column, Policy};
 
 /// "No earlier entry."
 const NONE: u32 = u32::MAX;
@@ -22,6 +22,9 @@ pub(crate) struct Waiting {
     base_rows: [i64; Policy::MOST_ARCHIVES],
     /// Whose rows a column has, where that is not the first series it was given to.
     generations: BTreeMap<u32, u32>,
+    /// Closed rows as late readings have left them, by column, archive and row, with the generation:
+    /// newer than what the chains here and all that is older have of the row.
+    repairs: BTreeMap<(u32, usize, i64), (u32, Run)>,
 }
 
 /// How the numbers of a series are kept.
@@ -56,13 +59,27 @@ impl Default for Waiting {
             words: Vec::new(),
             base_rows: [i64::MIN; Policy::MOST_ARCHIVES],
             generations: BTreeMap::new(),
+            repairs: BTreeMap::new(),
         }
     }
 }
 
 impl Waiting {
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.words.is_empty()
+    pub(crate) fn is_empty(&self) -> bool {
+        self.words.is_empty() && self.repairs.is_empty()
+    }
+
+    /// Puts a row, rounded as its cell rounds it, in the place of the closed one that was there.
+    pub(crate) fn repair(&mut self, column: Column, run: &Run) {
+        let key = (column.index, run.archive, run.first_row);
+        self.repairs.insert(key, (column.generation, *run));
+    }
+
+    /// The rows of one archive of a series that late readings have changed, oldest first.
+    pub(crate) fn repairs(&self, column: Column, archive: usize) -> impl Iterator<Item = Run> {
+        let key = |row| (column.index, archive, row);
+        let found = self.repairs.range(key(i64::MIN)..=key(i64::MAX));
+        found.filter(move |(_, (of, _))| *of == column.generation).map(|(_, (_, run))| *run)
     }
 
     /// Makes room for the chains of so many columns.
@@ -223,6 +240,44 @@ impl Entry<'_> {
     }
 }
 
+/// Runs in ascending order, with some rows of theirs as late readings have left them.
+pub(crate) fn with_repairs(runs: Vec<Run>, repairs: &[Run]) -> Vec<Run> {
+    if repairs.is_empty() {
+        return runs;
+    }
+    let mut whole = Vec::with_capacity(runs.len() + 2 * repairs.len());
+    for run in runs {
+        let end = run.first_row.saturating_add_unsigned(run.count);
+        let mut next = run.first_row;
+        let after = |row: i64| repairs.partition_point(|repair| repair.first_row < row);
+        let rest = |rows: std::ops::Range<i64>| {
+            let count = (rows.end - rows.start).cast_unsigned();
+            (count > 0).then_some(Run { first_row: rows.start, count, ..run })
+        };
+        for repair in &repairs[after(run.first_row)..after(end)] {
+            whole.extend(rest(next..repair.first_row));
+            whole.push(*repair);
+            next = repair.first_row + 1;
+        }
+        whole.extend(rest(next..end));
+    }
+    whole
+}
+
+/// Of all chains, the oldest first: the rows of one archive of a series that late readings have changed
+/// since, each as the last one left it, in ascending order.
+pub(crate) fn repairs_of<'a>(
+    chains: impl Iterator<Item = &'a Waiting>,
+    column: Column,
+    archive: usize,
+) -> Vec<Run> {
+    let mut newest = BTreeMap::new();
+    for waiting in chains.filter(|waiting| !waiting.repairs.is_empty()) {
+        newest.extend(waiting.repairs(column, archive).map(|run| (run.first_row, run)));
+    }
+    newest.into_values().collect()
+}
+
 /// Longer runs are gaps, and no ring keeps that many rows: their last rows are enough.
 fn last_rows(run: &Run) -> (u32, i64) {
     let count = u32::try_from(run.count).unwrap_or(u32::MAX);
@@ -285,6 +340,23 @@ mod tests {
         waiting.push(0, 2, WIDE, &run(0, 2, 2.0));
         assert_eq!(waiting.runs(0, 2, 0).count(), 1);
         assert_eq!(waiting.runs(0, 1, 0).count(), 0);
+    }
+
+    #[test]
+    fn of_a_repaired_row_the_newest_counts_and_its_neighbours_stay() {
+        let column = Column { index: 3, generation: 2 };
+        let (mut older, mut newer) = (Waiting::default(), Waiting::default());
+        older.repair(column, &run(0, 5, 1.0));
+        older.repair(column, &run(0, 7, 2.0));
+        newer.repair(column, &run(0, 7, 3.0));
+        newer.repair(column, &run(1, 7, 4.0));
+        newer.repair(Column { generation: 1, ..column }, &run(0, 6, 9.0));
+        assert!(!older.is_empty());
+        let repairs = repairs_of([&older, &newer].into_iter(), column, 0);
+        let runs = vec![Run { count: 4, ..run(0, 4, 0.0) }, run(0, 8, 8.0)];
+        let rows = with_repairs(runs, &repairs);
+        let rows: Vec<_> = rows.iter().map(|r| (r.first_row, r.count, r.average)).collect();
+        assert_eq!(rows, [(4, 1, 0.0), (5, 1, 1.0), (6, 1, 0.0), (7, 1, 3.0), (8, 1, 8.0)]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Geometry: where in a block the tiles, accumulators and keys of its columns are.
 
-use super::{Catalogue, Copy, DirectoryEntry, Shape, TILE_ROWS, accumulators_len, seal};
+use super::{Catalogue, Copy, DirectoryEntry, Shape, TILE_ROWS, accumulators_len, seal, undo_len};
 use crate::calendar::{LONGEST_DAYS, RowWidth};
 use crate::{ArchiveSpec, Cell, MAX_COLUMNS, Policy};
 
@@ -32,6 +32,8 @@ pub(crate) struct Block {
     accumulators_at: [u64; 2],
     catalogues_at: [u64; 2],
     pub(crate) rings: Vec<Ring>,
+    undo_at: u64,
+    undo_len: u64,
 }
 
 /// One archive of a block: a ring of tiles.
@@ -67,9 +69,22 @@ impl Block {
             .archives()
             .iter()
             .map(|archive| Ring::plan(archive, policy, width, cell, &mut room))
-            .collect();
+            .collect::<Vec<_>>();
+        let undo_len = undo_len(&rings, width);
+        let undo_at = room.take(undo_len);
         let len = (room.0 - offset).next_multiple_of(BLOCK_ALIGN);
-        Self { offset, len, first_column, width, cell, accumulators_at, catalogues_at, rings }
+        Self {
+            offset,
+            len,
+            first_column,
+            width,
+            cell,
+            accumulators_at,
+            catalogues_at,
+            rings,
+            undo_at,
+            undo_len,
+        }
     }
 
     /// The first byte after the block.
@@ -83,6 +98,11 @@ impl Block {
 
     pub(crate) const fn catalogue_at(&self, copy: Copy) -> u64 {
         self.catalogues_at[copy]
+    }
+
+    /// Where tiles are saved before they are written over, and how much room there is.
+    pub(crate) const fn undo(&self) -> (u64, u64) {
+        (self.undo_at, self.undo_len)
     }
 
     /// The columns of the block, as numbers of the file.
@@ -109,6 +129,7 @@ impl Block {
         for at in self.accumulators_at.into_iter().chain(self.catalogues_at) {
             bytes.extend_from_slice(&(at - self.offset).to_le_bytes());
         }
+        bytes.extend_from_slice(&(self.undo_at - self.offset).to_le_bytes());
         bytes.resize(FIXED_LEN, 0);
         for ring in &self.rings {
             let row_len = u32::try_from(ring.shape.row_len()).expect("at most 36");

@@ -6,13 +6,9 @@ use crate::{Calendar, InstanceId, Labels, Policy};
 const MAGIC: [u8; 8] = *b"ROUNDEL\x1a";
 const VERSION: u32 = 3;
 
-/// Each function had its own array, and checksums lay apart.
-const BEFORE_THE_FIRST_RELEASE: &str = "written by format 1, which no release wrote and this program \
-    cannot read; move it away, its instance begins a new one";
-
-/// Rows had no place for resets and raw readings, headers none for the days of a zone.
-const BEFORE_DAYS_OF_ZONES: &str = "written by format 2, which no release wrote and this program \
-    cannot read; move it away, its instance begins a new one";
+/// Functions had arrays of their own (1); nothing for late readings, counters and the days of a zone (2).
+const BEFORE_THE_FIRST_RELEASE: &str = "which no release wrote and this program cannot read; move it \
+    away, its instance begins a new one";
 
 /// Bytes 0..1024: identity and policy. Written once, when the file is made.
 pub(crate) const HEADER_LEN: usize = 1024;
@@ -88,8 +84,9 @@ impl Header {
             0 => {
                 return Err("format 0, which no program wrote; restore it from a backup".to_owned());
             }
-            1 => return Err(BEFORE_THE_FIRST_RELEASE.to_owned()),
-            2 => return Err(BEFORE_DAYS_OF_ZONES.to_owned()),
+            1 | 2 => {
+                return Err(format!("written by format {version}, {BEFORE_THE_FIRST_RELEASE}"));
+            }
             _ => {}
         }
         let body = bytes.get(..HEADER_LEN).and_then(unseal).ok_or_else(damaged)?;
@@ -232,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn formats_that_no_release_wrote_are_refused_by_name() {
+    fn a_format_before_the_first_release_is_refused_by_its_number() {
         for version in [1, 2] {
             let mut bytes = header().encode();
             bytes[8] = version;

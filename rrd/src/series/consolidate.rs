@@ -82,6 +82,11 @@ impl OpenRow {
 }
 
 impl Sums {
+    /// As files have it, but for the counts.
+    pub(super) const fn open(&self) -> OpenRow {
+        OpenRow { sum: self.sum, min: self.min, max: self.max, known: 0, left: 0 }
+    }
+
     /// Of nothing.
     pub(crate) const EMPTY: Self = Self { sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY };
 

@@ -24,6 +24,8 @@ pub(crate) struct Head {
     pub(super) heard_s: u32,
     /// Which series lives in the column; 0 for none.
     pub(crate) generation: u32,
+    /// Milliseconds from the reading before to the last one; 0 where that is not known.
+    pub(super) before_ms: u32,
     /// Which definition of the instance is its own.
     pub(crate) class: u16,
     pub(super) flags: u8,
@@ -31,6 +33,9 @@ pub(crate) struct Head {
 
 const _: () = assert!(size_of::<Head>() == 64, "a cache line");
 const _: () = assert!(size_of::<Sums>() == 24, "every series holds one an archive");
+
+/// A record has three bytes for the time between two readings: 4.6 hours.
+const MOST_BEFORE_MS: u64 = 1 << 24;
 
 /// Silence has closed the step of the last reading. Never written: it follows from the newest row.
 pub(super) const HUSHED: u8 = 128;
@@ -67,6 +72,7 @@ impl Head {
             touched: Touched::default(),
             heard_s: 0,
             generation,
+            before_ms: 0,
             class,
             flags: 0,
         }
@@ -138,6 +144,18 @@ impl Head {
     /// True where the open step has had a reading that is not its very start.
     pub(crate) const fn has_open_step(&self, step: Step) -> bool {
         self.last.as_millis() > self.opened(step).as_millis()
+    }
+
+    /// When the reading before the last one was.
+    pub(super) fn before_last(&self) -> Option<Timestamp> {
+        (self.before_ms > 0).then(|| self.last.plus_millis(-i64::from(self.before_ms)))
+    }
+
+    /// Notes how long before the last reading the one before was; more than a record keeps is forgotten.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "checked to have 24 bits")]
+    pub(super) const fn remember_before(&mut self, elapsed_ms: u64) {
+        self.before_ms = if elapsed_ms < MOST_BEFORE_MS { elapsed_ms as u32 } else { 0 };
     }
 
     #[inline]

@@ -30,6 +30,8 @@ pub(crate) struct Open {
     rows: Box<[OpenRow]>,
     /// The journal's second in which the series was last heard; 0 where nobody told.
     heard_s: u32,
+    /// Milliseconds from the reading before to the last one, 24 bits; 0 where that is not known.
+    before_ms: u32,
     flags: u8,
 }
 
@@ -105,6 +107,7 @@ impl Open {
             touched: Touched::default(),
             rows: vec![OpenRow::empty(u32::MAX); coarser_count].into(),
             heard_s: 0,
+            before_ms: 0,
             flags: 0,
         }
     }
@@ -244,6 +247,7 @@ impl Open {
             touched: self.touched,
             heard_s: self.heard_s,
             generation,
+            before_ms: self.before_ms,
             class,
             flags: self.flags | if is_hushed { HUSHED } else { 0 },
         };
@@ -286,6 +290,7 @@ impl Open {
             touched: head.touched,
             rows: rows.collect(),
             heard_s: head.heard_s,
+            before_ms: head.before_ms,
             flags: head.flags & ALL_FLAGS,
         }
     }
@@ -297,7 +302,8 @@ impl Open {
     }
 }
 
-/// Bytes before the open rows: six words of 8, the touched bits, the second and the flags.
+/// Bytes before the open rows: six words of 8, the touched bits, the second, the flags and three bytes
+/// for the time between the last two readings.
 const HEAD_LEN: usize = 6 * 8 + 16 + 4 + 4;
 /// Bytes of one open row.
 const ROW_LEN: usize = 3 * 8 + 2 * 4;
@@ -320,7 +326,8 @@ impl Open {
         field.put(self.unknown_ms.to_le_bytes());
         field.put(self.touched.bits().to_le_bytes());
         field.put(self.heard_s.to_le_bytes());
-        field.put([self.flags, 0, 0, 0]);
+        let [low, middle, high, _] = self.before_ms.to_le_bytes();
+        field.put([self.flags, low, middle, high]);
         for row in &self.rows {
             field.put(row.sum.to_le_bytes());
             field.put(row.min.to_le_bytes());
@@ -339,7 +346,7 @@ impl Open {
         }
         let (head, rows) = bytes.split_at(HEAD_LEN);
         let mut field = Bytes(head);
-        let open = Self {
+        let mut open = Self {
             birth: Timestamp::from_millis(i64::from_le_bytes(field.take())),
             last: Timestamp::from_millis(i64::from_le_bytes(field.take())),
             newest_row: i64::from_le_bytes(field.take()),
@@ -348,9 +355,12 @@ impl Open {
             unknown_ms: u64::from_le_bytes(field.take()),
             touched: Touched::from_bits(u128::from_le_bytes(field.take())),
             heard_s: u32::from_le_bytes(field.take()),
-            flags: field.take::<4>()[0],
+            before_ms: 0,
+            flags: 0,
             rows: rows.chunks_exact(ROW_LEN).map(OpenRow::decode).collect(),
         };
+        let [flags, low, middle, high] = field.take();
+        (open.flags, open.before_ms) = (flags, u32::from_le_bytes([low, middle, high, 0]));
         if open.flags & !ALL_FLAGS != 0 {
             return Err(OpenError::Flags(open.flags));
         }

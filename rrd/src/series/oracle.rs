@@ -24,6 +24,8 @@ struct Oracle {
     definition: Definition,
     start: Option<i64>,
     readings: Vec<(i64, Option<f64>)>,
+    /// Readings between the last two that came late, by the time of the last.
+    splits: BTreeMap<i64, Vec<(i64, f64)>>,
     touched: BTreeSet<i64>,
 }
 
@@ -41,8 +43,37 @@ impl Oracle {
             return Verdict::Stored;
         }
         let open_step = last.div_euclid(STEP_MS) + 1;
+        if let Some(value) = value.filter(|_| self.splits_open_step(at, last)) {
+            self.splits.entry(last).or_default().push((at, value));
+            self.touched.insert(step);
+            return Verdict::Stored;
+        }
         let is_touched = self.touched.contains(&step) && open_step - step < 128;
         if at == last || value.is_none() || is_touched { Verdict::Duplicate } else { Verdict::Late }
+    }
+
+    fn splits_open_step(&self, at: i64, last: i64) -> bool {
+        let before = self.readings.len().checked_sub(2).map(|index| self.readings[index].0);
+        let split = self.splits.get(&last).and_then(|splits| splits.last()).map(|&(at, _)| at);
+        let is_gauge = matches!(self.definition.kind, Kind::Gauge | Kind::Unknown);
+        let opened = last.div_euclid(STEP_MS) * STEP_MS;
+        let is_between = split.or(before).or(self.start).is_some_and(|before| before < at);
+        is_gauge && !self.readings.is_empty() && is_between && opened < at && at < last
+    }
+
+    /// The parts of (from, to] where readings came late: what was closed before them keeps its rate.
+    fn split(&self, stretch: Stretch, value: Option<f64>) -> Vec<Stretch> {
+        let Some(splits) = self.splits.get(&stretch.to) else { return vec![stretch] };
+        let (mut from, to) = (stretch.from, stretch.to);
+        let opened = to.div_euclid(STEP_MS) * STEP_MS;
+        let mut parts = vec![Stretch { to: opened.max(from), ..stretch }];
+        for (at, value) in splits.iter().map(|&(at, w)| (at, Some(w))).chain([(to, value)]) {
+            let is_gap = (at - from).unsigned_abs() > self.definition.heartbeat_ms;
+            let rate = value.filter(|_| !is_gap);
+            parts.push(Stretch { from: from.max(opened), to: at, rate, is_gap });
+            from = at;
+        }
+        parts
     }
 
     fn stretches(&self) -> Vec<Stretch> {
@@ -52,7 +83,7 @@ impl Oracle {
             let (from, before) = previous;
             let is_gap = (at - from).unsigned_abs() > self.definition.heartbeat_ms;
             let rate = self.rate(before, value, at - from).filter(|_| !is_gap);
-            stretches.push(Stretch { from, to: at, rate, is_gap });
+            stretches.extend(self.split(Stretch { from, to: at, rate, is_gap }, value));
             previous = (at, value);
         }
         stretches
@@ -209,6 +240,7 @@ proptest! {
             definition: limits,
             start: begun.then_some(origin),
             readings: Vec::new(),
+            splits: BTreeMap::new(),
             touched: BTreeSet::new(),
         };
         let mut at = origin;

@@ -30,7 +30,7 @@ impl Reading {
 
     #[inline]
     #[expect(clippy::cast_precision_loss, reason = "a gauge is kept as f64, whatever was sent")]
-    fn real(self) -> f64 {
+    pub(super) fn real(self) -> f64 {
         match self {
             Self::Real(value) => value,
             Self::Whole(value) => value as f64,
@@ -85,9 +85,18 @@ impl Head {
                 per_second(rise, elapsed_ms)
             }
         };
-        let is_outside = rate < definition.min || rate > definition.max;
+        let rate = definition.counted(rate);
+        if is_gap { f64::NAN } else { rate }
+    }
+}
+
+impl Definition {
+    /// The rate, unknown where it is outside the limits.
+    #[inline]
+    pub(super) fn counted(&self, rate: f64) -> f64 {
+        let is_outside = rate < self.min || rate > self.max;
         let is_too_large = rate.abs() > LARGEST_RATE && rate.is_finite();
-        if is_gap | is_outside | is_too_large { f64::NAN } else { rate }
+        if is_outside | is_too_large { f64::NAN } else { rate }
     }
 }
 

@@ -17,6 +17,12 @@ impl Touched {
         self.0[0] |= u64::from(touched) << age;
     }
 
+    /// Marks the step of any age that is remembered.
+    pub(super) fn mark(&mut self, age: u64) {
+        debug_assert!(age < Self::STEP_COUNT, "step {age} is forgotten");
+        *self = Self::from_bits(self.bits() | 1 << age);
+    }
+
     /// True where a reading fell in the step of this age; false beyond the last 128.
     pub(super) fn is_set(self, age: u64) -> bool {
         age < Self::STEP_COUNT && self.bits() >> age & 1 == 1

@@ -20,7 +20,8 @@ pub struct Verdicts {
     pub stored: u64,
     /// Their step had its reading already, or they repeat the last one.
     pub duplicate: u64,
-    /// Older than the last reading, in a step without one.
+    /// Older than the last reading, in a step without one that it may not fill: it is of a counter, or
+    /// the step is not among the last 128.
     pub late: u64,
     /// For a column that no series has, or whose series is another by now.
     pub stale_generation: u64,
@@ -64,7 +65,7 @@ impl Store {
         let columns = Arc::make_mut(columns);
         let mut keep = Keep::into(waiting, columns.len());
         let mut phase = Phase::new(&form.grid);
-        let mut births = Vec::new();
+        let (mut births, mut late) = (Vec::new(), Vec::new());
         for sample in &frame.samples {
             let Column { index, generation } = sample.column;
             let open = columns.open(index as usize);
@@ -83,6 +84,7 @@ impl Store {
                     verdicts.stored += 1;
                 }
                 Verdict::Duplicate => verdicts.duplicate += 1,
+                Verdict::Late if class.definition.takes_late() => late.push(*sample),
                 Verdict::Late => verdicts.late += 1,
             }
             if let Some(birth) = keep.birth.take() {
@@ -95,6 +97,10 @@ impl Store {
             for (index, birth) in births {
                 names.bear(index, birth);
             }
+        }
+        if !late.is_empty() {
+            drop(state);
+            self.fill_late(&instance, seq, &late, &mut verdicts);
         }
         verdicts
     }

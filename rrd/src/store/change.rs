@@ -16,10 +16,11 @@ use super::{Store, lock, read};
 use crate::calendar::RowWidth;
 use crate::file::{Block, TILE_ROWS};
 use crate::series::{Head, Open, OpenRow, Run};
-use crate::waiting::Waiting;
+use crate::waiting::{Waiting, repairs_of};
 use crate::{Column, Policy, Timestamp};
 
 /// The archives that an instance had, as they were when the frame of the change was applied.
+#[derive(Clone)]
 pub(crate) struct Former {
     form: Arc<Form>,
     layout: Arc<Vec<Block>>,
@@ -58,6 +59,16 @@ impl Former {
         }
     }
 
+    /// The same, of a file that holds this.
+    pub(super) fn with_filed(&self, filed: Filed) -> Self {
+        Self { filed, ..self.clone() }
+    }
+
+    /// What the file is known to hold.
+    pub(super) const fn filed(&self) -> &Filed {
+        &self.filed
+    }
+
     /// The archives that the file still has.
     pub(super) const fn form(&self) -> &Arc<Form> {
         &self.form
@@ -91,6 +102,8 @@ impl Store {
     /// open rows need of the file, and writes nothing.
     pub(super) fn apply_policy(&self, instance: &Instance, seq: u64, policy: &Policy) {
         let form = Form::of(policy.clone());
+        // Held until memory knows of the change, so that no round writes in place what is read here.
+        let _shared = read(&instance.tiles);
         let (former, series) = {
             let mut state = lock(&instance.state);
             let former = Arc::new(Former::of(&mut state, instance.layout()));
@@ -99,7 +112,6 @@ impl Store {
             (former, series.collect::<Vec<_>>())
         };
         let opens: Vec<_> = {
-            let _shared = read(&instance.tiles);
             let failed = |damage, reason: &io::Error| self.cannot_read(instance, damage, reason);
             let source = Source { handles: &self.handles, instance, failed: &failed };
             let open = |(column, open): (Column, Open)| {
@@ -146,6 +158,7 @@ impl State {
         self.filed = Filed::default();
         self.filed.grow(self.columns.len(), form.archives.len());
         self.frozen.clear();
+        self.repaired.clear();
         self.round = None;
         self.form = form;
         self.former = Some(former);
@@ -313,6 +326,9 @@ impl Derived<'_> {
         }
         if view.has_filed() {
             self.source.read(&view, &mut rows);
+        }
+        for run in repairs_of(former.waiting.iter().map(Arc::as_ref), self.column, from) {
+            view.put(&mut rows, &run);
         }
         (view.first..).zip(0..rows.len()).map(|(row, n)| rows.run(from, row, n)).collect()
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::instance::{Form, Instance, block_of};
 use super::state::NO_ROW;
-use super::{Store, lock, read};
+use super::{Store, lock, read, repair};
 use crate::cold::ColdFile;
 use crate::file::{Block, Ring, SEAL_LEN, TileBytes, add_rows, begin_checksum};
 use crate::{ArchiveSpec, Column, Damage, InstanceId, Labels, Span};
@@ -304,6 +304,7 @@ impl Store {
             let Some((_, block)) = block_of(&layout, bad.column.index) else { continue };
             let Some(ring) = block.rings.get(bad.archive) else { continue };
             let file = self.handles.file(instance.id, &instance.path)?;
+            repair::forget(file.as_ref(), &layout)?;
             let tile = Ring::tile_of(bad.rows.0);
             let position = bad.column.index - block.first_column;
             let (shape, at) = (ring.shape, ring.offset_of(tile, position));

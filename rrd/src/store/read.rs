@@ -150,6 +150,34 @@ impl Store {
     ) -> Arc<Form> {
         // Held from the copy of what is filed to the last byte read: see `Instance::tiles`.
         let _shared = read(&instance.tiles);
+        let failed = |damage, reason: &io::Error| self.cannot_read(instance, damage, reason);
+        let source = Source { handles: &self.handles, instance, failed: &failed };
+        source.read_all(rows, column, archive, (span, parts))
+    }
+
+    /// What becomes of rows that cannot be read.
+    pub(super) fn cannot_read(&self, instance: &Instance, damage: Damage, reason: &io::Error) {
+        let is_torn = reason.kind() == io::ErrorKind::InvalidData;
+        if is_torn && self.is_replaying.load(Ordering::Acquire) {
+            return;
+        }
+        self.report(damage);
+        if !is_torn {
+            self.check_length(instance);
+        }
+    }
+}
+
+impl Source<'_> {
+    /// Rows of a series, wherever they are; the caller holds the tiles.
+    pub(super) fn read_all(
+        &self,
+        rows: &mut Rows,
+        column: Column,
+        archive: usize,
+        (span, parts): (Option<Span>, RowParts),
+    ) -> Arc<Form> {
+        let instance = self.instance;
         let layout = instance.layout();
         let state = lock(&instance.state);
         let form = Arc::clone(&state.form);
@@ -165,33 +193,23 @@ impl Store {
                 view.put(rows, &run);
             }
         }
+        let repairs = state.repairs(column, archive);
         let former = state.former.clone();
         drop(state);
-        let failed = |damage, reason: &io::Error| self.cannot_read(instance, damage, reason);
-        let source = Source { handles: &self.handles, instance, failed: &failed };
         match former {
             Some(former) => {
-                let derived = Derived { former: &former, source: &source, column, form: &form };
+                let derived = Derived { former: &former, source: self, column, form: &form };
                 for run in derived.rows(archive, view.first..view.last + 1) {
                     view.put(rows, &run);
                 }
             }
-            None if view.has_filed() => source.read(&view, rows),
+            None if view.has_filed() => self.read(&view, rows),
             None => {}
         }
+        for run in &repairs {
+            view.put(rows, run);
+        }
         form
-    }
-
-    /// What becomes of rows that cannot be read.
-    pub(super) fn cannot_read(&self, instance: &Instance, damage: Damage, reason: &io::Error) {
-        let is_torn = reason.kind() == io::ErrorKind::InvalidData;
-        if is_torn && self.is_replaying.load(Ordering::Acquire) {
-            return;
-        }
-        self.report(damage);
-        if !is_torn {
-            self.check_length(instance);
-        }
     }
 }
 

@@ -15,10 +15,11 @@ use super::instance::{Form, Growth, Instance};
 use super::read::Source;
 use super::round::Begun;
 use super::state::State;
-use super::{Store, lock, read, write};
+use super::{Store, lock, read, repair, write};
 use crate::file::{Block, Header};
 use crate::handles::Handles;
 use crate::series::Run;
+use crate::waiting::{repairs_of, with_repairs};
 use crate::{Column, Damage, Disk, File, InstanceId};
 
 /// One instance of a round whose archives have changed since its file was written.
@@ -50,6 +51,7 @@ impl Rebuild {
     pub(super) fn write(self, handles: &Handles, seq: u64, epoch: u64) -> io::Result<u64> {
         let Begun { instance, form, labels, .. } = &self.begun;
         let layout = form.lay_all(&self.begun.layout);
+        repair::put_back(handles.file(instance.id, &instance.path)?.as_ref(), instance)?;
         let file = match handles.disk().open(&instance.next_path()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 reserve(handles.disk(), instance, form, &layout)?
@@ -101,7 +103,8 @@ impl Rebuild {
         }
         later.reverse();
         rows.extend(later);
-        rows
+        let frozen = self.begun.frozen.iter().map(Arc::as_ref);
+        with_repairs(rows, &repairs_of(frozen, column, archive))
     }
 }
 

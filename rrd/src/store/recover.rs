@@ -11,7 +11,7 @@ use super::instance::{Form, Growth, Instance};
 use super::keys::Keys;
 use super::slots::ONE_SLOT_DAMAGED;
 use super::state::{NO_ROW, State, Written};
-use super::{Store, write};
+use super::{Store, repair, write};
 use crate::file::{
     AccumulatorsHead, BLOCK_HEAD_LEN, Block, Catalogue, Copy, DIRECTORY_AT, DirectoryEntry, Entry,
     FIRST_BLOCK_AT, Header, LABELS_LEN, MOST_BLOCKS, Reader, SLOT_LEN, Slot, accumulators_len,
@@ -369,6 +369,7 @@ impl Reading<'_> {
         for (slot, copy) in slots {
             match self.state(form, layout, head, slot, copy) {
                 Ok(state) => {
+                    repair::restore(self.file, layout, slot)?;
                     let older =
                         |what| format!("{what}; an older state is used, its newest rows are lost");
                     let damaged = || is_one_damaged.then(|| ONE_SLOT_DAMAGED.to_owned());
@@ -411,6 +412,7 @@ impl Reading<'_> {
             let read = self.columns(form, block, (slot, copy), &mut state)?;
             read.ok_or_else(|| missing(number))?;
         }
+        state.filed.counted = Arc::clone(&state.filed.rows);
         state.look_for_newest(form.policy.step());
         Ok(state)
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::column_rows::ColumnRows;
 use super::columns::{Class, Columns, Names, Series};
 use super::instance::{Form, Instance, block_of};
+use super::repair::{self, Repairs};
 use super::state::{Filed, InRound, NO_ROW, State, Written};
 use super::task::Task;
 use super::{Store, lock, write};
@@ -20,7 +21,7 @@ use crate::file::{
 };
 use crate::handles::Handles;
 use crate::series::Open;
-use crate::waiting::Waiting;
+use crate::waiting::{Waiting, repairs_of, with_repairs};
 use crate::{Batch, Column, InstanceId, Labels};
 
 /// What stood at the beginning of a round, to be written.
@@ -56,6 +57,8 @@ pub(super) struct Begun {
     names: Arc<Names>,
     classes: Arc<Vec<Class>>,
     pub(super) frozen: Vec<Arc<Waiting>>,
+    /// Columns of which late readings have changed closed rows.
+    repaired: Vec<u32>,
     filed: Filed,
 }
 
@@ -63,15 +66,16 @@ pub(super) struct Begun {
 pub(super) struct Work {
     instance: Arc<Instance>,
     archive_count: usize,
-    layout: Arc<Vec<Block>>,
+    pub(super) layout: Arc<Vec<Block>>,
     slot: Slot,
     labels: Option<Labels>,
     blocks: Vec<BlockWork>,
     /// By column.
-    columns: Vec<ColumnWork>,
-    frozen: Vec<Arc<Waiting>>,
+    pub(super) columns: Vec<ColumnWork>,
+    pub(super) frozen: Vec<Arc<Waiting>>,
+    pub(super) repaired: Vec<u32>,
     /// What the file holds now; becomes what it will hold.
-    filed: Filed,
+    pub(super) filed: Filed,
 }
 
 struct BlockWork {
@@ -83,10 +87,10 @@ struct BlockWork {
 
 /// How far a column has come; generation 0 where no series lives.
 #[derive(Clone, Copy)]
-struct ColumnWork {
-    generation: u32,
-    birth_row: i64,
-    newest_row: i64,
+pub(super) struct ColumnWork {
+    pub(super) generation: u32,
+    pub(super) birth_row: i64,
+    pub(super) newest_row: i64,
 }
 
 impl Store {
@@ -113,6 +117,7 @@ impl Store {
                 state.filed.slot = filed.slot;
                 state.filed.labels = filed.labels;
                 state.filed.catalogues = filed.catalogues;
+                state.count(seq);
                 drop(state);
                 self.resume(instance.id);
             }
@@ -137,6 +142,12 @@ impl State {
         self.forget_others(columns.iter().map(|column| column.generation));
     }
 
+    /// Notes that a restart begins with what the round at `seq` has written.
+    fn count(&mut self, seq: u64) {
+        self.filed.counted = Arc::clone(&self.filed.rows);
+        self.repaired.retain(|_, last| *last > seq);
+    }
+
     /// Notes that the file which a round wrote has taken the place of the one there was.
     pub(super) fn succeed(&mut self, round: InRound) {
         let (Some(filed), Some(generations)) = (round.filed, round.successor) else { return };
@@ -144,6 +155,8 @@ impl State {
         self.filed = filed;
         let archive_count = self.form.archives.len();
         self.filed.grow(self.columns.len(), archive_count);
+        self.count(round.seq);
+        self.torn.clear();
         self.forget_others(generations.into_iter());
     }
 
@@ -217,6 +230,7 @@ impl Begun {
             names: Arc::clone(&state.names),
             classes: Arc::clone(&state.classes),
             frozen: state.frozen.clone(),
+            repaired: state.repaired.keys().copied().collect(),
             filed: state.filed.clone(),
             instance: Arc::clone(instance),
         }
@@ -265,8 +279,19 @@ impl Work {
         let places = 0..begun.columns.len();
         let columns = places.map(|index| ColumnWork::of(&begun, index)).collect();
         let archive_count = begun.form.archives.len();
-        let Begun { instance, layout, frozen, .. } = begun;
-        Some(Self { instance, archive_count, layout, slot, labels, blocks, columns, frozen, filed })
+        let Begun { instance, layout, frozen, repaired, .. } = begun;
+        Some(Self {
+            instance,
+            archive_count,
+            layout,
+            slot,
+            labels,
+            blocks,
+            columns,
+            frozen,
+            repaired,
+            filed,
+        })
     }
 
     pub(super) fn write(
@@ -282,13 +307,46 @@ impl Work {
             let what = "shorter than it was made; stop the server and restore it from a backup";
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
         }
-        let mut patches = Patches::of(file.as_ref());
         let instance = Arc::clone(&self.instance);
+        repair::put_back(file.as_ref(), &instance)?;
+        let repairs = Repairs::plan(file.as_ref(), &self)?;
+        repairs.keep(file.as_ref(), &self)?;
+        let mut patches = Patches::of(file.as_ref());
         let alone = write(&instance.tiles);
-        self.write_rows(&mut patches)?;
+        match self.write_all(&mut patches, &repairs, (seq, epoch), slot_last) {
+            Ok(()) => repairs.tell(&instance),
+            Err(reason) => {
+                repairs.take_back(file.as_ref(), &instance);
+                return Err(reason);
+            }
+        }
+        drop(alone); // Readers need not wait for the sync.
+        let written = patches.finish().inspect_err(|_| {
+            let _alone = write(&instance.tiles);
+            repairs.take_back(file.as_ref(), &instance);
+        })?;
+        lock(&instance.state).settle(seq, self.filed, &self.columns);
+        Ok(written)
+    }
+
+    /// Everything but what keeps the state before.
+    fn write_all(
+        &mut self,
+        patches: &mut Patches<'_>,
+        repairs: &Repairs,
+        (seq, epoch): (u64, u64),
+        slot_last: bool,
+    ) -> io::Result<()> {
+        for (at, bytes) in &repairs.patches {
+            patches.push(*at, bytes)?;
+        }
+        for checksum in &repairs.checksums {
+            Arc::make_mut(&mut self.filed.checksums)[checksum.place] = checksum.after;
+        }
+        self.write_rows(patches)?;
         for (number, work) in self.blocks.iter_mut().enumerate() {
             let block = &self.layout[number];
-            work.write(&mut patches, number, block, &self.filed, self.slot)?;
+            work.write(patches, number, block, &self.filed, self.slot)?;
         }
         if let Some(labels) = &self.labels {
             let bytes = write_labels(seq, epoch, labels).ok_or(io::ErrorKind::InvalidData)?;
@@ -298,11 +356,7 @@ impl Work {
             patches.barrier()?;
         }
         patches.push(slot_at(self.filed.slot), &self.slot.encode())?;
-        patches.write_all()?;
-        drop(alone); // Readers need not wait for the sync.
-        let written = patches.finish()?;
-        lock(&instance.state).settle(seq, self.filed, &self.columns);
-        Ok(written)
+        patches.write_all()
     }
 
     fn write_rows(&mut self, patches: &mut Patches<'_>) -> io::Result<()> {
@@ -316,12 +370,18 @@ impl Work {
             if work.generation == 0 || work.newest_row <= filed_rows[place] {
                 continue;
             }
+            let is_repaired = self.repaired.binary_search(&index).is_ok();
             let checksums = &mut checksums[place * archive_count..][..archive_count];
             for (archive, (ring, checksum)) in block.rings.iter().zip(checksums).enumerate() {
                 runs.clear();
                 let waiting = self.frozen.iter().rev();
                 runs.extend(waiting.flat_map(|w| w.runs(index, work.generation, archive)));
                 runs.reverse();
+                if is_repaired {
+                    let frozen = self.frozen.iter().map(Arc::as_ref);
+                    let column = Column { index, generation: work.generation };
+                    runs = with_repairs(runs, &repairs_of(frozen, column, archive));
+                }
                 let column = ColumnRows {
                     ring,
                     column: Column { index, generation: work.generation },

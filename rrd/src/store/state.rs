@@ -1,6 +1,7 @@
 //! The state of an instance: what frames change, and what of it the file already has.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::change::Former;
@@ -8,7 +9,8 @@ use super::columns::{Class, Columns, Names, Series};
 use super::instance::Form;
 use super::read::Extent;
 use crate::file::{Block, Copy, FIRST_BLOCK_AT};
-use crate::waiting::Waiting;
+use crate::series::Run;
+use crate::waiting::{Waiting, repairs_of};
 use crate::{Batch, Column, Labels, Step, Timestamp};
 
 /// "The file has no row of this column."
@@ -51,6 +53,10 @@ pub(crate) struct State {
     pub(crate) filed: Filed,
     /// The round that has begun and not ended.
     pub(crate) round: Option<InRound>,
+    /// By column: the last frame that changed closed rows, of those that a restart would replay.
+    pub(crate) repaired: BTreeMap<u32, u64>,
+    /// Bytes that a failed round has overwritten and could not put back, with their offsets.
+    pub(crate) torn: Vec<(u64, Vec<u8>)>,
 }
 
 /// What the file is known to hold: the copies of the last round that ended, and all rows that have been
@@ -66,6 +72,9 @@ pub(crate) struct Filed {
     pub(crate) rows: Arc<Vec<i64>>,
     /// By column, then archive: the checksum of the tile that the newest row is in, so far.
     pub(crate) checksums: Arc<Vec<u32>>,
+    /// As `rows`, of the slot a restart would begin with: those may not be overwritten before they are
+    /// saved.
+    pub(crate) counted: Arc<Vec<i64>>,
 }
 
 /// A copy of labels or of a catalogue that was written at a sequence number; 0 is never.
@@ -124,10 +133,18 @@ impl Filed {
         Extent { birth_row, newest_row, filed_row, checksum: checksum.unwrap_or_default() }
     }
 
+    /// The newest row of a column that a restart would find, or [`NO_ROW`].
+    pub(crate) fn counted(&self, column: usize) -> i64 {
+        self.counted.get(column).copied().unwrap_or(NO_ROW)
+    }
+
     /// The file holds nothing of this column that may be read.
     pub(crate) fn forget(&mut self, column: usize) {
         if self.rows[column] != NO_ROW {
             Arc::make_mut(&mut self.rows)[column] = NO_ROW;
+        }
+        if self.counted(column) != NO_ROW {
+            Arc::make_mut(&mut self.counted)[column] = NO_ROW;
         }
     }
 }
@@ -156,6 +173,8 @@ impl State {
             frozen: Vec::new(),
             filed: Filed::default(),
             round: None,
+            repaired: BTreeMap::new(),
+            torn: Vec::new(),
         }
     }
 
@@ -230,6 +249,12 @@ impl State {
     pub(crate) const fn took(&mut self, seq: u64) {
         self.applied_seq = seq;
         self.is_dirty = true;
+    }
+
+    /// Closed rows that late readings have changed and the file may not have so, the oldest first.
+    pub(crate) fn repairs(&self, column: Column, archive: usize) -> Vec<Run> {
+        let chains = self.frozen.iter().map(Arc::as_ref).chain([&self.waiting]);
+        repairs_of(chains, column, archive)
     }
 
     /// All rows that are not known to be in the file, newest chain first.

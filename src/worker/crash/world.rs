@@ -423,6 +423,18 @@ impl<'r, M: Machine> World<'r, M> {
                 if id == 0 { "load".to_owned() } else { format!("m{id}") },
             )],
         };
+        let reading = |at_ms, value: f64| Reading {
+            at_ms,
+            values: (0..series).map(|id| (id, value + f64::from(id))).collect(),
+        };
+        let mut readings = vec![reading(agent.now, value)];
+        if agent.number.is_multiple_of(3) {
+            // One that was kept back, and falls in a step without a reading, or in one that has one.
+            readings.push(reading(
+                agent.now - 1000 * (13 + 7 * (agent.number.cast_signed() % 9)),
+                value,
+            ));
+        }
         let push = Push {
             instance: agent.enrolled.id,
             incarnation: 7,
@@ -431,10 +443,7 @@ impl<'r, M: Machine> World<'r, M> {
             floor: agent.number,
             sent_ms: agent.now,
             dictionary: (0..series).map(entry).collect(),
-            readings: vec![Reading {
-                at_ms: agent.now,
-                values: (0..series).map(|id| (id, value + f64::from(id))).collect(),
-            }],
+            readings,
         };
         let request = post(PUSH_PATH, &agent.enrolled.credential)
             .header("content-type", PUSH_CONTENT_TYPE)
