@@ -9,6 +9,7 @@ mod head;
 mod open;
 mod phase;
 mod reading;
+mod resets;
 mod touched;
 
 #[cfg(test)]
@@ -29,7 +30,7 @@ use crate::{Kind, Timestamp};
 pub(crate) use consolidate::{OpenRow, Run, Sums, row_is_known};
 pub(crate) use head::{Head, OpenMut, Out};
 pub(crate) use open::{LastReading, Open, Resumed};
-pub(crate) use phase::{Grid, Phase};
+pub(crate) use phase::{Grid, Phase, RUN_STEPS, run_ms};
 use reading::Reading;
 #[cfg(test)]
 use single::{apply, apply_whole, silence};
@@ -112,6 +113,10 @@ fn take_reading(
         return stale(open.head, at, phase, reading);
     }
     let is_gap = elapsed_ms > definition.heartbeat_ms;
+    if at >= phase.run_end() || reading.is_marker() {
+        let taken = Taken { at, reading, elapsed_ms, is_gap };
+        leave_anchor(definition, phase, open.head, &taken, out);
+    }
     let rate = open.head.rate(definition, reading, elapsed_ms, is_gap);
     let end = opened + step;
     let mut age = 0;
@@ -145,10 +150,50 @@ pub(crate) fn hush(
         return;
     }
     let end = phase.opened() + phase.step();
+    if let Some(count) = open.head.count(definition.kind).filter(|_| end >= phase.run_end()) {
+        out.anchor(open.head.last, count);
+    }
     open.head.cover(f64::NAN, end.millis_since(open.head.last).unsigned_abs());
     let value = open.head.step_value(phase.step());
-    open.close_one(phase, value, out);
+    open.close_marked(phase, value, out);
     open.head.set_hushed();
+}
+
+/// A reading that is about to be taken.
+struct Taken {
+    at: Timestamp,
+    reading: Reading,
+    elapsed_ms: u64,
+    is_gap: bool,
+}
+
+/// Keeps what a counter stood at, before a reading that goes beyond the run of steps or ends the series:
+/// at the run's END where that lies between two readings of which the rate is known, else the last reading.
+#[cold]
+fn leave_anchor(
+    definition: &Definition,
+    phase: &Phase<'_>,
+    head: &Head,
+    taken: &Taken,
+    out: &mut impl Out,
+) {
+    let &Taken { at, reading, elapsed_ms, is_gap } = taken;
+    let Some(count) = head.count(definition.kind) else { return };
+    let rate = head.clone().rate(definition, reading, elapsed_ms, is_gap);
+    let run_end = phase.run_end_before(at);
+    let since = seconds(at.millis_since(run_end));
+    let at_end = reading.real() - if since > 0.0 { rate * since } else { 0.0 };
+    // A counter that wrapped has no such moment.
+    if at_end.is_finite() && !rate.is_nan() && (at_end >= 0.0 || definition.kind != Kind::Counter) {
+        out.anchor(run_end, at_end);
+    } else {
+        out.anchor(head.last, count);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact below 285,000 years")]
+fn seconds(millis: i64) -> f64 {
+    millis as f64 / 1000.0
 }
 
 /// Time that one reading covers, from inside the open step to its end or beyond.
@@ -170,6 +215,9 @@ fn cross(
     stretch: &Stretch,
     out: &mut impl Out,
 ) -> bool {
+    if !open.head.resets.is_quiet() {
+        return cross_marked(phase, open, stretch, out);
+    }
     let step = phase.step();
     let first_ms = stretch.end.millis_since(stretch.from).unsigned_abs();
     let mut rest_ms = stretch.to.millis_since(stretch.end).unsigned_abs();
@@ -190,6 +238,52 @@ fn cross(
         rest_ms %= step.as_millis();
     }
     open.head.cover(stretch.rate, rest_ms);
+    rest_ms == 0
+}
+
+/// As [`cross`], where a count has fallen: the reading at hand, or an earlier one of the open rows.
+#[cold]
+fn cross_marked(
+    phase: &mut Phase<'_>,
+    open: &mut OpenMut<'_>,
+    stretch: &Stretch,
+    out: &mut impl Out,
+) -> bool {
+    let step = phase.step();
+    let fell = open.head.resets.take_fall();
+    let first_ms = stretch.end.millis_since(stretch.from).unsigned_abs();
+    let beyond_ms = stretch.to.millis_since(stretch.end).unsigned_abs();
+    let (whole, rest_ms) = (beyond_ms / step.as_millis(), beyond_ms % step.as_millis());
+    // The step that a fall belongs to: a reading at a boundary is of the step before.
+    let falls_in_first = fell && beyond_ms == 0;
+    let falls_in_whole = fell && beyond_ms > 0 && rest_ms == 0;
+    if falls_in_first {
+        open.head.resets.set(0);
+    }
+    open.head.cover(stretch.rate, first_ms);
+    let is_rate = first_ms == step.as_millis();
+    let value = match open.head.step_value(step) {
+        _ if is_rate => stretch.rate,
+        _ if stretch.is_gap && whole == 0 => f64::NAN,
+        value => value,
+    };
+    open.close_marked(phase, value, out);
+    if whole > 0 {
+        phase.next();
+        let equal = whole - u64::from(falls_in_whole);
+        if equal > 0 {
+            open.close_many(phase, equal, stretch.rate, out);
+        }
+        if falls_in_whole {
+            phase.seek(stretch.to.plus_millis(-step.as_millis().cast_signed()));
+            open.head.resets.set(0);
+            open.close_marked(phase, stretch.rate, out);
+        }
+    }
+    open.head.cover(stretch.rate, rest_ms);
+    if fell && rest_ms > 0 {
+        open.head.resets.set(0);
+    }
     rest_ms == 0
 }
 

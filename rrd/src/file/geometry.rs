@@ -1,5 +1,6 @@
 //! Geometry: where in a block the tiles, accumulators and keys of its columns are.
 
+use super::anchors::AnchorRing;
 use super::{Catalogue, Copy, DirectoryEntry, Shape, TILE_ROWS, accumulators_len, seal};
 use crate::{ArchiveSpec, Cell, MAX_COLUMNS, Policy};
 
@@ -31,6 +32,8 @@ pub(crate) struct Block {
     accumulators_at: [u64; 2],
     catalogues_at: [u64; 2],
     pub(crate) rings: Vec<Ring>,
+    /// What counters stood at.
+    pub(crate) anchors: AnchorRing,
 }
 
 /// One archive of a block: a ring of tiles.
@@ -67,8 +70,19 @@ impl Block {
             .iter()
             .map(|archive| Ring::plan(archive, policy, width, cell, &mut room))
             .collect();
+        let anchors = AnchorRing::plan(&policy.archives()[0], width, &mut room);
         let len = (room.0 - offset).next_multiple_of(BLOCK_ALIGN);
-        Self { offset, len, first_column, width, cell, accumulators_at, catalogues_at, rings }
+        Self {
+            offset,
+            len,
+            first_column,
+            width,
+            cell,
+            accumulators_at,
+            catalogues_at,
+            rings,
+            anchors,
+        }
     }
 
     /// The first byte after the block.
@@ -108,6 +122,7 @@ impl Block {
         for at in self.accumulators_at.into_iter().chain(self.catalogues_at) {
             bytes.extend_from_slice(&(at - self.offset).to_le_bytes());
         }
+        bytes.extend_from_slice(&(self.anchors.offset() - self.offset).to_le_bytes());
         bytes.resize(FIXED_LEN, 0);
         for ring in &self.rings {
             let row_len = u32::try_from(ring.shape.row_len()).expect("at most 36");
@@ -195,10 +210,10 @@ impl Ring {
 }
 
 /// Room still to be given out.
-struct Room(u64);
+pub(super) struct Room(u64);
 
 impl Room {
-    fn take(&mut self, len: u64) -> u64 {
+    pub(super) fn take(&mut self, len: u64) -> u64 {
         let at = self.0.next_multiple_of(PART_ALIGN);
         self.0 = at + len;
         at

@@ -4,11 +4,15 @@ use super::{Copy, Reader, seal, unseal};
 use crate::{InstanceId, Labels, Policy};
 
 const MAGIC: [u8; 8] = *b"ROUNDEL\x1a";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
-/// Each function had its own array, and checksums lay apart.
-const BEFORE_THE_FIRST_RELEASE: &str = "written by format 1, which no release wrote and this program \
-    cannot read; move it away, its instance begins a new one";
+/// In 1 each function had its own array, and checksums lay apart; 2 had no anchors.
+fn before_the_first_release(version: u32) -> String {
+    format!(
+        "written by format {version}, which no release wrote and this program cannot read; move it away, \
+         its instance begins a new one"
+    )
+}
 
 /// Bytes 0..1024: identity and policy. Written once, when the file is made.
 pub(crate) const HEADER_LEN: usize = 1024;
@@ -79,7 +83,7 @@ impl Header {
             0 => {
                 return Err("format 0, which no program wrote; restore it from a backup".to_owned());
             }
-            1 => return Err(BEFORE_THE_FIRST_RELEASE.to_owned()),
+            1 | 2 => return Err(before_the_first_release(version)),
             _ => {}
         }
         let body = bytes.get(..HEADER_LEN).and_then(unseal).ok_or_else(damaged)?;
@@ -187,8 +191,8 @@ mod tests {
     #[test]
     fn a_newer_format_asks_for_an_upgrade() {
         let mut bytes = header().encode();
-        bytes[8] = 3;
-        assert!(Header::decode(&bytes).unwrap_err().contains("format 3"));
+        bytes[8] = 4;
+        assert!(Header::decode(&bytes).unwrap_err().contains("format 4"));
     }
 
     #[test]

@@ -123,6 +123,7 @@ impl TakenSeries<'_> {
             definition: definition(source, kind),
             open,
             rows: column.rows,
+            anchors: Vec::new(),
         };
         Ok((series, remarks))
     }

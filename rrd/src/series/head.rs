@@ -4,8 +4,9 @@ use super::Definition;
 use super::consolidate::{Run, Sums};
 use super::open::{ENDED, FORGOTTEN, NEGATIVE, PRIMED};
 use super::phase::Phase;
+use super::resets::Resets;
 use super::touched::Touched;
-use crate::{Step, Timestamp};
+use crate::{Anchor, Kind, Step, Timestamp};
 
 /// Where a series stands, without its open rows and what follows from the rest.
 #[derive(Clone, Debug)]
@@ -26,6 +27,7 @@ pub(crate) struct Head {
     /// Which definition of the instance is its own.
     pub(crate) class: u16,
     pub(super) flags: u8,
+    pub(super) resets: Resets,
 }
 
 const _: () = assert!(size_of::<Head>() == 64, "a cache line");
@@ -48,6 +50,12 @@ pub(crate) trait Out {
     /// Equal closed rows of the finest archive.
     fn fine(&mut self, first_row: i64, count: u64, value: f64);
 
+    /// A closed row of the finest archive in which a count fell.
+    fn fallen(&mut self, row: i64, value: f64);
+
+    /// What a counter stood at, to be kept.
+    fn anchor(&mut self, at: Timestamp, count: f64);
+
     /// Closed rows of another archive; those of the finest come first.
     fn coarse(&mut self, run: &Run);
 
@@ -68,6 +76,7 @@ impl Head {
             generation,
             class,
             flags: 0,
+            resets: Resets::default(),
         }
     }
 
@@ -155,6 +164,7 @@ impl Head {
     pub(super) fn cover(&mut self, rate: f64, covered_ms: u64) {
         if rate.is_nan() {
             self.unknown_ms += covered_ms;
+            self.resets.settle();
         } else if covered_ms > 0 {
             // An infinite rate times no time at all would be no number.
             self.sum += rate * covered_ms as f64;
@@ -189,6 +199,31 @@ impl Head {
         self.reading = FORGOTTEN;
     }
 
+    /// The last reading of a counter, while it can be told from the next; `None` for other kinds.
+    pub(crate) fn count(&self, kind: Kind) -> Option<f64> {
+        if !kind.is_count() || self.is_ended() {
+            return None;
+        }
+        let reading = match kind {
+            Kind::Counter | Kind::Derive => whole_as_real(self.previous_whole()?),
+            _ => self.previous_real(),
+        };
+        reading.is_finite().then_some(reading)
+    }
+
+    /// What a counter stood at, as late as it can be told: at the END of the newest row where all since then
+    /// is known, else when it was last read.
+    pub(crate) fn stand(&self, kind: Kind, step: Step) -> Option<Anchor> {
+        let count = self.count(kind)?;
+        let at_end = count - self.sum / 1000.0;
+        let opened = self.opened(step);
+        let is_known = self.unknown_ms == 0 && self.last >= opened && at_end.is_finite();
+        if is_known && (at_end >= 0.0 || kind != Kind::Counter) {
+            return Some(Anchor { at: opened, reading: at_end });
+        }
+        Some(Anchor { at: self.last, reading: count })
+    }
+
     pub(super) fn remember_whole(&mut self, value: Option<i128>) {
         let magnitude = value.and_then(|value| u64::try_from(value.unsigned_abs()).ok());
         let sign = if value.is_some_and(i128::is_negative) { NEGATIVE } else { 0 };
@@ -205,6 +240,11 @@ pub(super) fn whole_reading(magnitude: u64, flags: u8) -> Option<i128> {
     (flags & PRIMED != 0).then_some(value)
 }
 
+#[expect(clippy::cast_precision_loss, reason = "a count is told as f64, whatever was sent")]
+fn whole_as_real(value: i128) -> f64 {
+    value as f64
+}
+
 impl OpenMut<'_> {
     /// Begins at the last boundary before `at`: a first gauge covers at most one step.
     #[cold]
@@ -212,6 +252,7 @@ impl OpenMut<'_> {
         let birth = Timestamp::row_end(at.row(step) - 1, step);
         self.head.last = birth;
         self.head.unknown_ms = 0;
+        self.head.resets = Resets::default();
         self.rows.fill(Sums::EMPTY);
         self.known.fill(0);
         birth
@@ -221,6 +262,23 @@ impl OpenMut<'_> {
     #[inline]
     pub(super) fn close_one(&mut self, phase: &Phase<'_>, value: f64, out: &mut impl Out) {
         out.fine(phase.newest_row() + 1, 1, value);
+        self.go_on(phase, value, out);
+    }
+
+    /// As [`OpenMut::close_one`], where a count may have fallen.
+    pub(super) fn close_marked(&mut self, phase: &Phase<'_>, value: f64, out: &mut impl Out) {
+        if self.head.resets.take(0) {
+            out.fallen(phase.newest_row() + 1, value);
+            (1..=self.rows.len()).for_each(|archive| self.head.resets.set(archive));
+        } else {
+            out.fine(phase.newest_row() + 1, 1, value);
+        }
+        self.go_on(phase, value, out);
+    }
+
+    /// Adds the step just closed to the open rows, hands out those it fills, and begins another.
+    #[inline]
+    fn go_on(&mut self, phase: &Phase<'_>, value: f64, out: &mut impl Out) {
         if !value.is_nan() {
             for (row, known) in self.rows.iter_mut().zip(&mut *self.known) {
                 row.add(value);
@@ -241,7 +299,8 @@ impl OpenMut<'_> {
         for (index, ((row, known), (&left, &per_row))) in rows.zip(widths).enumerate() {
             if left == 1 {
                 let first_row = phase.newest_row().div_euclid(i64::from(per_row)) + 1;
-                out.coarse(&row.run(index + 1, first_row, *known, value));
+                let reset = self.head.resets.take(index + 1);
+                out.coarse(&Run { reset, ..row.run(index + 1, first_row, *known, value) });
                 (*row, *known) = (Sums::EMPTY, 0);
             }
         }
@@ -262,7 +321,9 @@ impl OpenMut<'_> {
             match u32::try_from(count) {
                 Ok(count) if count < left => row.add_many(known, value, count),
                 _ => {
-                    let steps = Steps { after: phase.newest_row(), count, left, per_row, value };
+                    let reset = self.head.resets.take(index + 1);
+                    let after = phase.newest_row();
+                    let steps = Steps { after, count, left, per_row, value, reset };
                     steps.fill(index + 1, row, known, out);
                 }
             }
@@ -281,16 +342,18 @@ struct Steps {
     left: u32,
     per_row: u32,
     value: f64,
+    /// A count fell in the open row.
+    reset: bool,
 }
 
 impl Steps {
     /// Fills up the open row, then whole rows, then begins the next.
     fn fill(&self, archive: usize, row: &mut Sums, known: &mut u32, out: &mut impl Out) {
-        let &Self { after, count, left, per_row, value } = self;
+        let &Self { after, count, left, per_row, value, reset } = self;
         let first_row = after.div_euclid(i64::from(per_row)) + 1;
         let rest = count - u64::from(left);
         row.add_many(known, value, left);
-        out.coarse(&row.run(archive, first_row, *known, value));
+        out.coarse(&Run { reset, ..row.run(archive, first_row, *known, value) });
         (*row, *known) = (Sums::EMPTY, 0);
         let whole = rest / u64::from(per_row);
         if whole > 0 {

@@ -5,6 +5,7 @@ use super::consolidate::{OpenRow, Sums};
 use super::head::{HUSHED, Head, OpenMut, whole_reading};
 use super::is_sane;
 use super::phase::{Grid, steps_left};
+use super::resets::Resets;
 use super::touched::Touched;
 use crate::policy::ArchiveSpec;
 use crate::{Kind, Step, Timestamp};
@@ -30,6 +31,8 @@ pub(crate) struct Open {
     /// The journal's second in which the series was last heard; 0 where nobody told.
     heard_s: u32,
     flags: u8,
+    /// A count fell in the open step.
+    reset: bool,
 }
 
 /// The reading before the next one.
@@ -105,6 +108,7 @@ impl Open {
             rows: vec![OpenRow::empty(u32::MAX); coarser_count].into(),
             heard_s: 0,
             flags: 0,
+            reset: false,
         }
     }
 
@@ -187,8 +191,10 @@ impl Open {
         if matches!(kind, Kind::Counter | Kind::Derive) {
             return whole_reading(self.reading, self.flags).map(LastReading::Whole);
         }
+        // A marker leaves the reading of such a counter: only whether the next one falls is asked of it.
+        let is_forgotten = kind == Kind::Total && self.flags & ENDED != 0;
         let value = f64::from_bits(self.reading);
-        (!value.is_nan()).then_some(LastReading::Real(value))
+        (!value.is_nan() && !is_forgotten).then_some(LastReading::Real(value))
     }
 
     /// The row being filled in an archive coarser than the finest.
@@ -242,7 +248,12 @@ impl Open {
             generation,
             class,
             flags: self.flags | if is_hushed { HUSHED } else { 0 },
+            resets: Resets::default(),
         };
+        let resets = std::iter::once(self.reset).chain(self.rows.iter().map(|row| row.reset));
+        for (archive, _) in resets.enumerate().filter(|(_, is_set)| *is_set) {
+            open.head.resets.set(archive);
+        }
         for (index, row) in self.rows.iter().enumerate() {
             (open.rows[index], open.known[index]) = (row.sums(), row.known);
         }
@@ -261,12 +272,8 @@ impl Open {
         let left =
             widths.map(|&width| if is_unborn { u32::MAX } else { steps_left(newest_row, width) });
         let rows = rows.0.iter().zip(rows.1).zip(left);
-        let rows = rows.map(|((&Sums { sum, min, max }, &known), left)| OpenRow {
-            sum,
-            min,
-            max,
-            known,
-            left,
+        let rows = (1..).zip(rows).map(|(archive, ((&Sums { sum, min, max }, &known), left))| {
+            OpenRow { sum, min, max, known, left, reset: head.resets.has(archive) }
         });
         Self {
             birth,
@@ -279,6 +286,7 @@ impl Open {
             rows: rows.collect(),
             heard_s: head.heard_s,
             flags: head.flags & ALL_FLAGS,
+            reset: head.resets.has(0),
         }
     }
 
@@ -312,7 +320,7 @@ impl Open {
         field.put(self.unknown_ms.to_le_bytes());
         field.put(self.touched.bits().to_le_bytes());
         field.put(self.heard_s.to_le_bytes());
-        field.put([self.flags, 0, 0, 0]);
+        field.put([self.flags, self.resets(), 0, 0]);
         for row in &self.rows {
             field.put(row.sum.to_le_bytes());
             field.put(row.min.to_le_bytes());
@@ -320,6 +328,12 @@ impl Open {
             field.put(row.known.to_le_bytes());
             field.put(row.left.to_le_bytes());
         }
+    }
+
+    /// Bit 0 for the open step, bit n for the open row of archive n.
+    fn resets(&self) -> u8 {
+        let of_rows = (1..).zip(&self.rows).map(|(archive, row)| u8::from(row.reset) << archive);
+        of_rows.fold(u8::from(self.reset), |all, bit| all | bit)
     }
 
     /// Reads what [`Open::encode`] wrote; the caller has checked its checksum, and still asks [`Open::agrees_with`].
@@ -331,7 +345,7 @@ impl Open {
         }
         let (head, rows) = bytes.split_at(HEAD_LEN);
         let mut field = Bytes(head);
-        let open = Self {
+        let mut open = Self {
             birth: Timestamp::from_millis(i64::from_le_bytes(field.take())),
             last: Timestamp::from_millis(i64::from_le_bytes(field.take())),
             newest_row: i64::from_le_bytes(field.take()),
@@ -340,9 +354,16 @@ impl Open {
             unknown_ms: u64::from_le_bytes(field.take()),
             touched: Touched::from_bits(u128::from_le_bytes(field.take())),
             heard_s: u32::from_le_bytes(field.take()),
-            flags: field.take::<4>()[0],
+            flags: 0,
+            reset: false,
             rows: rows.chunks_exact(ROW_LEN).map(OpenRow::decode).collect(),
         };
+        let [flags, resets, _, _] = field.take::<4>();
+        open.flags = flags;
+        open.reset = resets & 1 != 0;
+        for (archive, row) in (1..).zip(&mut open.rows) {
+            row.reset = resets >> archive & 1 != 0;
+        }
         if open.flags & !ALL_FLAGS != 0 {
             return Err(OpenError::Flags(open.flags));
         }
@@ -359,6 +380,7 @@ impl OpenRow {
             max: f64::from_le_bytes(field.take()),
             known: u32::from_le_bytes(field.take()),
             left: u32::from_le_bytes(field.take()),
+            reset: false,
         }
     }
 }

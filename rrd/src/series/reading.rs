@@ -1,5 +1,6 @@
 //! A reading: one raw number, and the rate it makes with the one before.
 
+use super::open::ENDED;
 use super::{Definition, Head};
 use crate::Kind;
 
@@ -30,7 +31,7 @@ impl Reading {
 
     #[inline]
     #[expect(clippy::cast_precision_loss, reason = "a gauge is kept as f64, whatever was sent")]
-    fn real(self) -> f64 {
+    pub(super) fn real(self) -> f64 {
         match self {
             Self::Real(value) => value,
             Self::Whole(value) => value as f64,
@@ -72,7 +73,8 @@ impl Head {
                 self.remember_real(value);
                 per_second(value, elapsed_ms)
             }
-            Kind::Total | Kind::DDerive | Kind::DCounter => {
+            Kind::Total => per_second(self.total_rise(reading.real()), elapsed_ms),
+            Kind::DDerive | Kind::DCounter => {
                 let value = reading.real();
                 let rise = rise(definition.kind, self.previous_real(), value);
                 self.remember_real(value);
@@ -89,6 +91,31 @@ impl Head {
         let is_too_large = rate.abs() > LARGEST_RATE && rate.is_finite();
         if is_gap | is_outside | is_too_large { f64::NAN } else { rate }
     }
+
+    /// What was added to a count that only rises; `NaN` where that cannot be known. Remembers it.
+    #[inline]
+    fn total_rise(&mut self, value: f64) -> f64 {
+        let rise = value - self.previous_real();
+        if rise >= 0.0 && self.flags & ENDED == 0 {
+            self.remember_real(value);
+            rise.abs() // Not -0.0: in the file a sign is a reset.
+        } else {
+            self.no_rise(value)
+        }
+    }
+
+    /// The first count, one after a marker, one that fell, or a marker. That leaves the reading: it is not
+    /// subtracted from the next, but tells whether that fell.
+    #[cold]
+    fn no_rise(&mut self, value: f64) -> f64 {
+        if value < self.previous_real() {
+            self.resets.fall();
+        }
+        if !value.is_nan() {
+            self.remember_real(value);
+        }
+        f64::NAN
+    }
 }
 
 /// What was added between two decimal readings; `NaN` where that cannot be known.
@@ -96,7 +123,6 @@ impl Head {
 fn rise(kind: Kind, previous: f64, value: f64) -> f64 {
     let rise = value - previous;
     let is_reset = match kind {
-        Kind::Total => rise < 0.0,
         Kind::DCounter => (value > 0.0 && rise < 0.0) || (value < 0.0 && rise > 0.0),
         _ => false,
     };

@@ -76,6 +76,12 @@ impl<F: FnMut(Run)> Out for Each<'_, F> {
         (self.out)(Run::of_equal(0, first_row, count, (value, 1)));
     }
 
+    fn fallen(&mut self, row: i64, value: f64) {
+        (self.out)(Run { reset: true, ..Run::of_equal(0, row, 1, (value, 1)) });
+    }
+
+    fn anchor(&mut self, _: Timestamp, _: f64) {}
+
     fn coarse(&mut self, run: &Run) {
         (self.out)(*run);
     }

@@ -8,6 +8,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::anchors::{Anchors, runs_kept};
 use super::columns::{Columns, Series};
 use super::instance::{Form, Instance, block_of};
 use super::read::{Extent, Source, View};
@@ -35,6 +36,7 @@ struct End {
     generation: u32,
     birth_row: i64,
     newest_row: i64,
+    tells_resets: bool,
 }
 
 impl Former {
@@ -46,7 +48,9 @@ impl Former {
         let step = state.form.policy.step();
         let end = |series: Series<'_>| {
             let (birth_row, newest_row) = series.closed_rows(step)?;
-            Some(End { generation: series.head.generation, birth_row, newest_row })
+            let tells_resets = series.class.definition.kind.tells_resets();
+            let generation = series.head.generation;
+            Some(End { generation, birth_row, newest_row, tells_resets })
         };
         Self {
             form: Arc::clone(&state.form),
@@ -68,9 +72,10 @@ impl Former {
     }
 
     fn extent(&self, column: Column, archive: usize) -> Option<Extent> {
-        let End { birth_row, newest_row, .. } = self.end(column)?;
+        let End { birth_row, newest_row, tells_resets, .. } = self.end(column)?;
         let rows = (birth_row, newest_row);
-        Some(self.filed.extent(column, archive, rows, self.form.archives.len()))
+        let extent = self.filed.extent(column, archive, rows, self.form.archives.len());
+        Some(Extent { tells_resets, ..extent })
     }
 
     /// Finest steps in a row of an archive.
@@ -192,6 +197,18 @@ impl Derived<'_> {
             ..run
         };
         parts.into_iter().rev().flatten().map(kept).collect()
+    }
+
+    /// Adds the anchors that the former archives have.
+    pub(super) fn add_anchors(&self, anchors: &mut Anchors) {
+        let former = self.former;
+        let (Some(end), Some((_, block))) =
+            (former.end(self.column), block_of(&former.layout, self.column.index))
+        else {
+            return;
+        };
+        anchors.add_waiting(former.waiting.iter().rev().map(Arc::as_ref));
+        anchors.add_kept(self.source, block, runs_kept(&former.form, end.newest_row));
     }
 
     /// The series in its new archives, with open rows of what has closed since they began.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::anchors::Anchors;
 use super::change::Derived;
 use super::check::{mismatch, unreadable};
 use super::instance::{Form, Instance, block_of};
@@ -12,7 +13,7 @@ use super::state::NO_ROW;
 use super::{SeriesInfo, Store, lock, read};
 use crate::file::{Block, Part, Ring, Shape, TileBytes};
 use crate::handles::{self, Handles};
-use crate::series::{Run, row_is_known};
+use crate::series::{Run, row_is_known, run_ms};
 use crate::{ArchiveSpec, Column, Damage, SeriesRef, Span, Step, Timestamp};
 
 /// Tiles that memory is asked for before the first of them is looked at.
@@ -39,8 +40,8 @@ pub struct Rows {
     /// True where a counter began anew within the row, known or not. Empty where no kind of reset is
     /// told from a fall, or averages alone were asked for.
     pub resets: Vec<bool>,
-    /// Raw readings of a counter near these rows, oldest first: what its count is rebuilt from. Empty
-    /// for other kinds, or where averages alone were asked for.
+    /// What a counter stood at now and then, up to 64 finest steps before and after these rows, oldest
+    /// first: its count is rebuilt from them. Empty for other kinds, or where averages alone were asked for.
     pub anchors: Vec<Anchor>,
 }
 
@@ -161,20 +162,34 @@ impl Store {
                 view.put(rows, &run);
             }
         }
+        let mut anchors = match (parts, state.series(column)) {
+            (RowParts::All, Some(series)) => Anchors::of(&form, &series, view.near(&form)),
+            _ => None,
+        };
+        if let Some(anchors) = &mut anchors {
+            anchors.add_waiting(state.unfiled());
+        }
         let former = state.former.clone();
         drop(state);
         let failed = |damage, reason: &io::Error| self.cannot_read(instance, damage, reason);
         let source = Source { handles: &self.handles, instance, failed: &failed };
-        match former {
-            Some(former) => {
-                let derived = Derived { former: &former, source: &source, column, form: &form };
-                for run in derived.rows(archive, view.first..view.last + 1) {
-                    view.put(rows, &run);
-                }
+        if let Some(former) = former {
+            let derived = Derived { former: &former, source: &source, column, form: &form };
+            for run in derived.rows(archive, view.first..view.last + 1) {
+                view.put(rows, &run);
             }
-            None if view.has_filed() => source.read(&view, rows),
-            None => {}
+            if let Some(anchors) = &mut anchors {
+                derived.add_anchors(anchors);
+            }
+        } else {
+            if view.has_filed() {
+                source.read(&view, rows);
+            }
+            if let (Some(anchors), Some(block)) = (&mut anchors, &block) {
+                anchors.add_filed(&source, block);
+            }
         }
+        rows.anchors.extend(anchors.into_iter().flat_map(Anchors::into_vec));
         form
     }
 
@@ -260,6 +275,7 @@ impl Rows {
             max: self.max[index],
             last: self.last.get(index).copied().unwrap_or(f64::NAN),
             known: self.known[index],
+            reset: self.resets.get(index).is_some_and(|&is_reset| is_reset),
         }
     }
 
@@ -293,7 +309,7 @@ impl Rows {
     }
 
     /// Puts rows as the file has them in their places from `index` on.
-    fn fill(&mut self, index: usize, shape: Shape, rows: &[u8]) {
+    fn fill(&mut self, index: usize, shape: Shape, rows: &[u8], tells_resets: bool) {
         let places = index..index + rows.len() / shape.row_len();
         let averages = &mut self.average[places.clone()];
         shape.read(Part::Average, rows, averages);
@@ -310,6 +326,26 @@ impl Rows {
                 shape.read(part, rows, values);
             }
         }
+        if tells_resets {
+            self.take_signs(places);
+        }
+    }
+
+    /// Makes resets of the signs that averages have in the file. Where rows have one number, it is all
+    /// that is read of them.
+    fn take_signs(&mut self, places: Range<usize>) {
+        if let Some(resets) = self.resets.get_mut(places.clone()) {
+            for (reset, average) in resets.iter_mut().zip(&self.average[places.clone()]) {
+                *reset = average.is_sign_negative();
+            }
+        }
+        for column in [&mut self.average, &mut self.min, &mut self.max] {
+            if let Some(values) = column.get_mut(places.clone()) {
+                for value in values {
+                    *value = value.abs();
+                }
+            }
+        }
     }
 
     fn set(&mut self, index: usize, row: &Run) {
@@ -321,6 +357,9 @@ impl Rows {
             if let Some(place) = column.get_mut(index) {
                 *place = value;
             }
+        }
+        if let Some(reset) = self.resets.get_mut(index) {
+            *reset = row.reset;
         }
     }
 }
@@ -350,6 +389,8 @@ pub(super) struct Extent {
     pub(super) filed_row: i64,
     /// Checksum of the tile that it is in, so far, in the archive looked at.
     pub(super) checksum: u32,
+    /// Its rows hold resets.
+    pub(super) tells_resets: bool,
 }
 
 /// Which rows of one column and archive are looked at, and how far the file has them.
@@ -366,6 +407,7 @@ pub(super) struct View<'a> {
     filed: i64,
     /// Checksum of the tile that row `filed` is in, so far.
     checksum: u32,
+    tells_resets: bool,
     pub(super) first: i64,
     last: i64,
 }
@@ -402,6 +444,7 @@ impl<'a> View<'a> {
             begin,
             filed,
             checksum: extent.checksum,
+            tells_resets: extent.tells_resets,
             first,
             last,
         })
@@ -422,6 +465,16 @@ impl<'a> View<'a> {
         let count = usize::try_from(self.last - self.first + 1).expect("at most a ring of rows");
         let first_end = Timestamp::row_end(self.first, self.step);
         rows.begin(first_end, count, parts, self.shape.keeps_last);
+        if self.tells_resets && parts == RowParts::All {
+            rows.resets.resize(count, false);
+        }
+    }
+
+    /// The time of its rows, and a run of finest steps on either side.
+    fn near(&self, form: &Form) -> (Timestamp, Timestamp) {
+        let run_ms = run_ms(form.policy.step());
+        let begin = Timestamp::row_end(self.first - 1, self.step);
+        (begin.plus_millis(-run_ms), Timestamp::row_end(self.last, self.step).plus_millis(run_ms))
     }
 
     /// All its rows, with all their numbers, unknown as yet.
@@ -471,7 +524,8 @@ impl<'a> View<'a> {
         }
         let seen = low.max(self.first)..high.min(self.last + 1);
         if !seen.is_empty() {
-            rows.fill(self.index(seen.start), self.shape, bytes.rows(places(seen)));
+            let (index, bytes) = (self.index(seen.start), bytes.rows(places(seen)));
+            rows.fill(index, self.shape, bytes, self.tells_resets);
         }
         Ok(())
     }

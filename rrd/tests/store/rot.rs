@@ -187,7 +187,8 @@ fn whatever_stands_in_the_place_of_an_archive_is_named() {
     assert_eq!(said_of(|path, bytes| fs::write(path, bytes).unwrap()), []);
     says(version(0), "format 0");
     says(version(1), "format 1, which no release wrote and this program cannot read; move it away");
-    says(version(3), "format 3, this program reads 2; upgrade");
+    says(version(2), "format 2, which no release wrote and this program cannot read; move it away");
+    says(version(4), "format 4, this program reads 3; upgrade");
     says(version(u32::MAX), "format 4294967295");
     says(version(1_u32.swap_bytes()), "format 16777216");
     says(
