@@ -15,6 +15,8 @@ mod touched;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod falls;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod life;

@@ -64,19 +64,32 @@ impl Anchors {
 
     /// Adds what waits, the newest first.
     pub(super) fn add_waiting<'a>(&mut self, waiting: impl Iterator<Item = &'a Waiting>) {
+        let runs = self.runs.clone();
+        self.add_closed(waiting, &runs);
+    }
+
+    /// Adds what waits of these runs, the newest first.
+    pub(super) fn add_closed<'a>(
+        &mut self,
+        waiting: impl Iterator<Item = &'a Waiting>,
+        runs: &Range<i64>,
+    ) {
         let Column { index, generation } = self.column;
         for anchor in waiting.flat_map(|waiting| waiting.anchors(index, generation)) {
-            self.add(anchor);
+            if runs.contains(&run_of(anchor.at, self.run_ms)) {
+                self.add(anchor);
+            }
         }
     }
 
     /// Adds what the file has.
     pub(super) fn add_filed(&mut self, source: &Source<'_>, block: &Block) {
-        self.add_kept(source, block, self.runs.clone());
+        let runs = self.runs.clone();
+        self.add_kept(source, block, &runs);
     }
 
     /// Adds what the file has of these runs.
-    pub(super) fn add_kept(&mut self, source: &Source<'_>, block: &Block, runs: Range<i64>) {
+    pub(super) fn add_kept(&mut self, source: &Source<'_>, block: &Block, runs: &Range<i64>) {
         let runs = self.runs.start.max(runs.start)..self.runs.end.min(runs.end);
         let missing: Vec<i64> = runs.filter(|run| !self.found.contains_key(run)).collect();
         if missing.is_empty() {
