@@ -27,7 +27,7 @@ mod single;
 #[cfg(test)]
 mod timeline;
 
-use crate::{Kind, Timestamp};
+use crate::{Anchor, Kind, Timestamp};
 
 pub(crate) use consolidate::{OpenRow, Run, Sums, row_is_known};
 pub(crate) use head::{Head, OpenMut, Out};
@@ -115,11 +115,13 @@ fn take_reading(
         return stale(open.head, at, phase, reading);
     }
     let is_gap = elapsed_ms > definition.heartbeat_ms;
-    if at >= phase.run_end() || reading.is_marker() {
-        let taken = Taken { at, reading, elapsed_ms, is_gap };
-        leave_anchor(definition, phase, open.head, &taken, out);
-    }
+    let leaves = at >= phase.run_end() || reading.is_marker();
+    let before = if leaves { open.head.count(definition.kind) } else { None };
     let rate = open.head.rate(definition, reading, elapsed_ms, is_gap);
+    if let Some(before) = before {
+        let left = Left { kind: definition.kind, last: open.head.last, before, rate };
+        out.anchor(left.anchor((at, reading), phase.run_end_before(at)));
+    }
     let end = opened + step;
     let mut age = 0;
     if at < end {
@@ -153,7 +155,7 @@ pub(crate) fn hush(
     }
     let end = phase.opened() + phase.step();
     if let Some(count) = open.head.count(definition.kind).filter(|_| end >= phase.run_end()) {
-        out.anchor(open.head.last, count);
+        out.anchor(Anchor { at: open.head.last, reading: count });
     }
     open.head.cover(f64::NAN, end.millis_since(open.head.last).unsigned_abs());
     let value = open.head.step_value(phase.step());
@@ -161,35 +163,29 @@ pub(crate) fn hush(
     open.head.set_hushed();
 }
 
-/// A reading that is about to be taken.
-struct Taken {
-    at: Timestamp,
-    reading: Reading,
-    elapsed_ms: u64,
-    is_gap: bool,
+/// A counter of which a reading leaves a run of steps, or that ends.
+struct Left {
+    kind: Kind,
+    /// The reading before.
+    last: Timestamp,
+    before: f64,
+    /// `NaN` where nothing is known of the time between.
+    rate: f64,
 }
 
-/// Keeps what a counter stood at, before a reading that goes beyond the run of steps or ends the series:
-/// at the run's END where that lies between two readings of which the rate is known, else the last reading.
-#[cold]
-fn leave_anchor(
-    definition: &Definition,
-    phase: &Phase<'_>,
-    head: &Head,
-    taken: &Taken,
-    out: &mut impl Out,
-) {
-    let &Taken { at, reading, elapsed_ms, is_gap } = taken;
-    let Some(count) = head.count(definition.kind) else { return };
-    let rate = head.clone().rate(definition, reading, elapsed_ms, is_gap);
-    let run_end = phase.run_end_before(at);
-    let since = seconds(at.millis_since(run_end));
-    let at_end = reading.real() - if since > 0.0 { rate * since } else { 0.0 };
-    // A counter that wrapped has no such moment.
-    if at_end.is_finite() && !rate.is_nan() && (at_end >= 0.0 || definition.kind != Kind::Counter) {
-        out.anchor(run_end, at_end);
-    } else {
-        out.anchor(head.last, count);
+impl Left {
+    /// What the counter stood at, to be kept: at the run's END where that lies between two readings of
+    /// which the rate is known, else at the last reading.
+    #[cold]
+    fn anchor(&self, (at, reading): (Timestamp, Reading), run_end: Timestamp) -> Anchor {
+        let since = seconds(at.millis_since(run_end));
+        let at_end = reading.real() - if since > 0.0 { self.rate * since } else { 0.0 };
+        // A counter that wrapped has no such moment.
+        let is_before_wrap = at_end < 0.0 && self.kind == Kind::Counter;
+        if self.rate.is_nan() || !at_end.is_finite() || is_before_wrap {
+            return Anchor { at: self.last, reading: self.before };
+        }
+        Anchor { at: run_end, reading: at_end }
     }
 }
 

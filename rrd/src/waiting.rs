@@ -114,6 +114,7 @@ impl Waiting {
     }
 
     /// Adds what a counter stood at.
+    #[cold]
     pub(crate) fn push_anchor(&mut self, (column, generation): (u32, u32), anchor: Anchor) {
         let earlier = self.begin(column, generation);
         self.has_anchors = true;
@@ -123,6 +124,7 @@ impl Waiting {
     }
 
     /// Begins an entry of a column, and answers where the earlier one is.
+    #[inline]
     fn begin(&mut self, column: u32, generation: u32) -> u32 {
         let place = column as usize;
         self.grow(place + 1);

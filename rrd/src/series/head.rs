@@ -54,7 +54,7 @@ pub(crate) trait Out {
     fn fallen(&mut self, row: i64, value: f64);
 
     /// What a counter stood at, to be kept.
-    fn anchor(&mut self, at: Timestamp, count: f64);
+    fn anchor(&mut self, anchor: Anchor);
 
     /// Closed rows of another archive; those of the finest come first.
     fn coarse(&mut self, run: &Run);
@@ -200,6 +200,7 @@ impl Head {
     }
 
     /// The last reading of a counter, while it can be told from the next; `None` for other kinds.
+    #[cold]
     pub(crate) fn count(&self, kind: Kind) -> Option<f64> {
         if !kind.is_count() || self.is_ended() {
             return None;
@@ -262,23 +263,6 @@ impl OpenMut<'_> {
     #[inline]
     pub(super) fn close_one(&mut self, phase: &Phase<'_>, value: f64, out: &mut impl Out) {
         out.fine(phase.newest_row() + 1, 1, value);
-        self.go_on(phase, value, out);
-    }
-
-    /// As [`OpenMut::close_one`], where a count may have fallen.
-    pub(super) fn close_marked(&mut self, phase: &Phase<'_>, value: f64, out: &mut impl Out) {
-        if self.head.resets.take(0) {
-            out.fallen(phase.newest_row() + 1, value);
-            (1..=self.rows.len()).for_each(|archive| self.head.resets.set(archive));
-        } else {
-            out.fine(phase.newest_row() + 1, 1, value);
-        }
-        self.go_on(phase, value, out);
-    }
-
-    /// Adds the step just closed to the open rows, hands out those it fills, and begins another.
-    #[inline]
-    fn go_on(&mut self, phase: &Phase<'_>, value: f64, out: &mut impl Out) {
         if !value.is_nan() {
             for (row, known) in self.rows.iter_mut().zip(&mut *self.known) {
                 row.add(value);
@@ -290,6 +274,16 @@ impl OpenMut<'_> {
         }
         self.head.touched.grow_older(1);
         (self.head.sum, self.head.unknown_ms) = (0.0, 0);
+    }
+
+    /// As [`OpenMut::close_one`], where a count may have fallen.
+    pub(super) fn close_marked(&mut self, phase: &Phase<'_>, value: f64, out: &mut impl Out) {
+        if self.head.resets.take(0) {
+            (1..=self.rows.len()).for_each(|archive| self.head.resets.set(archive));
+            self.close_one(phase, value, &mut Fallen(out));
+        } else {
+            self.close_one(phase, value, out);
+        }
     }
 
     /// Hands out the rows that the step just added has filled, and empties them.
@@ -330,6 +324,31 @@ impl OpenMut<'_> {
         }
         self.head.touched.grow_older(count);
         (self.head.sum, self.head.unknown_ms) = (0.0, 0);
+    }
+}
+
+/// Takes the row of the finest archive for one in which a count fell.
+struct Fallen<'a, O>(&'a mut O);
+
+impl<O: Out> Out for Fallen<'_, O> {
+    fn fine(&mut self, first_row: i64, _: u64, value: f64) {
+        self.0.fallen(first_row, value);
+    }
+
+    fn fallen(&mut self, row: i64, value: f64) {
+        self.0.fallen(row, value);
+    }
+
+    fn anchor(&mut self, anchor: Anchor) {
+        self.0.anchor(anchor);
+    }
+
+    fn coarse(&mut self, run: &Run) {
+        self.0.coarse(run);
+    }
+
+    fn born(&mut self, birth: Timestamp) {
+        self.0.born(birth);
     }
 }
 

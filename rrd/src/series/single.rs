@@ -3,8 +3,8 @@
 use super::head::{Head, OpenMut, Out};
 use super::phase::{Grid, Phase};
 use super::{Definition, Open, Reading, Run, Sums, Verdict, hush, take_reading};
-use crate::Timestamp;
 use crate::policy::ArchiveSpec;
+use crate::{Anchor, Timestamp};
 
 /// Takes one reading at `at`, as [`super::take`].
 pub(crate) fn apply(
@@ -80,7 +80,7 @@ impl<F: FnMut(Run)> Out for Each<'_, F> {
         (self.out)(Run { reset: true, ..Run::of_equal(0, row, 1, (value, 1)) });
     }
 
-    fn anchor(&mut self, _: Timestamp, _: f64) {}
+    fn anchor(&mut self, _: Anchor) {}
 
     fn coarse(&mut self, run: &Run) {
         (self.out)(*run);

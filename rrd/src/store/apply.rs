@@ -223,8 +223,8 @@ impl Out for Keep<'_> {
         self.coarse(&run);
     }
 
-    fn anchor(&mut self, at: Timestamp, count: f64) {
-        self.waiting.push_anchor(self.column, Anchor { at, reading: count });
+    fn anchor(&mut self, anchor: Anchor) {
+        self.waiting.push_anchor(self.column, anchor);
     }
 
     fn coarse(&mut self, run: &Run) {

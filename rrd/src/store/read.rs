@@ -333,6 +333,7 @@ impl Rows {
 
     /// Makes resets of the signs that averages have in the file. Where rows have one number, it is all
     /// that is read of them.
+    #[inline(never)]
     fn take_signs(&mut self, places: Range<usize>) {
         if let Some(resets) = self.resets.get_mut(places.clone()) {
             for (reset, average) in resets.iter_mut().zip(&self.average[places.clone()]) {

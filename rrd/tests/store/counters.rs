@@ -125,7 +125,7 @@ fn a_count_comes_back_at_every_end_whatever_rounds_restarts_and_laps_there_were(
             continue;
         }
         let (rows, counts) = counts(&world, "t", 0, i64::MAX / 1000);
-        assert!(rows.len() as i64 == step.min(180), "after step {step}");
+        assert!(i64::try_from(rows.len()) == Ok(step.min(180)), "after step {step}");
         let first = rows.first_end.as_millis() / 10_000;
         for (n, (&got, average)) in (first..).zip(counts.iter().zip(&rows.average)) {
             let want = truth[usize::try_from(n).unwrap()];
