@@ -30,6 +30,7 @@ mod timeline;
 use crate::{Anchor, Kind, Timestamp};
 
 pub(crate) use consolidate::{OpenRow, Run, Sums, row_is_known};
+use head::Marked;
 pub(crate) use head::{Head, OpenMut, Out};
 pub(crate) use open::{LastReading, Open, Resumed};
 pub(crate) use phase::{Grid, Phase, RUN_STEPS, run_ms};
@@ -270,7 +271,7 @@ fn cross_marked(
         phase.next();
         let equal = whole - u64::from(falls_in_whole);
         if equal > 0 {
-            open.close_many(phase, equal, stretch.rate, out);
+            open.close_many(phase, equal, stretch.rate, &mut Marked { out, reset: false });
         }
         if falls_in_whole {
             phase.seek(stretch.to.plus_millis(-step.as_millis().cast_signed()));

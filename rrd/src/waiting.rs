@@ -109,23 +109,23 @@ impl Waiting {
 
     /// As [`Waiting::push_fine`], for rows of any archive.
     pub(crate) fn push(&mut self, column: u32, generation: u32, kept: Kept, run: &Run) {
-        let earlier = self.begin(column, generation);
-        self.write(earlier, kept, run);
+        self.add(column, generation, |waiting, earlier| waiting.write(earlier, kept, run));
     }
 
     /// Adds what a counter stood at.
     #[cold]
     pub(crate) fn push_anchor(&mut self, (column, generation): (u32, u32), anchor: Anchor) {
-        let earlier = self.begin(column, generation);
         self.has_anchors = true;
-        self.words.extend_from_slice(&[earlier, ANCHOR]);
-        self.words.extend_from_slice(&halves(anchor.at.as_millis().cast_unsigned()));
-        self.words.extend_from_slice(&halves(anchor.reading.to_bits()));
+        self.add(column, generation, |Self { words, .. }, earlier| {
+            words.extend_from_slice(&[earlier, ANCHOR]);
+            words.extend_from_slice(&halves(anchor.at.as_millis().cast_unsigned()));
+            words.extend_from_slice(&halves(anchor.reading.to_bits()));
+        });
     }
 
-    /// Begins an entry of a column, and answers where the earlier one is.
+    /// Adds an entry to those of a column: it is written behind the word that says where the earlier is.
     #[inline]
-    fn begin(&mut self, column: u32, generation: u32) -> u32 {
+    fn add(&mut self, column: u32, generation: u32, write: impl FnOnce(&mut Self, u32)) {
         let place = column as usize;
         self.grow(place + 1);
         if self.generation(column) != generation {
@@ -135,7 +135,8 @@ impl Waiting {
         if self.words.capacity() - self.words.len() < LONGEST {
             self.words.reserve_exact(LEAST_GROWTH.max(self.words.len() / 4));
         }
-        std::mem::replace(&mut self.heads[place], index(self.words.len()))
+        let earlier = std::mem::replace(&mut self.heads[place], index(self.words.len()));
+        write(self, earlier);
     }
 
     fn generation(&self, column: u32) -> u32 {

@@ -50,8 +50,8 @@ pub(crate) trait Out {
     /// Equal closed rows of the finest archive.
     fn fine(&mut self, first_row: i64, count: u64, value: f64);
 
-    /// A closed row of the finest archive in which a count fell.
-    fn fallen(&mut self, row: i64, value: f64);
+    /// As [`Out::fine`], where a count may have fallen.
+    fn marked(&mut self, run: &Run);
 
     /// What a counter stood at, to be kept.
     fn anchor(&mut self, anchor: Anchor);
@@ -278,12 +278,11 @@ impl OpenMut<'_> {
 
     /// As [`OpenMut::close_one`], where a count may have fallen.
     pub(super) fn close_marked(&mut self, phase: &Phase<'_>, value: f64, out: &mut impl Out) {
-        if self.head.resets.take(0) {
+        let reset = self.head.resets.take(0);
+        if reset {
             (1..=self.rows.len()).for_each(|archive| self.head.resets.set(archive));
-            self.close_one(phase, value, &mut Fallen(out));
-        } else {
-            self.close_one(phase, value, out);
         }
+        self.close_one(phase, value, &mut Marked { out, reset });
     }
 
     /// Hands out the rows that the step just added has filled, and empties them.
@@ -327,28 +326,33 @@ impl OpenMut<'_> {
     }
 }
 
-/// Takes the row of the finest archive for one in which a count fell.
-struct Fallen<'a, O>(&'a mut O);
+/// Says of rows of the finest archive whether a count fell in them. A type of its own, so that rows in which
+/// none can have fallen keep their short way.
+pub(super) struct Marked<'a, O> {
+    pub(super) out: &'a mut O,
+    pub(super) reset: bool,
+}
 
-impl<O: Out> Out for Fallen<'_, O> {
-    fn fine(&mut self, first_row: i64, _: u64, value: f64) {
-        self.0.fallen(first_row, value);
+impl<O: Out> Out for Marked<'_, O> {
+    fn fine(&mut self, first_row: i64, count: u64, value: f64) {
+        let run = Run::of_equal(0, first_row, count, (value, 1));
+        self.out.marked(&Run { reset: self.reset, ..run });
     }
 
-    fn fallen(&mut self, row: i64, value: f64) {
-        self.0.fallen(row, value);
+    fn marked(&mut self, run: &Run) {
+        self.out.marked(run);
     }
 
     fn anchor(&mut self, anchor: Anchor) {
-        self.0.anchor(anchor);
+        self.out.anchor(anchor);
     }
 
     fn coarse(&mut self, run: &Run) {
-        self.0.coarse(run);
+        self.out.coarse(run);
     }
 
     fn born(&mut self, birth: Timestamp) {
-        self.0.born(birth);
+        self.out.born(birth);
     }
 }
 

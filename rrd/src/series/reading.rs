@@ -68,24 +68,8 @@ impl Head {
                 self.remember_real(value);
                 value
             }
-            Kind::Absolute => {
-                let value = reading.real();
-                self.remember_real(value);
-                per_second(value, elapsed_ms)
-            }
             Kind::Total => per_second(self.total_rise(reading.real()), elapsed_ms),
-            Kind::DDerive | Kind::DCounter => {
-                let value = reading.real();
-                let rise = rise(definition.kind, self.previous_real(), value);
-                self.remember_real(value);
-                per_second(rise, elapsed_ms)
-            }
-            Kind::Counter | Kind::Derive => {
-                let value = reading.whole().filter(|&v| v >= 0 || definition.kind == Kind::Derive);
-                let rise = whole_rise(definition.kind, self.previous_whole(), value);
-                self.remember_whole(value);
-                per_second(rise, elapsed_ms)
-            }
+            kind => per_second(self.other_rise(kind, reading), elapsed_ms),
         };
         let is_outside = rate < definition.min || rate > definition.max;
         let is_too_large = rate.abs() > LARGEST_RATE && rate.is_finite();
@@ -102,6 +86,25 @@ impl Head {
         } else {
             self.no_rise(value)
         }
+    }
+
+    /// What was added, for kinds that Prometheus has not; remembers the reading. Apart from the others, so
+    /// that those are short.
+    #[inline(never)]
+    fn other_rise(&mut self, kind: Kind, reading: Reading) -> f64 {
+        if matches!(kind, Kind::Counter | Kind::Derive) {
+            let value = reading.whole().filter(|&v| v >= 0 || kind == Kind::Derive);
+            let rise = whole_rise(kind, self.previous_whole(), value);
+            self.remember_whole(value);
+            return rise;
+        }
+        let value = reading.real();
+        let rise = match kind {
+            Kind::Absolute => value,
+            kind => rise(kind, self.previous_real(), value),
+        };
+        self.remember_real(value);
+        rise
     }
 
     /// The first count, one after a marker, one that fell, or a marker. That leaves the reading: it is not

@@ -76,8 +76,8 @@ impl<F: FnMut(Run)> Out for Each<'_, F> {
         (self.out)(Run::of_equal(0, first_row, count, (value, 1)));
     }
 
-    fn fallen(&mut self, row: i64, value: f64) {
-        (self.out)(Run { reset: true, ..Run::of_equal(0, row, 1, (value, 1)) });
+    fn marked(&mut self, run: &Run) {
+        (self.out)(*run);
     }
 
     fn anchor(&mut self, _: Anchor) {}

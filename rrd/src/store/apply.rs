@@ -217,10 +217,11 @@ impl Out for Keep<'_> {
         self.waiting.push_fine(self.column, self.kept, (first_row, count), value);
     }
 
-    fn fallen(&mut self, row: i64, value: f64) {
-        let run = Run { reset: true, ..Run::of_equal(0, row, 1, (value, 1)) };
-        self.newest_row = self.newest_row.max(row);
-        self.coarse(&run);
+    #[cold]
+    fn marked(&mut self, run: &Run) {
+        let newest = run.first_row.saturating_add_unsigned(run.count - 1);
+        self.newest_row = self.newest_row.max(newest);
+        self.coarse(run);
     }
 
     fn anchor(&mut self, anchor: Anchor) {
