@@ -376,6 +376,29 @@ mod tests {
     }
 
     #[test]
+    fn anchors_and_resets_wait_with_the_rows() {
+        for kept in [WIDE, NARROW] {
+            let mut waiting = Waiting::default();
+            assert_eq!(waiting.anchors(0, 1).count(), 0);
+            let anchor = |secs, reading| Anchor { at: Timestamp::from_secs(secs), reading };
+            for row in 0..4 {
+                let reset = row == 2;
+                waiting.push(0, 1, kept, &Run { reset, ..run(0, row, f64::NAN) });
+                waiting.push(0, 1, kept, &Run { reset, count: 3, ..run(3, row * 3, 0.5) });
+                waiting.push_anchor((0, 1), anchor(row * 10 - 20, 0.1));
+            }
+            let resets =
+                |archive| waiting.runs(0, 1, archive).map(|run| run.reset).collect::<Vec<_>>();
+            assert_eq!(resets(0), [false, true, false, false]);
+            assert_eq!(resets(3), [false, true, false, false]);
+            assert!(waiting.runs(0, 1, 0).all(|run| run.average.is_nan() && run.count == 1));
+            let anchors: Vec<Anchor> = waiting.anchors(0, 1).collect();
+            assert_eq!(anchors, [10, 0, -10, -20].map(|secs| anchor(secs, 0.1)));
+            assert_eq!((waiting.anchors(0, 2).count(), waiting.anchors(1, 1).count()), (0, 0));
+        }
+    }
+
+    #[test]
     fn a_usual_row_waits_in_twelve_bytes() {
         let mut waiting = Waiting::default();
         for row in 0..1000 {
