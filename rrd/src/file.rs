@@ -3,6 +3,7 @@
 //! `docs/format.md` draws every byte. Two copies of all that a round rewrites (slot, labels,
 //! accumulators, catalogues), each sealed with a CRC32C; the slot names the copies it belongs to.
 
+mod anchors;
 mod bytes;
 mod catalogue;
 mod geometry;
@@ -12,6 +13,7 @@ mod slot;
 mod tile;
 mod undo;
 
+pub(crate) use anchors::{ANCHOR_LEN, AnchorRing, run_of};
 pub(crate) use bytes::{Reader, seal, unseal};
 pub(crate) use catalogue::{Catalogue, Entry};
 pub(crate) use geometry::{BLOCK_HEAD_LEN, Block, Ring};

@@ -28,6 +28,16 @@ impl Kind {
         !matches!(self, Self::Gauge | Self::Unknown)
     }
 
+    /// True where readings are counts that stand for themselves, and can be rebuilt from rates.
+    pub(crate) const fn is_count(self) -> bool {
+        self.is_counter() && !matches!(self, Self::Absolute)
+    }
+
+    /// True where a reading below the one before means that the count began anew.
+    pub(crate) const fn tells_resets(self) -> bool {
+        matches!(self, Self::Total)
+    }
+
     /// The kind with this number on disk; `None` for a number this program does not know.
     pub const fn from_number(number: u8) -> Option<Self> {
         Some(match number {

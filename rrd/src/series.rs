@@ -10,10 +10,13 @@ mod late;
 mod open;
 mod phase;
 mod reading;
+mod resets;
 mod touched;
 
 #[cfg(test)]
 mod examples;
+#[cfg(test)]
+mod falls;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
@@ -25,13 +28,14 @@ mod single;
 #[cfg(test)]
 mod timeline;
 
-use crate::{Kind, Timestamp};
+use crate::{Anchor, Kind, Timestamp};
 
 pub(crate) use consolidate::{OpenRow, Run, Sums, row_is_known};
+use head::Marked;
 pub(crate) use head::{Head, OpenMut, Out};
 pub(crate) use late::{Change, LATE_ROWS, Late, Reach};
 pub(crate) use open::{LastReading, Open, Resumed};
-pub(crate) use phase::{Grid, Phase};
+pub(crate) use phase::{Grid, Phase, RUN_STEPS, run_ms};
 use reading::Reading;
 #[cfg(test)]
 use single::{apply, apply_whole, silence};
@@ -114,7 +118,13 @@ fn take_reading(
         return stale(definition, open.head, at, phase, reading);
     }
     let is_gap = elapsed_ms > definition.heartbeat_ms;
+    let leaves = at >= phase.run_end() || reading.is_marker();
+    let before = if leaves { open.head.count(definition.kind) } else { None };
     let rate = open.head.rate(definition, reading, elapsed_ms, is_gap);
+    if let Some(before) = before {
+        let left = Left { kind: definition.kind, last: open.head.last, before, rate };
+        out.anchor(left.anchor((at, reading), phase.run_end_before(at)));
+    }
     let end = opened + step;
     let mut age = 0;
     if at < end {
@@ -148,10 +158,44 @@ pub(crate) fn hush(
         return;
     }
     let end = phase.opened() + phase.step();
+    if let Some(count) = open.head.count(definition.kind).filter(|_| end >= phase.run_end()) {
+        out.anchor(Anchor { at: open.head.last, reading: count });
+    }
     open.head.cover(f64::NAN, end.millis_since(open.head.last).unsigned_abs());
     let value = open.head.step_value(phase.step());
-    open.close_one(phase, value, out);
+    open.close_marked(phase, value, out);
     open.head.set_hushed();
+}
+
+/// A counter of which a reading leaves a run of steps, or that ends.
+struct Left {
+    kind: Kind,
+    /// The reading before.
+    last: Timestamp,
+    before: f64,
+    /// `NaN` where nothing is known of the time between.
+    rate: f64,
+}
+
+impl Left {
+    /// What the counter stood at, to be kept: at the run's END where that lies between two readings of
+    /// which the rate is known, else at the last reading.
+    #[cold]
+    fn anchor(&self, (at, reading): (Timestamp, Reading), run_end: Timestamp) -> Anchor {
+        let since = seconds(at.millis_since(run_end));
+        let at_end = reading.real() - if since > 0.0 { self.rate * since } else { 0.0 };
+        // A counter that wrapped has no such moment.
+        let is_before_wrap = at_end < 0.0 && self.kind == Kind::Counter;
+        if self.rate.is_nan() || !at_end.is_finite() || is_before_wrap {
+            return Anchor { at: self.last, reading: self.before };
+        }
+        Anchor { at: run_end, reading: at_end }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact below 285,000 years")]
+fn seconds(millis: i64) -> f64 {
+    millis as f64 / 1000.0
 }
 
 /// Time that one reading covers, from inside the open step to its end or beyond.
@@ -173,6 +217,9 @@ fn cross(
     stretch: &Stretch,
     out: &mut impl Out,
 ) -> bool {
+    if !open.head.resets.is_quiet() {
+        return cross_marked(phase, open, stretch, out);
+    }
     let step = phase.step();
     let first_ms = stretch.end.millis_since(stretch.from).unsigned_abs();
     let mut rest_ms = stretch.to.millis_since(stretch.end).unsigned_abs();
@@ -193,6 +240,52 @@ fn cross(
         rest_ms %= step.as_millis();
     }
     open.head.cover(stretch.rate, rest_ms);
+    rest_ms == 0
+}
+
+/// As [`cross`], where a count has fallen: the reading at hand, or an earlier one of the open rows.
+#[cold]
+fn cross_marked(
+    phase: &mut Phase<'_>,
+    open: &mut OpenMut<'_>,
+    stretch: &Stretch,
+    out: &mut impl Out,
+) -> bool {
+    let step = phase.step();
+    let fell = open.head.resets.take_fall();
+    let first_ms = stretch.end.millis_since(stretch.from).unsigned_abs();
+    let beyond_ms = stretch.to.millis_since(stretch.end).unsigned_abs();
+    let (whole, rest_ms) = (beyond_ms / step.as_millis(), beyond_ms % step.as_millis());
+    // The step that a fall belongs to: a reading at a boundary is of the step before.
+    let falls_in_first = fell && beyond_ms == 0;
+    let falls_in_whole = fell && beyond_ms > 0 && rest_ms == 0;
+    if falls_in_first {
+        open.head.resets.set(0);
+    }
+    open.head.cover(stretch.rate, first_ms);
+    let is_rate = first_ms == step.as_millis();
+    let value = match open.head.step_value(step) {
+        _ if is_rate => stretch.rate,
+        _ if stretch.is_gap && whole == 0 => f64::NAN,
+        value => value,
+    };
+    open.close_marked(phase, value, out);
+    if whole > 0 {
+        phase.next();
+        let equal = whole - u64::from(falls_in_whole);
+        if equal > 0 {
+            open.close_many(phase, equal, stretch.rate, &mut Marked { out, reset: false });
+        }
+        if falls_in_whole {
+            phase.seek(stretch.to.plus_millis(-step.as_millis().cast_signed()));
+            open.head.resets.set(0);
+            open.close_marked(phase, stretch.rate, out);
+        }
+    }
+    open.head.cover(stretch.rate, rest_ms);
+    if fell && rest_ms > 0 {
+        open.head.resets.set(0);
+    }
     rest_ms == 0
 }
 

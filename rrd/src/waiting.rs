@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::series::Run;
-use crate::{Cell, Column, Policy};
+use crate::{Anchor, Cell, Column, Policy, Timestamp};
 
 /// "No earlier entry."
 const NONE: u32 = u32::MAX;
@@ -20,6 +20,8 @@ pub(crate) struct Waiting {
     words: Vec<u32>,
     /// By archive: the first row that came.
     base_rows: [i64; Policy::MOST_ARCHIVES],
+    /// There is an anchor in some chain.
+    has_anchors: bool,
     /// Whose rows a column has, where that is not the first series it was given to.
     generations: BTreeMap<u32, u32>,
     /// Closed rows as late readings have left them, by column, archive and row, with the generation:
@@ -43,8 +45,12 @@ const WIDE: u32 = 8;
 const LAST: u32 = 16;
 /// The first row (two words) and the count (one) are given in full.
 const LONG: u32 = 32;
+/// A count fell in the row.
+const RESET: u32 = 64;
+/// No row, but what a counter stood at: moment and reading (two words each).
+const ANCHOR: u32 = 128;
 /// All others: the distance of the first row from the first that came.
-const DISTANCE_SHIFT: u32 = 6;
+const DISTANCE_SHIFT: u32 = 8;
 const MOST_DISTANCE: i64 = (u32::MAX >> DISTANCE_SHIFT) as i64;
 
 /// Words of the longest entry: head 2, first row 2, count 1, known 1, four wide numbers.
@@ -58,6 +64,7 @@ impl Default for Waiting {
             heads: Vec::new(),
             words: Vec::new(),
             base_rows: [i64::MIN; Policy::MOST_ARCHIVES],
+            has_anchors: false,
             generations: BTreeMap::new(),
             repairs: BTreeMap::new(),
         }
@@ -119,6 +126,23 @@ impl Waiting {
 
     /// As [`Waiting::push_fine`], for rows of any archive.
     pub(crate) fn push(&mut self, column: u32, generation: u32, kept: Kept, run: &Run) {
+        self.add(column, generation, |waiting, earlier| waiting.write(earlier, kept, run));
+    }
+
+    /// Adds what a counter stood at.
+    #[cold]
+    pub(crate) fn push_anchor(&mut self, (column, generation): (u32, u32), anchor: Anchor) {
+        self.has_anchors = true;
+        self.add(column, generation, |Self { words, .. }, earlier| {
+            words.extend_from_slice(&[earlier, ANCHOR]);
+            words.extend_from_slice(&halves(anchor.at.as_millis().cast_unsigned()));
+            words.extend_from_slice(&halves(anchor.reading.to_bits()));
+        });
+    }
+
+    /// Adds an entry to those of a column: it is written behind the word that says where the earlier is.
+    #[inline]
+    fn add(&mut self, column: u32, generation: u32, write: impl FnOnce(&mut Self, u32)) {
         let place = column as usize;
         self.grow(place + 1);
         if self.generation(column) != generation {
@@ -129,7 +153,7 @@ impl Waiting {
             self.words.reserve_exact(LEAST_GROWTH.max(self.words.len() / 4));
         }
         let earlier = std::mem::replace(&mut self.heads[place], index(self.words.len()));
-        self.write(earlier, kept, run);
+        write(self, earlier);
     }
 
     fn generation(&self, column: u32) -> u32 {
@@ -149,6 +173,7 @@ impl Waiting {
         let head = u32::try_from(run.archive).expect("at most eight archives")
             | if kept.cell == Cell::F64 { WIDE } else { 0 }
             | if keeps_last { LAST } else { 0 }
+            | if run.reset { RESET } else { 0 }
             | short.map_or(LONG, |far| far << DISTANCE_SHIFT);
         self.words.extend_from_slice(&[earlier, head]);
         if short.is_none() {
@@ -180,11 +205,21 @@ impl Waiting {
         generation: u32,
         archive: usize,
     ) -> impl Iterator<Item = Run> {
+        let entries = self.entries(column, generation);
+        entries.filter(move |entry| entry.archive() == Some(archive)).map(|entry| entry.run(self))
+    }
+
+    /// What the counter of a column stood at, newest first.
+    pub(crate) fn anchors(&self, column: u32, generation: u32) -> impl Iterator<Item = Anchor> {
+        let entries = self.has_anchors.then(|| self.entries(column, generation));
+        entries.into_iter().flatten().filter_map(Entry::anchor)
+    }
+
+    fn entries(&self, column: u32, generation: u32) -> impl Iterator<Item = Entry<'_>> {
         let head = self.heads.get(column as usize).copied();
         let head = head.filter(|_| self.generation(column) == generation);
         let first = head.and_then(|head| self.entry(head));
-        let entries = std::iter::successors(first, |entry| self.entry(entry.earlier));
-        entries.filter(move |entry| entry.archive() == archive).map(|entry| entry.run(self))
+        std::iter::successors(first, |entry| self.entry(entry.earlier))
     }
 
     fn entry(&self, at: u32) -> Option<Entry<'_>> {
@@ -201,12 +236,21 @@ struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    const fn archive(&self) -> usize {
-        (self.head & ARCHIVE) as usize
+    /// `None` where it is no row.
+    const fn archive(&self) -> Option<usize> {
+        if self.head & ANCHOR == 0 { Some((self.head & ARCHIVE) as usize) } else { None }
+    }
+
+    fn anchor(mut self) -> Option<Anchor> {
+        (self.head & ANCHOR != 0).then(|| Anchor {
+            at: Timestamp::from_millis(self.wide().cast_signed()),
+            reading: f64::from_bits(self.wide()),
+        })
     }
 
     fn run(mut self, waiting: &Waiting) -> Run {
-        let archive = self.archive();
+        let archive = (self.head & ARCHIVE) as usize;
+        let reset = self.head & RESET != 0;
         let (first_row, count) = if self.head & LONG != 0 {
             (self.wide().cast_signed(), self.word())
         } else {
@@ -214,11 +258,11 @@ impl Entry<'_> {
         };
         let (count, average) = (u64::from(count), self.number());
         if archive == 0 {
-            return Run::of_equal(0, first_row, count, (average, 1));
+            return Run { reset, ..Run::of_equal(0, first_row, count, (average, 1)) };
         }
         let (min, max, known) = (self.number(), self.number(), self.word());
         let last = if self.head & LAST != 0 { self.number() } else { f64::NAN };
-        Run { archive, first_row, count, average, min, max, last, known }
+        Run { archive, first_row, count, average, min, max, last, known, reset }
     }
 
     fn number(&mut self) -> f64 {
@@ -309,7 +353,7 @@ mod tests {
 
     fn run(archive: usize, first_row: i64, average: f64) -> Run {
         let (min, max, last) = (average, average, average);
-        Run { archive, first_row, count: 1, average, min, max, last, known: 1 }
+        Run { archive, first_row, count: 1, average, min, max, last, known: 1, reset: false }
     }
 
     const WIDE: Kept = Kept { cell: Cell::F64, last: false };
@@ -400,6 +444,29 @@ mod tests {
                 let want: Vec<&Run> = pushed.iter().filter(|run| run.archive == archive).collect();
                 assert_eq!(format!("{got:?}"), format!("{want:?}"), "{kept:?}");
             }
+        }
+    }
+
+    #[test]
+    fn anchors_and_resets_wait_with_the_rows() {
+        for kept in [WIDE, NARROW] {
+            let mut waiting = Waiting::default();
+            assert_eq!(waiting.anchors(0, 1).count(), 0);
+            let anchor = |secs, reading| Anchor { at: Timestamp::from_secs(secs), reading };
+            for row in 0..4 {
+                let reset = row == 2;
+                waiting.push(0, 1, kept, &Run { reset, ..run(0, row, f64::NAN) });
+                waiting.push(0, 1, kept, &Run { reset, count: 3, ..run(3, row * 3, 0.5) });
+                waiting.push_anchor((0, 1), anchor(row * 10 - 20, 0.1));
+            }
+            let resets =
+                |archive| waiting.runs(0, 1, archive).map(|run| run.reset).collect::<Vec<_>>();
+            assert_eq!(resets(0), [false, true, false, false]);
+            assert_eq!(resets(3), [false, true, false, false]);
+            assert!(waiting.runs(0, 1, 0).all(|run| run.average.is_nan() && run.count == 1));
+            let anchors: Vec<Anchor> = waiting.anchors(0, 1).collect();
+            assert_eq!(anchors, [10, 0, -10, -20].map(|secs| anchor(secs, 0.1)));
+            assert_eq!((waiting.anchors(0, 2).count(), waiting.anchors(1, 1).count()), (0, 0));
         }
     }
 

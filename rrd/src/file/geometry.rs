@@ -1,5 +1,6 @@
 //! Geometry: where in a block the tiles, accumulators and keys of its columns are.
 
+use super::anchors::AnchorRing;
 use super::{Catalogue, Copy, DirectoryEntry, Shape, TILE_ROWS, accumulators_len, seal, undo_len};
 use crate::calendar::{LONGEST_DAYS, RowWidth};
 use crate::{ArchiveSpec, Cell, MAX_COLUMNS, Policy};
@@ -15,7 +16,7 @@ const PART_ALIGN: u64 = 64;
 const BLOCK_ALIGN: u64 = 4096;
 /// Where the head says how numbers are kept.
 const CELL_AT: usize = 16;
-const FIXED_LEN: usize = 80;
+const FIXED_LEN: usize = 88;
 const ARCHIVE_LEN: usize = 16;
 
 const _: () = assert!(FIXED_LEN + Policy::MOST_ARCHIVES * ARCHIVE_LEN + 4 <= BLOCK_HEAD_LEN);
@@ -32,6 +33,8 @@ pub(crate) struct Block {
     accumulators_at: [u64; 2],
     catalogues_at: [u64; 2],
     pub(crate) rings: Vec<Ring>,
+    /// What counters stood at.
+    pub(crate) anchors: AnchorRing,
     undo_at: u64,
     undo_len: u64,
 }
@@ -70,6 +73,7 @@ impl Block {
             .iter()
             .map(|archive| Ring::plan(archive, policy, width, cell, &mut room))
             .collect::<Vec<_>>();
+        let anchors = AnchorRing::plan(&policy.archives()[0], width, &mut room);
         let undo_len = undo_len(&rings, width);
         let undo_at = room.take(undo_len);
         let len = (room.0 - offset).next_multiple_of(BLOCK_ALIGN);
@@ -82,6 +86,7 @@ impl Block {
             accumulators_at,
             catalogues_at,
             rings,
+            anchors,
             undo_at,
             undo_len,
         }
@@ -129,7 +134,9 @@ impl Block {
         for at in self.accumulators_at.into_iter().chain(self.catalogues_at) {
             bytes.extend_from_slice(&(at - self.offset).to_le_bytes());
         }
-        bytes.extend_from_slice(&(self.undo_at - self.offset).to_le_bytes());
+        for at in [self.anchors.offset(), self.undo_at] {
+            bytes.extend_from_slice(&(at - self.offset).to_le_bytes());
+        }
         bytes.resize(FIXED_LEN, 0);
         for ring in &self.rings {
             let row_len = u32::try_from(ring.shape.row_len()).expect("at most 36");
@@ -223,10 +230,10 @@ impl Ring {
 }
 
 /// Room still to be given out.
-struct Room(u64);
+pub(super) struct Room(u64);
 
 impl Room {
-    fn take(&mut self, len: u64) -> u64 {
+    pub(super) fn take(&mut self, len: u64) -> u64 {
         let at = self.0.next_multiple_of(PART_ALIGN);
         self.0 = at + len;
         at

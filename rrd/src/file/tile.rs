@@ -19,6 +19,8 @@ pub(crate) const LONGEST_TILE: usize = TILE_ROWS as usize * 36 + SEAL_LEN;
 const NAME_LEN: usize = 16;
 /// Cells hold their bits XOR these, so that zeroed storage is unknown.
 const NAN_F32: u32 = f32::NAN.to_bits();
+/// The sign in the last byte of a cell, which the bits of NaN leave as it is.
+const SIGN: u8 = 0x80;
 const NAN_F64: u64 = f64::NAN.to_bits();
 
 const _: () = assert!(NAN_F32 == 0x7fc0_0000 && NAN_F64 == 0x7ff8_0000_0000_0000);
@@ -57,10 +59,14 @@ impl Shape {
         TILE_ROWS as usize * self.row_len() + SEAL_LEN
     }
 
-    /// Writes one row into its bytes.
+    /// Writes one row into its bytes. The sign of the average is a reset where the kind of the series
+    /// tells them: its rates have none.
     pub(crate) fn write(self, run: &Run, row: &mut [u8]) {
         let cell = self.cell.size();
         self.put(run.average, &mut row[..cell]);
+        if run.reset {
+            row[cell - 1] |= SIGN;
+        }
         if self.known_len > 0 {
             self.put(run.min, &mut row[cell..2 * cell]);
             self.put(run.max, &mut row[2 * cell..3 * cell]);
@@ -228,6 +234,7 @@ mod tests {
             max: number(Part::Max),
             last: number(Part::Last),
             known: known[0],
+            reset: false,
         }
     }
 
@@ -254,6 +261,7 @@ mod tests {
                 max: 1.5,
                 last: 1.5,
                 known: 1,
+                reset: false,
             };
             if known_len > 0 {
                 (run.min, run.max, run.known) = (-0.0, f64::INFINITY, 200);

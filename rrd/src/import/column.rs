@@ -166,7 +166,7 @@ impl Content {
 
     fn run(self, archive: usize, first_row: i64) -> Run {
         let Self { average, min, max, last, known } = self;
-        Run { archive, first_row, count: 1, average, min, max, last, known }
+        Run { archive, first_row, count: 1, average, min, max, last, known, reset: false }
     }
 
     fn continues(self, run: &Run) -> bool {

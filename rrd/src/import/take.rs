@@ -131,6 +131,7 @@ impl TakenSeries<'_> {
             definition: definition(source, kind),
             open,
             rows: column.rows,
+            anchors: Vec::new(),
         };
         Ok((series, remarks))
     }

@@ -16,6 +16,8 @@ pub(crate) struct Run {
     pub(crate) last: f64,
     /// Known finest steps in each row; 1 for a known row of the finest archive.
     pub(crate) known: u32,
+    /// A count fell in the row, known or not.
+    pub(crate) reset: bool,
 }
 
 /// A row of a coarser archive that is not yet full (rrdtool's CDP), as files have it.
@@ -31,6 +33,8 @@ pub(crate) struct OpenRow {
     pub(crate) known: u32,
     /// How many steps are still to come.
     pub(crate) left: u32,
+    /// A count fell in it.
+    pub(crate) reset: bool,
 }
 
 /// What memory keeps of an [`OpenRow`]: what is left follows from the open step, and the count of
@@ -50,7 +54,8 @@ pub(crate) fn row_is_known(known: u32, steps_per_row: u32, xff: f64) -> bool {
 impl OpenRow {
     /// A row that waits for `left` steps.
     pub(crate) const fn empty(left: u32) -> Self {
-        Self { sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY, known: 0, left }
+        let (min, max) = (f64::INFINITY, f64::NEG_INFINITY);
+        Self { sum: 0.0, min, max, known: 0, left, reset: false }
     }
 
     /// Adds what a narrower row knows; how many steps are left is the caller's.
@@ -59,20 +64,21 @@ impl OpenRow {
         self.min = if row.min < self.min { row.min } else { self.min };
         self.max = if row.max > self.max { row.max } else { self.max };
         self.known += row.known;
+        self.reset |= row.reset;
     }
 
     /// A closed row of some steps; its sum is that of the average it has kept.
     pub(crate) fn of_run(run: &Run) -> Self {
-        if run.known == 0 {
-            return Self::empty(0);
+        let &Run { average, min, max, known, reset, .. } = run;
+        if known == 0 {
+            return Self { reset, ..Self::empty(0) };
         }
-        let &Run { average, min, max, known, .. } = run;
-        Self { sum: average * f64::from(known), min, max, known, left: 0 }
+        Self { sum: average * f64::from(known), min, max, known, left: 0, reset }
     }
 
     /// The row as it is when all its steps have been added, `last` the newest.
     pub(crate) fn run(&self, archive: usize, first_row: i64, last: f64) -> Run {
-        self.sums().run(archive, first_row, self.known, last)
+        Run { reset: self.reset, ..self.sums().run(archive, first_row, self.known, last) }
     }
 
     /// What memory keeps of it, beside the count of known steps.
@@ -84,7 +90,7 @@ impl OpenRow {
 impl Sums {
     /// As files have it, but for the counts.
     pub(super) const fn open(&self) -> OpenRow {
-        OpenRow { sum: self.sum, min: self.min, max: self.max, known: 0, left: 0 }
+        OpenRow { sum: self.sum, min: self.min, max: self.max, known: 0, left: 0, reset: false }
     }
 
     /// Of nothing.
@@ -115,7 +121,7 @@ impl Sums {
             0 => (f64::NAN, f64::NAN, f64::NAN),
             known => (self.sum / f64::from(known), self.min, self.max),
         };
-        Run { archive, first_row, count: 1, average, min, max, last, known }
+        Run { archive, first_row, count: 1, average, min, max, last, known, reset: false }
     }
 }
 
@@ -132,7 +138,7 @@ impl Run {
         let (value, per_row) = steps;
         let known = if value.is_nan() { 0 } else { per_row };
         let (average, min, max, last) = (value, value, value, value);
-        Self { archive, first_row, count, average, min, max, last, known }
+        Self { archive, first_row, count, average, min, max, last, known, reset: false }
     }
 }
 

@@ -4,9 +4,10 @@ use super::Definition;
 use super::consolidate::{Run, Sums};
 use super::open::{ENDED, FORGOTTEN, NEGATIVE, PRIMED};
 use super::phase::Phase;
+use super::resets::Resets;
 use super::touched::Touched;
 use crate::calendar::RowWidth;
-use crate::{Step, Timestamp};
+use crate::{Anchor, Kind, Step, Timestamp};
 
 /// Where a series stands, without its open rows and what follows from the rest.
 #[derive(Clone, Debug)]
@@ -24,11 +25,12 @@ pub(crate) struct Head {
     pub(super) heard_s: u32,
     /// Which series lives in the column; 0 for none.
     pub(crate) generation: u32,
-    /// Milliseconds from the reading before to the last one; 0 where that is not known.
-    pub(super) before_ms: u32,
+    /// Milliseconds from the reading before to the last one, little-endian; 0 where that is not known.
+    pub(super) before_ms: [u8; 3],
     /// Which definition of the instance is its own.
     pub(crate) class: u16,
     pub(super) flags: u8,
+    pub(super) resets: Resets,
 }
 
 const _: () = assert!(size_of::<Head>() == 64, "a cache line");
@@ -54,6 +56,12 @@ pub(crate) trait Out {
     /// Equal closed rows of the finest archive.
     fn fine(&mut self, first_row: i64, count: u64, value: f64);
 
+    /// As [`Out::fine`], where a count may have fallen.
+    fn marked(&mut self, run: &Run);
+
+    /// What a counter stood at, to be kept.
+    fn anchor(&mut self, anchor: Anchor);
+
     /// Closed rows of another archive; those of the finest come first.
     fn coarse(&mut self, run: &Run);
 
@@ -72,9 +80,10 @@ impl Head {
             touched: Touched::default(),
             heard_s: 0,
             generation,
-            before_ms: 0,
+            before_ms: [0; 3],
             class,
             flags: 0,
+            resets: Resets::default(),
         }
     }
 
@@ -148,14 +157,17 @@ impl Head {
 
     /// When the reading before the last one was.
     pub(super) fn before_last(&self) -> Option<Timestamp> {
-        (self.before_ms > 0).then(|| self.last.plus_millis(-i64::from(self.before_ms)))
+        let [low, middle, high] = self.before_ms;
+        let before_ms = u32::from_le_bytes([low, middle, high, 0]);
+        (before_ms > 0).then(|| self.last.plus_millis(-i64::from(before_ms)))
     }
 
     /// Notes how long before the last reading the one before was; more than a record keeps is forgotten.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "checked to have 24 bits")]
     pub(super) const fn remember_before(&mut self, elapsed_ms: u64) {
-        self.before_ms = if elapsed_ms < MOST_BEFORE_MS { elapsed_ms as u32 } else { 0 };
+        let kept = if elapsed_ms < MOST_BEFORE_MS { elapsed_ms } else { 0 };
+        let [low, middle, high, ..] = kept.to_le_bytes();
+        self.before_ms = [low, middle, high];
     }
 
     #[inline]
@@ -174,6 +186,7 @@ impl Head {
     pub(super) fn cover(&mut self, rate: f64, covered_ms: u64) {
         if rate.is_nan() {
             self.unknown_ms += covered_ms;
+            self.resets.settle();
         } else if covered_ms > 0 {
             // An infinite rate times no time at all would be no number.
             self.sum += rate * covered_ms as f64;
@@ -208,6 +221,32 @@ impl Head {
         self.reading = FORGOTTEN;
     }
 
+    /// The last reading of a counter, while it can be told from the next; `None` for other kinds.
+    #[cold]
+    pub(crate) fn count(&self, kind: Kind) -> Option<f64> {
+        if !kind.is_count() || self.is_ended() {
+            return None;
+        }
+        let reading = match kind {
+            Kind::Counter | Kind::Derive => whole_as_real(self.previous_whole()?),
+            _ => self.previous_real(),
+        };
+        reading.is_finite().then_some(reading)
+    }
+
+    /// What a counter stood at, as late as it can be told: at the END of the newest row where all since then
+    /// is known, else when it was last read.
+    pub(crate) fn stand(&self, kind: Kind, step: Step) -> Option<Anchor> {
+        let count = self.count(kind)?;
+        let at_end = count - self.sum / 1000.0;
+        let opened = self.opened(step);
+        let is_known = self.unknown_ms == 0 && self.last >= opened && at_end.is_finite();
+        if is_known && (at_end >= 0.0 || kind != Kind::Counter) {
+            return Some(Anchor { at: opened, reading: at_end });
+        }
+        Some(Anchor { at: self.last, reading: count })
+    }
+
     pub(super) fn remember_whole(&mut self, value: Option<i128>) {
         let magnitude = value.and_then(|value| u64::try_from(value.unsigned_abs()).ok());
         let sign = if value.is_some_and(i128::is_negative) { NEGATIVE } else { 0 };
@@ -224,6 +263,11 @@ pub(super) fn whole_reading(magnitude: u64, flags: u8) -> Option<i128> {
     (flags & PRIMED != 0).then_some(value)
 }
 
+#[expect(clippy::cast_precision_loss, reason = "a count is told as f64, whatever was sent")]
+fn whole_as_real(value: i128) -> f64 {
+    value as f64
+}
+
 impl OpenMut<'_> {
     /// Begins at the last boundary before `at`: a first gauge covers at most one step.
     #[cold]
@@ -231,6 +275,7 @@ impl OpenMut<'_> {
         let birth = Timestamp::row_end(at.row(step) - 1, step);
         self.head.last = birth;
         self.head.unknown_ms = 0;
+        self.head.resets = Resets::default();
         self.rows.fill(Sums::EMPTY);
         self.known.fill(0);
         birth
@@ -253,6 +298,15 @@ impl OpenMut<'_> {
         (self.head.sum, self.head.unknown_ms) = (0.0, 0);
     }
 
+    /// As [`OpenMut::close_one`], where a count may have fallen.
+    pub(super) fn close_marked(&mut self, phase: &Phase<'_>, value: f64, out: &mut impl Out) {
+        let reset = self.head.resets.take(0);
+        if reset {
+            (1..=self.rows.len()).for_each(|archive| self.head.resets.set(archive));
+        }
+        self.close_one(phase, value, &mut Marked { out, reset });
+    }
+
     /// Hands out the rows that the step just added has filled, and empties them.
     fn hand_out(&mut self, phase: &Phase<'_>, value: f64, out: &mut impl Out) {
         let rows = self.rows.iter_mut().zip(&mut *self.known);
@@ -260,7 +314,8 @@ impl OpenMut<'_> {
         for (index, ((row, known), (&left, &width))) in rows.zip(widths).enumerate() {
             if left == 1 {
                 let first_row = width.newest(phase.newest_row()) + 1;
-                out.coarse(&row.run(index + 1, first_row, *known, value));
+                let reset = self.head.resets.take(index + 1);
+                out.coarse(&Run { reset, ..row.run(index + 1, first_row, *known, value) });
                 (*row, *known) = (Sums::EMPTY, 0);
             }
         }
@@ -281,13 +336,45 @@ impl OpenMut<'_> {
             match u32::try_from(count) {
                 Ok(count) if count < left => row.add_many(known, value, count),
                 _ => {
-                    let steps = Steps { after: phase.newest_row(), count, left, width, value };
+                    let reset = self.head.resets.take(index + 1);
+                    let after = phase.newest_row();
+                    let steps = Steps { after, count, left, width, value, reset };
                     steps.fill(index + 1, row, known, out);
                 }
             }
         }
         self.head.touched.grow_older(count);
         (self.head.sum, self.head.unknown_ms) = (0.0, 0);
+    }
+}
+
+/// Says of rows of the finest archive whether a count fell in them. A type of its own, so that rows in which
+/// none can have fallen keep their short way.
+pub(super) struct Marked<'a, O> {
+    pub(super) out: &'a mut O,
+    pub(super) reset: bool,
+}
+
+impl<O: Out> Out for Marked<'_, O> {
+    fn fine(&mut self, first_row: i64, count: u64, value: f64) {
+        let run = Run::of_equal(0, first_row, count, (value, 1));
+        self.out.marked(&Run { reset: self.reset, ..run });
+    }
+
+    fn marked(&mut self, run: &Run) {
+        self.out.marked(run);
+    }
+
+    fn anchor(&mut self, anchor: Anchor) {
+        self.out.anchor(anchor);
+    }
+
+    fn coarse(&mut self, run: &Run) {
+        self.out.coarse(run);
+    }
+
+    fn born(&mut self, birth: Timestamp) {
+        self.out.born(birth);
     }
 }
 
@@ -300,16 +387,18 @@ struct Steps {
     left: u32,
     width: RowWidth,
     value: f64,
+    /// A count fell in the open row.
+    reset: bool,
 }
 
 impl Steps {
     /// Fills up the open row, then whole rows, then begins the next.
     fn fill(&self, archive: usize, row: &mut Sums, known: &mut u32, out: &mut impl Out) {
-        let &Self { after, count, left, width, value } = self;
+        let &Self { after, count, left, width, value, reset } = self;
         let first_row = width.newest(after) + 1;
         let rest = count - u64::from(left);
         row.add_many(known, value, left);
-        out.coarse(&row.run(archive, first_row, *known, value));
+        out.coarse(&Run { reset, ..row.run(archive, first_row, *known, value) });
         (*row, *known) = (Sums::EMPTY, 0);
         let (whole, begun) = match width {
             RowWidth::Even(steps) => (rest / u64::from(steps), rest % u64::from(steps)),

@@ -5,6 +5,7 @@ use super::consolidate::{OpenRow, Sums};
 use super::head::{HUSHED, Head, OpenMut, whole_reading};
 use super::is_sane;
 use super::phase::Grid;
+use super::resets::Resets;
 use super::touched::Touched;
 use crate::calendar::RowWidth;
 use crate::policy::ArchiveSpec;
@@ -31,8 +32,10 @@ pub(crate) struct Open {
     /// The journal's second in which the series was last heard; 0 where nobody told.
     heard_s: u32,
     /// Milliseconds from the reading before to the last one, 24 bits; 0 where that is not known.
-    before_ms: u32,
+    before_ms: [u8; 3],
     flags: u8,
+    /// A count fell in the open step.
+    reset: bool,
 }
 
 /// The reading before the next one.
@@ -107,8 +110,9 @@ impl Open {
             touched: Touched::default(),
             rows: vec![OpenRow::empty(u32::MAX); coarser_count].into(),
             heard_s: 0,
-            before_ms: 0,
+            before_ms: [0; 3],
             flags: 0,
+            reset: false,
         }
     }
 
@@ -191,8 +195,10 @@ impl Open {
         if matches!(kind, Kind::Counter | Kind::Derive) {
             return whole_reading(self.reading, self.flags).map(LastReading::Whole);
         }
+        // A marker leaves the reading of such a counter: only whether the next one falls is asked of it.
+        let is_forgotten = kind == Kind::Total && self.flags & ENDED != 0;
         let value = f64::from_bits(self.reading);
-        (!value.is_nan()).then_some(LastReading::Real(value))
+        (!value.is_nan() && !is_forgotten).then_some(LastReading::Real(value))
     }
 
     /// The row being filled in an archive coarser than the finest.
@@ -250,7 +256,12 @@ impl Open {
             before_ms: self.before_ms,
             class,
             flags: self.flags | if is_hushed { HUSHED } else { 0 },
+            resets: Resets::default(),
         };
+        let resets = std::iter::once(self.reset).chain(self.rows.iter().map(|row| row.reset));
+        for (archive, _) in resets.enumerate().filter(|(_, is_set)| *is_set) {
+            open.head.resets.set(archive);
+        }
         for (index, (row, width)) in self.rows.iter().zip(grid.widths()).enumerate() {
             (open.rows[index], open.known[index]) = (row.sums(), row.known);
             let is_day = matches!(width, RowWidth::Days(..)) && !self.is_unborn();
@@ -273,12 +284,8 @@ impl Open {
         let widths = grid.widths().iter();
         let left = widths.map(|width| if is_unborn { u32::MAX } else { width.left(newest_row) });
         let rows = rows.0.iter().zip(rows.1).zip(left);
-        let rows = rows.map(|((&Sums { sum, min, max }, &known), left)| OpenRow {
-            sum,
-            min,
-            max,
-            known,
-            left,
+        let rows = (1..).zip(rows).map(|(archive, ((&Sums { sum, min, max }, &known), left))| {
+            OpenRow { sum, min, max, known, left, reset: head.resets.has(archive) }
         });
         Self {
             birth,
@@ -292,6 +299,7 @@ impl Open {
             heard_s: head.heard_s,
             before_ms: head.before_ms,
             flags: head.flags & ALL_FLAGS,
+            reset: head.resets.has(0),
         }
     }
 
@@ -302,9 +310,9 @@ impl Open {
     }
 }
 
-/// Bytes before the open rows: six words of 8, the touched bits, the second, the flags and three bytes
-/// for the time between the last two readings.
-const HEAD_LEN: usize = 6 * 8 + 16 + 4 + 4;
+/// Bytes before the open rows: six words of 8, the touched bits, the second, the flags with three bytes
+/// for the time between the last two readings, and the resets.
+const HEAD_LEN: usize = 6 * 8 + 16 + 4 + 4 + 4;
 /// Bytes of one open row.
 const ROW_LEN: usize = 3 * 8 + 2 * 4;
 
@@ -326,8 +334,9 @@ impl Open {
         field.put(self.unknown_ms.to_le_bytes());
         field.put(self.touched.bits().to_le_bytes());
         field.put(self.heard_s.to_le_bytes());
-        let [low, middle, high, _] = self.before_ms.to_le_bytes();
+        let [low, middle, high] = self.before_ms;
         field.put([self.flags, low, middle, high]);
+        field.put([self.resets(), 0, 0, 0]);
         for row in &self.rows {
             field.put(row.sum.to_le_bytes());
             field.put(row.min.to_le_bytes());
@@ -335,6 +344,12 @@ impl Open {
             field.put(row.known.to_le_bytes());
             field.put(row.left.to_le_bytes());
         }
+    }
+
+    /// Bit 0 for the open step, bit n for the open row of archive n.
+    fn resets(&self) -> u8 {
+        let of_rows = (1..).zip(&self.rows).map(|(archive, row)| u8::from(row.reset) << archive);
+        of_rows.fold(u8::from(self.reset), |all, bit| all | bit)
     }
 
     /// Reads what [`Open::encode`] wrote; the caller has checked its checksum, and still asks [`Open::agrees_with`].
@@ -355,12 +370,18 @@ impl Open {
             unknown_ms: u64::from_le_bytes(field.take()),
             touched: Touched::from_bits(u128::from_le_bytes(field.take())),
             heard_s: u32::from_le_bytes(field.take()),
-            before_ms: 0,
             flags: 0,
+            reset: false,
+            before_ms: [0; 3],
             rows: rows.chunks_exact(ROW_LEN).map(OpenRow::decode).collect(),
         };
         let [flags, low, middle, high] = field.take();
-        (open.flags, open.before_ms) = (flags, u32::from_le_bytes([low, middle, high, 0]));
+        (open.flags, open.before_ms) = (flags, [low, middle, high]);
+        let [resets, ..] = field.take::<4>();
+        open.reset = resets & 1 != 0;
+        for (archive, row) in (1..).zip(&mut open.rows) {
+            row.reset = resets >> archive & 1 != 0;
+        }
         if open.flags & !ALL_FLAGS != 0 {
             return Err(OpenError::Flags(open.flags));
         }
@@ -377,6 +398,7 @@ impl OpenRow {
             max: f64::from_le_bytes(field.take()),
             known: u32::from_le_bytes(field.take()),
             left: u32::from_le_bytes(field.take()),
+            reset: false,
         }
     }
 }
@@ -413,7 +435,7 @@ mod tests {
         let policy = Policy::parse("1m:2d,1d@Europe/Paris:5y").unwrap();
         // Two hours after the midnight before 29 March 2026.
         let at = Timestamp::from_secs(1_774_738_800 + 7200);
-        let row = OpenRow { sum: 7.0, min: 1.0, max: 2.0, known, left: 1 };
+        let row = OpenRow { sum: 7.0, min: 1.0, max: 2.0, known, left: 1, reset: false };
         let open = Open::begin(at, policy.archives()).with_open_rows(std::iter::once(row));
         assert!(open.agrees_with(policy.archives()), "whatever is left of its day");
         let grid = Grid::of(policy.archives());

@@ -7,6 +7,8 @@ use crate::calendar::RowWidth;
 use crate::policy::ArchiveSpec;
 use crate::{Policy, Step, Timestamp};
 
+/// Finest steps of which a counter keeps one anchor.
+pub(crate) const RUN_STEPS: i64 = 64;
 /// Archives beside the finest.
 const MOST_COARSER: usize = Policy::MOST_ARCHIVES - 1;
 
@@ -14,6 +16,8 @@ const MOST_COARSER: usize = Policy::MOST_ARCHIVES - 1;
 #[derive(Clone, Debug)]
 pub(crate) struct Grid {
     step: Step,
+    /// The width of [`RUN_STEPS`].
+    run_ms: i64,
     coarser_count: u8,
     /// Finest steps a row, of each archive but the finest; [`NOT_EVEN`] for days of a zone.
     per_row: [u32; MOST_COARSER],
@@ -33,6 +37,8 @@ pub(crate) struct Phase<'a> {
     newest_row: i64,
     /// Its END, where the open step begins.
     opened_ms: i64,
+    /// Where the run of steps ends that this one is of, which a counter keeps one anchor of.
+    run_end_ms: i64,
     left: [u32; MOST_COARSER],
     /// The next step fills some row.
     fills: bool,
@@ -52,7 +58,7 @@ impl Grid {
         }
         let coarser_count = u8::try_from(archives.len() - 1).expect("at most eight archives");
         let days = archives[1..].iter().position(|archive| archive.days.is_some());
-        Self { step, coarser_count, per_row, widths, days }
+        Self { step, run_ms: run_ms(step), coarser_count, per_row, widths, days }
     }
 
     pub(crate) const fn step(&self) -> Step {
@@ -73,8 +79,14 @@ impl Grid {
 impl<'a> Phase<'a> {
     /// At the start of 1970, where rows of all widths begin.
     pub(crate) fn new(grid: &'a Grid) -> Self {
-        let mut phase =
-            Self { grid, newest_row: 0, opened_ms: 0, left: grid.per_row, fills: false };
+        let mut phase = Self {
+            grid,
+            newest_row: 0,
+            opened_ms: 0,
+            run_end_ms: 0,
+            left: grid.per_row,
+            fills: false,
+        };
         phase.look_up_days();
         phase.look();
         phase
@@ -84,12 +96,23 @@ impl<'a> Phase<'a> {
         self.grid.step
     }
 
+    /// The last END of a run at or before this moment.
+    pub(super) const fn run_end_before(&self, at: Timestamp) -> Timestamp {
+        at.plus_millis(-at.as_millis().rem_euclid(self.grid.run_ms))
+    }
+
     pub(super) const fn newest_row(&self) -> i64 {
         self.newest_row
     }
 
     pub(super) const fn opened(&self) -> Timestamp {
         Timestamp::from_millis(self.opened_ms)
+    }
+
+    /// The END of the last step of the run that the open step is of.
+    #[inline]
+    pub(super) const fn run_end(&self) -> Timestamp {
+        Timestamp::from_millis(self.run_end_ms)
     }
 
     pub(super) const fn fills(&self) -> bool {
@@ -160,6 +183,8 @@ impl<'a> Phase<'a> {
     }
 
     const fn look(&mut self) {
+        let run = self.newest_row.div_euclid(RUN_STEPS);
+        self.run_end_ms = (run + 1) * self.grid.run_ms;
         self.fills = false;
         let mut index = 0;
         while index < MOST_COARSER {
@@ -167,6 +192,11 @@ impl<'a> Phase<'a> {
             index += 1;
         }
     }
+}
+
+/// The milliseconds of a run: at most 6,400 years.
+pub(crate) const fn run_ms(step: Step) -> i64 {
+    step.as_millis().cast_signed() * RUN_STEPS
 }
 
 /// Steps from row `newest` of the finest archive to the end of the coarser row being filled.

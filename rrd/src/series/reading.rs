@@ -1,5 +1,6 @@
 //! A reading: one raw number, and the rate it makes with the one before.
 
+use super::open::ENDED;
 use super::{Definition, Head};
 use crate::Kind;
 
@@ -67,26 +68,55 @@ impl Head {
                 self.remember_real(value);
                 value
             }
-            Kind::Absolute => {
-                let value = reading.real();
-                self.remember_real(value);
-                per_second(value, elapsed_ms)
-            }
-            Kind::Total | Kind::DDerive | Kind::DCounter => {
-                let value = reading.real();
-                let rise = rise(definition.kind, self.previous_real(), value);
-                self.remember_real(value);
-                per_second(rise, elapsed_ms)
-            }
-            Kind::Counter | Kind::Derive => {
-                let value = reading.whole().filter(|&v| v >= 0 || definition.kind == Kind::Derive);
-                let rise = whole_rise(definition.kind, self.previous_whole(), value);
-                self.remember_whole(value);
-                per_second(rise, elapsed_ms)
-            }
+            Kind::Total => per_second(self.total_rise(reading.real()), elapsed_ms),
+            kind => per_second(self.other_rise(kind, reading), elapsed_ms),
         };
         let rate = definition.counted(rate);
         if is_gap { f64::NAN } else { rate }
+    }
+
+    /// What was added to a count that only rises; `NaN` where that cannot be known. Remembers it.
+    #[inline]
+    fn total_rise(&mut self, value: f64) -> f64 {
+        let rise = value - self.previous_real();
+        if rise >= 0.0 && self.flags & ENDED == 0 {
+            self.remember_real(value);
+            rise.abs() // Not -0.0: in the file a sign is a reset.
+        } else {
+            self.no_rise(value)
+        }
+    }
+
+    /// What was added, for kinds that Prometheus has not; remembers the reading. Apart from the others, so
+    /// that those are short.
+    #[inline(never)]
+    fn other_rise(&mut self, kind: Kind, reading: Reading) -> f64 {
+        if matches!(kind, Kind::Counter | Kind::Derive) {
+            let value = reading.whole().filter(|&v| v >= 0 || kind == Kind::Derive);
+            let rise = whole_rise(kind, self.previous_whole(), value);
+            self.remember_whole(value);
+            return rise;
+        }
+        let value = reading.real();
+        let rise = match kind {
+            Kind::Absolute => value,
+            kind => rise(kind, self.previous_real(), value),
+        };
+        self.remember_real(value);
+        rise
+    }
+
+    /// The first count, one after a marker, one that fell, or a marker. That leaves the reading: it is not
+    /// subtracted from the next, but tells whether that fell.
+    #[cold]
+    fn no_rise(&mut self, value: f64) -> f64 {
+        if value < self.previous_real() {
+            self.resets.fall();
+        }
+        if !value.is_nan() {
+            self.remember_real(value);
+        }
+        f64::NAN
     }
 }
 
@@ -105,7 +135,6 @@ impl Definition {
 fn rise(kind: Kind, previous: f64, value: f64) -> f64 {
     let rise = value - previous;
     let is_reset = match kind {
-        Kind::Total => rise < 0.0,
         Kind::DCounter => (value > 0.0 && rise < 0.0) || (value < 0.0 && rise > 0.0),
         _ => false,
     };

@@ -3,8 +3,8 @@
 use super::head::{Head, OpenMut, Out};
 use super::phase::{Grid, Phase};
 use super::{Definition, Open, Reading, Run, Sums, Verdict, hush, take_reading};
-use crate::Timestamp;
 use crate::policy::ArchiveSpec;
+use crate::{Anchor, Timestamp};
 
 /// Takes one reading at `at`, as [`super::take`].
 pub(crate) fn apply(
@@ -75,6 +75,12 @@ impl<F: FnMut(Run)> Out for Each<'_, F> {
     fn fine(&mut self, first_row: i64, count: u64, value: f64) {
         (self.out)(Run::of_equal(0, first_row, count, (value, 1)));
     }
+
+    fn marked(&mut self, run: &Run) {
+        (self.out)(*run);
+    }
+
+    fn anchor(&mut self, _: Anchor) {}
 
     fn coarse(&mut self, run: &Run) {
         (self.out)(*run);

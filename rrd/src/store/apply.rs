@@ -11,7 +11,9 @@ use crate::codec::GrantedSeries;
 use crate::file::Block;
 use crate::series::{self, Definition, Head, OpenMut, Out, Phase, Run, Verdict};
 use crate::waiting::{Kept, Waiting};
-use crate::{Column, Damage, GrantFrame, InstanceId, Labels, SampleFrame, StoreError, Timestamp};
+use crate::{
+    Anchor, Column, Damage, GrantFrame, InstanceId, Labels, SampleFrame, StoreError, Timestamp,
+};
 
 /// What became of the samples of a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -219,6 +221,17 @@ impl Out for Keep<'_> {
     fn fine(&mut self, first_row: i64, count: u64, value: f64) {
         self.newest_row = self.newest_row.max(first_row.saturating_add_unsigned(count - 1));
         self.waiting.push_fine(self.column, self.kept, (first_row, count), value);
+    }
+
+    #[cold]
+    fn marked(&mut self, run: &Run) {
+        let newest = run.first_row.saturating_add_unsigned(run.count - 1);
+        self.newest_row = self.newest_row.max(newest);
+        self.coarse(run);
+    }
+
+    fn anchor(&mut self, anchor: Anchor) {
+        self.waiting.push_anchor(self.column, anchor);
     }
 
     fn coarse(&mut self, run: &Run) {

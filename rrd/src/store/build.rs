@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::anchors::push_anchors;
 use super::column_rows::ColumnRows;
 use super::grant::write_blocks;
 use super::places::Places;
@@ -13,7 +14,7 @@ use crate::file::{
     slot_at, write_labels,
 };
 use crate::series::{Definition, Open, Run};
-use crate::{Batch, Cell, Column, Disk, File, InstanceId, Labels, Policy};
+use crate::{Anchor, Batch, Cell, Column, Disk, File, InstanceId, Labels, Policy};
 
 /// Whose archive is built, and the moment that it stands at.
 pub(crate) struct Whole<'a> {
@@ -40,6 +41,8 @@ pub(crate) struct BuiltSeries {
     pub(crate) open: Open,
     /// For each archive of the policy rows in ascending order; those that are missing are unknown.
     pub(crate) rows: Vec<Vec<Run>>,
+    /// What a counter stood at, oldest first; at most one for each run of finest steps that is kept.
+    pub(crate) anchors: Vec<Anchor>,
 }
 
 /// What a built file holds.
@@ -155,7 +158,7 @@ impl Filling<'_> {
     ) -> io::Result<Done> {
         let mut checksums = vec![0; self.archive_count];
         let Some(series) = series else { return Ok(Done { column, checksums, series: None }) };
-        let BuiltSeries { key, definition, open, rows, .. } = series;
+        let BuiltSeries { key, definition, open, rows, anchors, .. } = series;
         if let Some((birth_row, newest_row)) = open.closed_rows(self.whole.policy.step()) {
             for ((ring, rows), checksum) in block.rings.iter().zip(rows).zip(&mut checksums) {
                 let begin = ring.newest(birth_row);
@@ -170,6 +173,7 @@ impl Filling<'_> {
                 let rows = without_gaps(rows, begin, ring, column_rows.newest);
                 *checksum = column_rows.write(&rows, 0, &mut self.patches)?;
             }
+            push_anchors(&mut self.patches, block, column, anchors.into_iter().rev())?;
             self.filed.grow(column.index as usize + 1, self.archive_count);
             Arc::make_mut(&mut self.filed.rows)[column.index as usize] = newest_row;
         }

@@ -8,6 +8,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::anchors::{Anchors, runs_kept};
 use super::columns::{Columns, Series};
 use super::instance::{Form, Instance, block_of};
 use super::read::{Extent, Source, View};
@@ -37,6 +38,7 @@ struct End {
     generation: u32,
     birth_row: i64,
     newest_row: i64,
+    tells_resets: bool,
 }
 
 impl Former {
@@ -48,7 +50,9 @@ impl Former {
         let step = state.form.policy.step();
         let end = |series: Series<'_>| {
             let (birth_row, newest_row) = series.closed_rows(step)?;
-            Some(End { generation: series.head.generation, birth_row, newest_row })
+            let tells_resets = series.class.definition.kind.tells_resets();
+            let generation = series.head.generation;
+            Some(End { generation, birth_row, newest_row, tells_resets })
         };
         Self {
             form: Arc::clone(&state.form),
@@ -80,9 +84,10 @@ impl Former {
     }
 
     fn extent(&self, column: Column, archive: usize) -> Option<Extent> {
-        let End { birth_row, newest_row, .. } = self.end(column)?;
+        let End { birth_row, newest_row, tells_resets, .. } = self.end(column)?;
         let rows = (birth_row, newest_row);
-        Some(self.filed.extent(column, archive, rows, self.form.archives.len()))
+        let extent = self.filed.extent(column, archive, rows, self.form.archives.len());
+        Some(Extent { tells_resets, ..extent })
     }
 
     /// How wide the rows of an archive are.
@@ -205,6 +210,20 @@ impl Derived<'_> {
             ..run
         };
         parts.into_iter().rev().flatten().map(kept).collect()
+    }
+
+    /// Adds the anchors that the former archives have.
+    pub(super) fn add_anchors(&self, anchors: &mut Anchors) {
+        let former = self.former;
+        let (Some(end), Some((_, block))) =
+            (former.end(self.column), block_of(&former.layout, self.column.index))
+        else {
+            return;
+        };
+        // What its ring had no more room for is gone, be it that it never left memory.
+        let runs = runs_kept(&former.form, end.newest_row);
+        anchors.add_closed(former.waiting.iter().rev().map(Arc::as_ref), &runs);
+        anchors.add_kept(self.source, block, &runs);
     }
 
     /// The series in its new archives, with open rows of what has closed since they began.

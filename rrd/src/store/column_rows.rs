@@ -88,6 +88,7 @@ impl RunRows<'_> {
             max: f64::NAN,
             last: f64::NAN,
             known: 0,
+            reset: false,
         };
         while let Some(run) = self.runs.get(self.at) {
             let end = run.first_row.saturating_add_unsigned(run.count);

@@ -140,3 +140,63 @@ impl Walk<'_> {
 fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     to.millis_since(from) as f64 / 1000.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Anchor, store::Rows};
+
+    const U: f64 = f64::NAN;
+
+    /// Rows of 60 s, the first from 0 to 60, each of six steps that are known where the rate is.
+    fn rows(rates: &[f64], anchors: &[(i64, f64)]) -> Rows {
+        let at = |&(at, reading): &(i64, f64)| Anchor { at: Timestamp::from_secs(at), reading };
+        Rows {
+            first_end: Timestamp::from_secs(60),
+            average: rates.to_vec(),
+            known: rates.iter().map(|rate| if rate.is_nan() { 0 } else { 6 }).collect(),
+            anchors: anchors.iter().map(at).collect(),
+            ..Rows::default()
+        }
+    }
+
+    #[track_caller]
+    fn check(rows: &Rows, want: &str) {
+        let one = |count: &f64| if count.is_nan() { "-".to_owned() } else { count.to_string() };
+        let counts = rows.counts(Step::from_secs(60).unwrap(), 6);
+        assert_eq!(counts.iter().map(one).collect::<Vec<_>>().join(" "), want);
+    }
+
+    #[test]
+    fn counts_follow_from_the_nearest_reading_on_either_side() {
+        check(&rows(&[1.0, 1.0, 1.0], &[]), "- - -");
+        check(&rows(&[1.0, 1.0, 1.0], &[(0, 5.0)]), "65 125 185");
+        check(&rows(&[1.0, 1.0, 1.0], &[(180, 200.0)]), "80 140 200");
+        check(&rows(&[1.0, 1.0, 1.0], &[(-1, 5.0), (181, 9.0)]), "- - -");
+        // Two that contradict each other: the nearer one, and where both are as near, the earlier.
+        check(&rows(&[1.0, 1.0, 1.0, 1.0], &[(0, 0.0), (240, 1000.0)]), "60 120 940 1000");
+        check(&rows(&[1.0, U, 1.0, 1.0], &[(60, 7.0), (240, 500.0)]), "7 380 440 500");
+    }
+
+    #[test]
+    fn no_count_goes_through_a_row_that_is_not_wholly_known_or_holds_a_reset() {
+        let mut rows = rows(&[1.0, 1.0, 1.0, 1.0], &[(60, 7.0)]);
+        check(&rows, "7 67 127 187");
+        rows.resets = vec![false, false, true, false];
+        check(&rows, "7 67 - -");
+        rows.resets.clear();
+        rows.known[1] = 5;
+        check(&rows, "7 - - -");
+        rows.known[1] = 6;
+        rows.average[3] = f64::INFINITY;
+        check(&rows, "7 67 127 -");
+    }
+
+    #[test]
+    fn a_reading_within_a_row_serves_only_where_no_other_one_reaches() {
+        check(&rows(&[1.0, 2.0, 1.0], &[(90, 100.0)]), "40 160 220");
+        check(&rows(&[1.0, 2.0, 1.0], &[(90, 100.0), (180, 500.0)]), "320 440 500");
+        check(&rows(&[1.0, 2.0, 1.0], &[(0, 1.0), (90, 100.0)]), "61 181 241");
+        check(&rows(&[1.0, U, 1.0], &[(90, 100.0)]), "- - -");
+    }
+}

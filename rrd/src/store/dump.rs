@@ -7,7 +7,7 @@ use super::columns::Series;
 use super::instance::Instance;
 use super::{Store, lock};
 use crate::series::{Grid, Open};
-use crate::{Column, Labels};
+use crate::{Anchor, Column, Labels};
 
 impl Store {
     /// Writes labels, catalogue, accumulators with their bits, and every readable cell, in one order:
@@ -58,7 +58,11 @@ impl Store {
             let known = rows.known[index];
             write!(out, "row {archive} {end} {average:?} {min:?} {max:?} {known}")?;
             rows.last.get(index).map_or(Ok(()), |last| write!(out, " {last:?}"))?;
-            writeln!(out)?;
+            let is_reset = rows.resets.get(index).is_some_and(|&is_reset| is_reset);
+            writeln!(out, "{}", if is_reset { " reset" } else { "" })?;
+        }
+        for Anchor { at, reading } in rows.anchors.iter().filter(|_| archive == 0) {
+            writeln!(out, "anchor {at} {reading:?}")?;
         }
         Ok(())
     }

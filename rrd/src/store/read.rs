@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::anchors::Anchors;
 use super::change::Derived;
 use super::check::{mismatch, unreadable};
 use super::instance::{Form, Instance, block_of};
@@ -12,7 +13,7 @@ use super::state::NO_ROW;
 use super::{SeriesInfo, Store, lock, read};
 use crate::file::{Block, Part, Ring, Shape, TileBytes};
 use crate::handles::{self, Handles};
-use crate::series::{Run, row_is_known};
+use crate::series::{Run, row_is_known, run_ms};
 use crate::{ArchiveSpec, Column, Damage, Policy, SeriesRef, Span, Timestamp};
 
 /// Tiles that memory is asked for before the first of them is looked at.
@@ -40,8 +41,8 @@ pub struct Rows {
     /// True where a counter began anew within the row, known or not. Empty where no kind of reset is
     /// told from a fall, or averages alone were asked for.
     pub resets: Vec<bool>,
-    /// Raw readings of a counter near these rows, oldest first: what its count is rebuilt from. Empty
-    /// for other kinds, or where averages alone were asked for.
+    /// What a counter stood at now and then, up to 64 finest steps before and after these rows, oldest
+    /// first: its count is rebuilt from them. Empty for other kinds, or where averages alone were asked for.
     pub anchors: Vec<Anchor>,
 }
 
@@ -193,22 +194,36 @@ impl Source<'_> {
                 view.put(rows, &run);
             }
         }
+        let mut anchors = match (parts, state.series(column)) {
+            (RowParts::All, Some(series)) => Anchors::of(&form, &series, view.near(&form)),
+            _ => None,
+        };
+        if let Some(anchors) = &mut anchors {
+            anchors.add_waiting(state.unfiled());
+        }
         let repairs = state.repairs(column, archive);
         let former = state.former.clone();
         drop(state);
-        match former {
-            Some(former) => {
-                let derived = Derived { former: &former, source: self, column, form: &form };
-                for run in derived.rows(archive, view.first..view.last + 1) {
-                    view.put(rows, &run);
-                }
+        if let Some(former) = former {
+            let derived = Derived { former: &former, source: self, column, form: &form };
+            for run in derived.rows(archive, view.first..view.last + 1) {
+                view.put(rows, &run);
             }
-            None if view.has_filed() => self.read(&view, rows),
-            None => {}
+            if let Some(anchors) = &mut anchors {
+                derived.add_anchors(anchors);
+            }
+        } else {
+            if view.has_filed() {
+                self.read(&view, rows);
+            }
+            if let (Some(anchors), Some(block)) = (&mut anchors, &block) {
+                anchors.add_filed(self, block);
+            }
         }
         for run in &repairs {
             view.put(rows, run);
         }
+        rows.anchors.extend(anchors.into_iter().flat_map(Anchors::into_vec));
         form
     }
 }
@@ -284,6 +299,7 @@ impl Rows {
             max: self.max[index],
             last: self.last.get(index).copied().unwrap_or(f64::NAN),
             known: self.known[index],
+            reset: self.resets.get(index).is_some_and(|&is_reset| is_reset),
         }
     }
 
@@ -335,7 +351,7 @@ impl Rows {
     }
 
     /// Puts rows as the file has them in their places from `index` on.
-    fn fill(&mut self, index: usize, shape: Shape, rows: &[u8]) {
+    fn fill(&mut self, index: usize, shape: Shape, rows: &[u8], tells_resets: bool) {
         let places = index..index + rows.len() / shape.row_len();
         let averages = &mut self.average[places.clone()];
         shape.read(Part::Average, rows, averages);
@@ -352,6 +368,27 @@ impl Rows {
                 shape.read(part, rows, values);
             }
         }
+        if tells_resets {
+            self.take_signs(places);
+        }
+    }
+
+    /// Makes resets of the signs that averages have in the file. Where rows have one number, it is all
+    /// that is read of them.
+    #[inline(never)]
+    fn take_signs(&mut self, places: Range<usize>) {
+        if let Some(resets) = self.resets.get_mut(places.clone()) {
+            for (reset, average) in resets.iter_mut().zip(&self.average[places.clone()]) {
+                *reset = average.is_sign_negative();
+            }
+        }
+        for column in [&mut self.average, &mut self.min, &mut self.max] {
+            if let Some(values) = column.get_mut(places.clone()) {
+                for value in values {
+                    *value = value.abs();
+                }
+            }
+        }
     }
 
     fn set(&mut self, index: usize, row: &Run) {
@@ -363,6 +400,9 @@ impl Rows {
             if let Some(place) = column.get_mut(index) {
                 *place = value;
             }
+        }
+        if let Some(reset) = self.resets.get_mut(index) {
+            *reset = row.reset;
         }
     }
 }
@@ -392,6 +432,8 @@ pub(super) struct Extent {
     pub(super) filed_row: i64,
     /// Checksum of the tile that it is in, so far, in the archive looked at.
     pub(super) checksum: u32,
+    /// Its rows hold resets.
+    pub(super) tells_resets: bool,
 }
 
 /// Which rows of one column and archive are looked at, and how far the file has them.
@@ -408,6 +450,7 @@ pub(super) struct View<'a> {
     filed: i64,
     /// Checksum of the tile that row `filed` is in, so far.
     checksum: u32,
+    tells_resets: bool,
     pub(super) first: i64,
     last: i64,
 }
@@ -443,6 +486,7 @@ impl<'a> View<'a> {
             begin,
             filed,
             checksum: extent.checksum,
+            tells_resets: extent.tells_resets,
             first,
             last,
         })
@@ -463,6 +507,16 @@ impl<'a> View<'a> {
         let count = usize::try_from(self.last - self.first + 1).expect("at most a ring of rows");
         let first_end = self.spec.row_end(self.first);
         rows.begin(first_end, count, parts, self.shape.keeps_last);
+        if self.tells_resets && parts == RowParts::All {
+            rows.resets.resize(count, false);
+        }
+    }
+
+    /// The time of its rows, and a run of finest steps on either side.
+    fn near(&self, form: &Form) -> (Timestamp, Timestamp) {
+        let run_ms = run_ms(form.policy.step());
+        let begin = self.spec.row_end(self.first - 1);
+        (begin.plus_millis(-run_ms), self.spec.row_end(self.last).plus_millis(run_ms))
     }
 
     /// All its rows, with all their numbers, unknown as yet.
@@ -517,7 +571,8 @@ impl<'a> View<'a> {
         }
         let seen = low.max(self.first)..high.min(self.last + 1);
         if !seen.is_empty() {
-            rows.fill(self.index(seen.start), self.shape, bytes.rows(places(seen)));
+            let (index, bytes) = (self.index(seen.start), bytes.rows(places(seen)));
+            rows.fill(index, self.shape, bytes, self.tells_resets);
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::anchors::Anchors;
 use super::build::{BuiltSeries, Whole, fill, remove_if_there};
 use super::change::{Derived, Former};
 use super::columns::Series;
@@ -20,7 +21,7 @@ use crate::file::{Block, Header};
 use crate::handles::Handles;
 use crate::series::Run;
 use crate::waiting::{repairs_of, with_repairs};
-use crate::{Column, Damage, Disk, File, InstanceId};
+use crate::{Anchor, Column, Damage, Disk, File, InstanceId};
 
 /// One instance of a round whose archives have changed since its file was written.
 pub(super) struct Rebuild {
@@ -81,7 +82,24 @@ impl Rebuild {
             cell: tenant.class.kept.cell,
             open: tenant.open(&form.grid),
             rows: rows.collect(),
+            anchors: self.anchors(&tenant, handles),
         }
+    }
+
+    fn anchors(&self, tenant: &Series<'_>, handles: &Handles) -> Vec<Anchor> {
+        let (instance, form) = (self.begun.instance.as_ref(), &*self.begun.form);
+        let Some(mut anchors) = Anchors::of(form, tenant, Anchors::always()) else {
+            return Vec::new();
+        };
+        anchors.add_waiting(self.begun.frozen.iter().rev().map(Arc::as_ref));
+        let failed = |damage: Damage, _: &io::Error| {
+            tracing::error!(%damage, "lost in a change of archives");
+        };
+        let source = Source { handles, instance, failed: &failed };
+        let (former, column) = (&*self.former, tenant.column());
+        let _shared = read(&instance.tiles);
+        Derived { former, source: &source, column, form }.add_anchors(&mut anchors);
+        anchors.into_kept()
     }
 
     fn rows(&self, column: Column, archive: usize, handles: &Handles) -> Vec<Run> {

@@ -8,6 +8,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::anchors::push_anchors;
 use super::column_rows::ColumnRows;
 use super::columns::{Class, Columns, Names, Series};
 use super::instance::{Form, Instance, block_of};
@@ -91,6 +92,8 @@ pub(super) struct ColumnWork {
     pub(super) generation: u32,
     pub(super) birth_row: i64,
     pub(super) newest_row: i64,
+    /// It may have anchors.
+    tells_counts: bool,
 }
 
 impl Store {
@@ -367,6 +370,12 @@ impl Work {
         for (index, work) in (0..).zip(&self.columns) {
             let Some((_, block)) = block_of(&self.layout, index) else { continue };
             let place = index as usize;
+            let column = Column { index, generation: work.generation };
+            if work.tells_counts {
+                let waiting = self.frozen.iter().rev();
+                let anchors = waiting.flat_map(|w| w.anchors(index, work.generation));
+                push_anchors(patches, block, column, anchors)?;
+            }
             if work.generation == 0 || work.newest_row <= filed_rows[place] {
                 continue;
             }
@@ -384,7 +393,7 @@ impl Work {
                 }
                 let column = ColumnRows {
                     ring,
-                    column: Column { index, generation: work.generation },
+                    column,
                     position: index - block.first_column,
                     begin: ring.newest(work.birth_row),
                     filed: match filed_rows[place] {
@@ -479,12 +488,14 @@ impl BlockWork {
 
 impl ColumnWork {
     fn of(begun: &Begun, index: usize) -> Self {
-        let nothing = Self { generation: 0, birth_row: NO_ROW, newest_row: NO_ROW };
+        let (generation, none) = (0, NO_ROW);
+        let nothing = Self { generation, birth_row: none, newest_row: none, tells_counts: false };
         let series = begun.names.series(&begun.columns, &begun.classes, index);
         let Some(series) = series else { return nothing };
         let generation = series.head.generation;
         let closed = series.closed_rows(begun.form.policy.step());
         let (birth_row, newest_row) = closed.unwrap_or((NO_ROW, NO_ROW));
-        Self { generation, birth_row, newest_row }
+        let tells_counts = series.class.definition.kind.is_count();
+        Self { generation, birth_row, newest_row, tells_counts }
     }
 }

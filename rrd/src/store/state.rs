@@ -130,7 +130,8 @@ impl Filed {
         let place = column.index as usize;
         let filed_row = self.rows.get(place).copied().unwrap_or(NO_ROW);
         let checksum = self.checksums.get(place * archive_count + archive).copied();
-        Extent { birth_row, newest_row, filed_row, checksum: checksum.unwrap_or_default() }
+        let checksum = checksum.unwrap_or_default();
+        Extent { birth_row, newest_row, filed_row, checksum, tells_resets: false }
     }
 
     /// The newest row of a column that a restart would find, or [`NO_ROW`].
@@ -196,8 +197,11 @@ impl State {
 
     /// How far a column has come in an archive; `None` where nothing has closed or nobody lives.
     pub(crate) fn extent(&self, column: Column, archive: usize) -> Option<Extent> {
-        let (birth_row, newest_row) = self.series(column)?.closed_rows(self.form.policy.step())?;
-        Some(self.filed.extent(column, archive, (birth_row, newest_row), self.form.archives.len()))
+        let series = self.series(column)?;
+        let rows = series.closed_rows(self.form.policy.step())?;
+        let tells_resets = series.class.definition.kind.tells_resets();
+        let extent = self.filed.extent(column, archive, rows, self.form.archives.len());
+        Some(Extent { tells_resets, ..extent })
     }
 
     /// A block of the file as the archives are by now.

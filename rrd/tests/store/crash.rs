@@ -77,6 +77,56 @@ fn script() -> Vec<Act> {
     acts
 }
 
+/// Counters that go through many runs of 64 steps, fall, end, and give their column to another.
+fn counting_script() -> Vec<Act> {
+    let push = |name, steps: std::ops::RangeInclusive<i64>| {
+        let count = |step| (step % 50 * step % 30) as f64 + step as f64;
+        Act::Push(steps.map(|step| (name, step * 10, count(step))).collect())
+    };
+    let total = |text| NewSeries { labels: name(text), kind: Kind::Total, first_reading: None };
+    vec![
+        Act::Grant(vec![total("t"), gauge("g"), total("v")]),
+        push("t", 1..=70),
+        Act::Round,
+        push("t", 71..=127),
+        push("v", 100..=127),
+        Act::LostRound,
+        push("t", 128..=130),
+        Act::LostRound,
+        push("v", 128..=200),
+        Act::Round,
+        // The last reading of its run, then a later one of the same run.
+        Act::Push(vec![("t", 1311, 7.0), ("t", 1312, f64::NAN)]),
+        Act::Round,
+        push("t", 133..=140),
+        push("v", 201..=205),
+        Act::LostRound,
+        push("t", 141..=330),
+        Act::LostRound,
+        Act::Policy("10s:20m,1m:30m,5m:2h;hb=30s"),
+        push("t", 331..=335),
+        Act::LostRound,
+        push("v", 206..=330),
+        Act::Round,
+        Act::Round,
+        push("t", 336..=600),
+        Act::Round,
+        Act::Drop(&["v"]),
+        Act::Round,
+        Act::Grant(vec![total("w")]),
+        push("w", 580..=600),
+        Act::Round,
+        Act::Policy("10s:3m,1m:20m;hb=30s"),
+        push("w", 601..=650),
+        push("t", 601..=650),
+        Act::Round,
+        Act::Goodbye,
+        Act::Round,
+        push("t", 670..=710),
+        Act::Round,
+    ]
+}
+
 /// Archives change while series come, go and give their columns to others; at last all goes.
 fn changing_script() -> Vec<Act> {
     let push = |name, steps: std::ops::RangeInclusive<i64>| {
@@ -262,6 +312,21 @@ fn a_kill_at_any_moment_changes_nothing_that_can_be_seen() {
     let (dumps, op_count) = expected(&script());
     for at in 0..op_count {
         check(at, MemDisk::kill, &dumps, &format!("kill after {at} changes"), &script());
+    }
+}
+
+#[test]
+fn counters_come_through_a_power_cut_and_a_kill_at_any_moment() {
+    let (dumps, op_count) = expected(&counting_script());
+    let last = dumps.values().last().unwrap();
+    assert!(last.contains("anchor ") && last.contains(" reset"), "{last}");
+    for at in 0..op_count {
+        check(at, MemDisk::kill, &dumps, &format!("kill after {at} changes"), &counting_script());
+        for seed in 0..4 {
+            let seed = at * 100 + seed;
+            let case = format!("power cut after {at} changes, seed {seed}");
+            check(at, |disk| disk.crash(seed), &dumps, &case, &counting_script());
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod change;
 mod check;
+mod counters;
 mod crash;
 mod cut;
 mod damage;

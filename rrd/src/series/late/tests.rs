@@ -167,6 +167,7 @@ fn a_closed_row_follows_a_step_that_has_another_value() {
         max: 9.0,
         last: 9.0,
         known: 4,
+        reset: false,
     };
     let none = Run { average: U, min: U, max: U, last: U, known: 0, ..row };
     let endless = Run { average: f64::INFINITY, max: f64::INFINITY, ..row };

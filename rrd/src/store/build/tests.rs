@@ -56,6 +56,7 @@ fn series_of(store: &Store) -> Vec<BuiltSeries> {
             cell: series.class.kept.cell,
             open: series.open(&state.form.grid),
             rows: Vec::new(),
+            anchors: Vec::new(),
         };
         state.all_series().map(|series| (series.column(), built(series))).collect()
     };
