@@ -54,7 +54,7 @@ pub(crate) struct Before {
     pub(crate) excepted: Excepted,
     /// Where frames are set aside.
     pub(crate) aside: Aside,
-    /// Frames of these are left there, for they could not be applied.
+    /// Frames of these are left there, for some are damaged.
     pub(crate) left: BTreeSet<InstanceId>,
 }
 
@@ -199,7 +199,9 @@ impl Writing {
         info!(seq, files = report.files, bytes = report.bytes, "round written");
         // Here, because it is work for the disk, of which the worker does none.
         self.store.install(seq);
-        let is_kept = |id| excepted.contains_key(&id) || self.left.contains(&id);
+        // An archive that cannot be opened wants them when it can, be it named in the record or not.
+        let is_kept =
+            |id| excepted.contains_key(&id) || self.left.contains(&id) || self.is_lost(id);
         if let Err(reason) = self.aside.remove_but(is_kept) {
             warn!(%reason, "frames set aside that are written by now stay there");
         }
@@ -215,19 +217,23 @@ impl Writing {
             let others = failed.len() - 1;
             return Err(format!("archive {instance} and {others} others: {reason}"));
         }
-        let is_lost = |id: InstanceId| self.store.is_unavailable(id) && !self.store.is_loaded(id);
         let mut excepted = self.excepted.clone();
-        excepted.retain(|id, _| failed.contains(id) || is_lost(*id));
+        excepted.retain(|id, _| failed.contains(id) || self.is_lost(*id));
         for (instance, reason) in &report.failed {
             excepted.entry(*instance).or_insert(self.done);
             self.store.suspend(*instance, format!("cannot be written: {reason}; check the disk"));
         }
         while excepted.len() > MOST_EXCEPTED {
             // Beyond that only files that no start could open: theirs are whole up to a later S.
-            let Some((&id, _)) = excepted.iter().rfind(|(id, _)| is_lost(**id)) else { break };
+            let Some((&id, _)) = excepted.iter().rfind(|(id, _)| self.is_lost(**id)) else { break };
             excepted.remove(&id);
         }
         Ok(excepted)
+    }
+
+    /// Its archive is damaged or missing, and memory has nothing of it.
+    fn is_lost(&self, id: InstanceId) -> bool {
+        self.store.is_unavailable(id) && !self.store.is_loaded(id)
     }
 }
 

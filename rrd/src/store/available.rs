@@ -25,6 +25,12 @@ impl Store {
         self.instance(instance).is_some()
     }
 
+    /// True when the instance's archive has been in a round or holds frames: false where it has just
+    /// been made, or is not there.
+    pub fn has_begun(&self, instance: InstanceId) -> bool {
+        self.instance(instance).is_some_and(|instance| lock(&instance.state).applied_seq > 0)
+    }
+
     /// Instances in memory.
     pub fn instance_count(&self) -> usize {
         read(&self.instances).len()
