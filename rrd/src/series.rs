@@ -9,6 +9,7 @@ mod head;
 mod open;
 mod phase;
 mod reading;
+mod regular;
 mod touched;
 
 #[cfg(test)]

@@ -22,6 +22,17 @@ impl Touched {
         age < Self::STEP_COUNT && self.bits() >> age & 1 == 1
     }
 
+    /// Steps between readings, the newest first, as far as they are remembered.
+    pub(super) fn distances(self) -> impl Iterator<Item = u64> {
+        let mut bits = self.bits() >> self.bits().trailing_zeros().min(127);
+        std::iter::from_fn(move || {
+            let older = bits & !1;
+            let distance = older.trailing_zeros();
+            bits = older.checked_shr(distance)?;
+            Some(u64::from(distance))
+        })
+    }
+
     /// Every step is `count` older; new ones are clear.
     #[inline]
     pub(super) fn grow_older(&mut self, count: u64) {
@@ -61,6 +72,21 @@ mod tests {
             assert!(touched.is_set(127) && !touched.is_set(126) && !touched.is_set(128));
             touched.grow_older(1);
             assert_eq!(touched, Touched::default(), "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn distances_are_those_between_set_bits() {
+        for (bits, distances) in [
+            (0, vec![]),
+            (1, vec![]),
+            (1 << 127, vec![]),
+            (0b110, vec![1]),
+            (1 | 1 << 60 | 1 << 120, vec![60, 60]),
+            (1 | 1 << 127, vec![127]),
+        ] {
+            let found: Vec<u64> = Touched::from_bits(bits).distances().collect();
+            assert_eq!(found, distances, "{bits:#b}");
         }
     }
 

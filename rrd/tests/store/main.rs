@@ -9,6 +9,7 @@ mod crash;
 mod cut;
 mod damage;
 mod grants;
+mod learned;
 mod random;
 mod restart;
 mod reuse;
