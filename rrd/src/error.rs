@@ -78,9 +78,9 @@ pub enum ChangeError<E> {
     /// Another change of the instance waits for its round.
     #[error("instance {0} is being changed already; try again in a minute")]
     UnderWay(InstanceId),
-    /// The finest step would be another one.
+    /// Neither of the finest steps is a multiple of the other.
     #[error(
-        "instance {instance}: its finest step is {finest} and stays so; begin the policy with it"
+        "instance {instance}: its finest step is {finest}; begin the policy with it, a multiple or a part of it"
     )]
     OtherStep {
         /// Whose archives were to be changed.

@@ -29,7 +29,7 @@ use crate::{Kind, Timestamp};
 
 pub(crate) use consolidate::{OpenRow, Run, Sums, row_is_known};
 pub(crate) use head::{Head, OpenMut, Out};
-pub(crate) use open::{LastReading, Open, Resumed};
+pub(crate) use open::{LastReading, Open, OpenStep, Resumed};
 pub(crate) use phase::{Grid, Phase};
 use reading::Reading;
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod reclaim;
 mod recover;
 mod remove;
 mod request;
+mod restep;
 mod round;
 mod select;
 mod single;

@@ -53,6 +53,23 @@ pub(crate) struct Resumed {
     pub(crate) rows: Vec<OpenRow>,
 }
 
+/// An open step, and the rows before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpenStep {
+    pub(crate) birth: Timestamp,
+    pub(crate) newest_row: i64,
+    /// Rate x milliseconds.
+    pub(crate) sum: f64,
+    pub(crate) unknown_ms: u64,
+}
+
+impl OpenStep {
+    /// One of which this much is known; where it lies is still to be said.
+    pub(crate) const fn of(sum: f64, unknown_ms: u64) -> Self {
+        Self { birth: Timestamp::MIN, newest_row: 0, sum, unknown_ms }
+    }
+}
+
 /// A marker ended the series.
 pub(super) const ENDED: u8 = 1;
 /// `reading` is a whole number, and may be subtracted from the next.
@@ -163,6 +180,28 @@ impl Open {
     /// The same series in other archives of the same finest step, with these open rows.
     pub(crate) fn with_open_rows(&self, rows: impl Iterator<Item = OpenRow>) -> Self {
         Self { rows: rows.collect(), ..self.clone() }
+    }
+
+    /// The same series in archives of another finest step, `(former, new)`, with these open rows. What
+    /// silence has closed is open again.
+    pub(crate) fn restepped(
+        &self,
+        step: OpenStep,
+        rows: Vec<OpenRow>,
+        steps: (Step, Step),
+    ) -> Self {
+        let OpenStep { birth, newest_row, sum, unknown_ms } = step;
+        let former_row = self.newest_row + 1;
+        let (newest, last_row) = (newest_row + 1, self.last.row(steps.1));
+        let touched = self.touched.moved(|age| {
+            let row = former_row.saturating_sub_unsigned(age);
+            let end = Timestamp::row_end(row, steps.0);
+            // The first that ends after the former step began, and the last that ends with it.
+            let first = Timestamp::row_end(row - 1, steps.0).floor(steps.1).row(steps.1) + 1;
+            let last = end.row(steps.1).min(last_row);
+            (newest - last, newest - first)
+        });
+        Self { birth, newest_row, sum, unknown_ms, touched, rows: rows.into(), ..self.clone() }
     }
 
     /// True after a marker, until the next reading: the series is not visible.

@@ -44,6 +44,20 @@ impl Touched {
         };
     }
 
+    /// The bits in steps of another width: each age becomes all of a range, both ends counted. Those that
+    /// are no age are passed over.
+    pub(super) fn moved(self, to: impl Fn(u64) -> (i64, i64)) -> Self {
+        let mut bits = 0_u128;
+        for age in (0..Self::STEP_COUNT).filter(|&age| self.is_set(age)) {
+            let (young, old) = to(age);
+            let last = i64::try_from(Self::STEP_COUNT).unwrap_or(i64::MAX) - 1;
+            for age in young.max(0)..=old.min(last) {
+                bits |= 1 << age;
+            }
+        }
+        Self::from_bits(bits)
+    }
+
     /// The bits as one number, age 0 lowest.
     pub(super) fn bits(self) -> u128 {
         u128::from(self.0[1]) << 64 | u128::from(self.0[0])

@@ -11,12 +11,13 @@ use std::sync::Arc;
 use super::columns::{Columns, Series};
 use super::instance::{Form, Instance, block_of};
 use super::read::{Extent, Source, View};
+use super::restep::Restepped;
 use super::state::{Filed, State};
 use super::{Store, lock, read};
 use crate::file::{Block, TILE_ROWS};
 use crate::series::{Head, Open, OpenRow, Run};
 use crate::waiting::Waiting;
-use crate::{Column, Policy, Timestamp};
+use crate::{Column, Policy, Step, Timestamp};
 
 /// The archives that an instance had, as they were when the frame of the change was applied.
 pub(crate) struct Former {
@@ -31,10 +32,19 @@ pub(crate) struct Former {
 
 /// How far a column had come.
 #[derive(Clone, Copy)]
-struct End {
+pub(super) struct End {
     generation: u32,
     birth_row: i64,
-    newest_row: i64,
+    pub(super) newest_row: i64,
+    /// Its last reading or marker.
+    pub(super) last: Timestamp,
+}
+
+impl End {
+    /// Where its first row began, in steps of this width.
+    pub(super) const fn birth_ms(self, step: Step) -> i64 {
+        Timestamp::row_end(self.birth_row, step).as_millis()
+    }
 }
 
 impl Former {
@@ -46,7 +56,8 @@ impl Former {
         let step = state.form.policy.step();
         let end = |series: Series<'_>| {
             let (birth_row, newest_row) = series.closed_rows(step)?;
-            Some(End { generation: series.head.generation, birth_row, newest_row })
+            let (generation, last) = (series.head.generation, series.head.last());
+            Some(End { generation, birth_row, newest_row, last })
         };
         Self {
             form: Arc::clone(&state.form),
@@ -77,6 +88,11 @@ impl Former {
     fn steps_per_row(&self, archive: usize) -> i64 {
         self.form.steps_per_row(archive)
     }
+
+    /// Milliseconds of a row of an archive.
+    pub(super) fn width_ms(&self, archive: usize) -> i64 {
+        self.form.archives[archive].step.as_millis().cast_signed()
+    }
 }
 
 impl Form {
@@ -86,7 +102,7 @@ impl Form {
 }
 
 impl Store {
-    /// Gives an instance the archives of another policy with the same finest step. Reads what its
+    /// Gives an instance the archives of another policy. Reads what its
     /// open rows need of the file, and writes nothing.
     pub(super) fn apply_policy(&self, instance: &Instance, seq: u64, policy: &Policy) {
         let form = Form::of(policy.clone());
@@ -120,6 +136,7 @@ impl State {
         opens: Vec<(Column, Open)>,
     ) {
         let (old, new) = (former.form.policy.heartbeat_ms(), form.policy.heartbeat_ms());
+        let least_ms = if new.is_none() { form.usual_heartbeat_ms() } else { 0 };
         for class in Arc::make_mut(&mut self.classes) {
             class.kept.last = form.policy.keeps_last();
             if form.policy.all_f64() {
@@ -128,6 +145,7 @@ impl State {
             if old != new {
                 class.definition.heartbeat_ms = new.unwrap_or(form.usual_heartbeat_ms());
             }
+            class.definition.heartbeat_ms = class.definition.heartbeat_ms.max(least_ms);
         }
         let mut columns = Columns::new(form.grid.coarser_count());
         columns.grow(self.columns.len());
@@ -138,6 +156,9 @@ impl State {
             if let Some(mut stored) = columns.open(place) {
                 open.store(&mut stored, &form.grid);
             }
+            if self.series(column).is_some_and(|series| series.birth != open.birth) {
+                Arc::make_mut(&mut self.names).bear(place, open.birth);
+            }
         }
         self.columns = Arc::new(columns);
         // A shorter heartbeat may have passed already.
@@ -146,6 +167,7 @@ impl State {
         self.filed.grow(self.columns.len(), form.archives.len());
         self.frozen.clear();
         self.round = None;
+        self.look_for_newest(form.policy.step());
         self.form = form;
         self.former = Some(former);
         self.took(seq);
@@ -164,19 +186,31 @@ impl Derived<'_> {
     /// These rows of an archive, up to the newest that had closed; those nobody can know are unknown.
     pub(super) fn rows(&self, archive: usize, rows: Range<i64>) -> Vec<Run> {
         let Some(end) = self.former.end(self.column) else { return Vec::new() };
-        let per_row = self.form.steps_per_row(archive);
-        let (begin, newest) =
-            (end.birth_row.div_euclid(per_row), end.newest_row.div_euclid(per_row));
+        let restepped = Restepped::of(self, end);
+        let (width, former_step) = (self.width_ms(archive), self.former.form.policy.step());
+        let newest_ms = match &restepped {
+            Some(restepped) => restepped.newest().as_millis(),
+            None => Timestamp::row_end(end.newest_row, former_step).as_millis(),
+        };
+        let begin = end.birth_ms(former_step).div_euclid(width);
+        let newest = newest_ms.div_euclid(width);
         // Rows before the ring share a tile with those in it, at most.
         let kept = self.form.archives[archive].row_count + u64::from(2 * TILE_ROWS);
         let oldest = newest.saturating_sub_unsigned(kept).max(begin) + 1;
         let rows = rows.start.max(oldest)..rows.end;
         let mut upto = rows.end.min(newest + 1);
         let mut parts = Vec::new();
-        for from in self.sources(archive) {
+        let sources: Vec<usize> = match &restepped {
+            Some(restepped) => restepped.sources(archive).collect(),
+            None => self.sources(archive).collect(),
+        };
+        for from in sources {
             let first = self.first_whole(from, archive, end).max(rows.start);
             if first < upto {
-                parts.push(self.put_together(from, archive, first..upto));
+                parts.push(match &restepped {
+                    Some(restepped) => restepped.put_together(from, archive, first..upto),
+                    None => self.put_together(from, archive, first..upto),
+                });
                 upto = first;
             }
         }
@@ -196,6 +230,10 @@ impl Derived<'_> {
 
     /// The series in its new archives, with open rows of what has closed since they began.
     fn open(&self, open: &Open) -> Open {
+        let end = self.former.end(self.column);
+        if let Some(restepped) = end.and_then(|end| Restepped::of(self, end)) {
+            return restepped.open(open);
+        }
         let coarser = 1..self.form.archives.len();
         open.with_open_rows(coarser.map(|archive| self.open_row(archive, open)))
     }
@@ -237,8 +275,13 @@ impl Derived<'_> {
         same.chain(finer).map(|(from, _)| from)
     }
 
+    /// Milliseconds of a row of an archive.
+    pub(super) fn width_ms(&self, archive: usize) -> i64 {
+        self.form.archives[archive].step.as_millis().cast_signed()
+    }
+
     /// The oldest row that a former archive has.
-    fn oldest(&self, from: usize, end: End) -> i64 {
+    pub(super) fn oldest(&self, from: usize, end: End) -> i64 {
         let narrow = self.former.steps_per_row(from);
         let (begin, newest) = (end.birth_row.div_euclid(narrow), end.newest_row.div_euclid(narrow));
         let kept = self.former.form.archives[from].row_count;
@@ -247,12 +290,12 @@ impl Derived<'_> {
 
     /// The first row of an archive of which a former one has all steps since the series' birth.
     fn first_whole(&self, from: usize, archive: usize, end: End) -> i64 {
-        let (narrow, per_row) = (self.former.steps_per_row(from), self.form.steps_per_row(archive));
+        let (narrow, wide) = (self.former.width_ms(from), self.width_ms(archive));
         let before = self.oldest(from, end) - 1;
-        if before <= end.birth_row.div_euclid(narrow) {
+        if before <= end.birth_ms(self.former.form.policy.step()).div_euclid(narrow) {
             return i64::MIN;
         }
-        -(-before * narrow).div_euclid(per_row) + 1
+        -(-before * narrow).div_euclid(wide) + 1
     }
 
     /// Rows of an archive, all of whose steps a former one has.
@@ -299,7 +342,7 @@ impl Derived<'_> {
     }
 
     /// Those of these rows that a former archive has.
-    fn kept(&self, from: usize, rows: Range<i64>) -> Vec<Run> {
+    pub(super) fn kept(&self, from: usize, rows: Range<i64>) -> Vec<Run> {
         let former = self.former;
         let found = block_of(&former.layout, self.column.index).and_then(|(_, block)| {
             let extent = former.extent(self.column, from)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::grant::is_full;
 use super::instance::{Form, Growth, Instance, block_of};
 use super::rebuild::reserve;
+use super::restep::can_become;
 use super::state::{InRound, State};
 use super::{Store, lock, write};
 use crate::codec::Change;
@@ -91,7 +92,7 @@ impl Instance {
             Change::Policy(_) | Change::Remove if is_under_way => {
                 Err(ChangeError::UnderWay(self.id))
             }
-            Change::Policy(policy) if policy.step() != state.form.policy.step() => {
+            Change::Policy(policy) if !can_become(state.form.policy.step(), policy.step()) => {
                 let (instance, finest) = (self.id, state.form.policy.step());
                 Err(ChangeError::OtherStep { instance, finest })
             }

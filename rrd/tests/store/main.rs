@@ -12,6 +12,7 @@ mod grants;
 mod learned;
 mod random;
 mod restart;
+mod restep;
 mod reuse;
 mod rings;
 mod rot;
