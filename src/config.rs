@@ -30,8 +30,8 @@ const SCRUB_RANGE: std::ops::RangeInclusive<u64> = (64 << 10)..=(1 << 30);
 /// A longer file is not a configuration.
 const FILE_BYTES: u64 = 1 << 20;
 /// What the file may say at its top level.
-const KEYS: [&str; 7] =
-    ["listen", "policy", "journal_size", "scrub_rate", "base_url", "mail", "webhook"];
+const KEYS: [&str; 8] =
+    ["listen", "policy", "journal_size", "disk_limit", "scrub_rate", "base_url", "mail", "webhook"];
 
 /// All that the server is told, checked.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) policy: Policy,
     pub(crate) journal_bytes: u64,
+    /// Most bytes of all archives, where somebody said.
+    pub(crate) disk_limit: Option<u64>,
     /// Most bytes a second that the check of the archives reads.
     pub(crate) scrub_bytes: u64,
     /// The address that links in mails begin with; where we listen when nobody says.
@@ -54,6 +56,7 @@ struct Written {
     listen: Option<SocketAddr>,
     policy: Option<Policy>,
     journal_bytes: Option<u64>,
+    disk_limit: Option<u64>,
     scrub_bytes: Option<u64>,
     base_url: Option<String>,
     notify: Notify,
@@ -85,6 +88,7 @@ impl Config {
             listen,
             policy,
             journal_bytes: written.journal_bytes.unwrap_or(JOURNAL_BYTES),
+            disk_limit: arguments.disk_limit.or(written.disk_limit),
             scrub_bytes: written.scrub_bytes.unwrap_or(SCRUB_BYTES),
             base_url: written.base_url,
             notify: written.notify,
@@ -177,6 +181,9 @@ impl Reader<'_> {
                 bytes(text)
                     .filter(|size| JOURNAL_RANGE.contains(size))
                     .ok_or_else(|| "is not a size from 16MiB to 64GiB".to_owned())
+            }),
+            disk_limit: self.text(document, "disk_limit", "20GiB", |text| {
+                bytes(text).ok_or_else(|| "is not a size".to_owned())
             }),
             scrub_bytes: self.text(document, "scrub_rate", "8MiB", |text| {
                 bytes(text)

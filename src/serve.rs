@@ -174,7 +174,16 @@ impl Server {
             foreign_policy: self.config.policy.clone(),
             agent_step: AGENT_STEP,
         });
-        intake.map_err(|reason| anyhow::anyhow!("this system gives no randomness: {reason}"))
+        let intake = intake
+            .map_err(|reason| anyhow::anyhow!("this system gives no randomness: {reason}"))?;
+        intake.limit_disk(match self.config.disk_limit {
+            Some(limit) => limit,
+            None => {
+                let taken = state.store.all_archive_bytes();
+                crate::disk_limit::effective(&OsDisk, &self.folders.data, taken)?
+            }
+        });
+        Ok(intake)
     }
 
     fn web(&self, state: &State, intake: &Intake, health: Health, sessions: Arc<Sessions>) -> Web {

@@ -39,7 +39,7 @@ pub enum StoreError {
 pub enum GrantError<E> {
     /// The disk has no room for another block; nothing was changed.
     #[error(
-        "instance {instance}: the disk has no room for {needed} more bytes; free some or lower the policy"
+        "instance {instance}: there is no room for {needed} more bytes; free some or lower the policy"
     )]
     DiskFull {
         /// Whose series were to be granted.

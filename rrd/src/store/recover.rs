@@ -54,6 +54,7 @@ impl Store {
             keys: Arc::default(),
             unavailable: RwLock::default(),
             leftovers: Mutex::default(),
+            given_up: Mutex::default(),
             damage: Mutex::default(),
             advanced_to: Mutex::new(Timestamp::MIN),
             is_replaying: AtomicBool::new(false),

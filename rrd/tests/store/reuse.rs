@@ -93,7 +93,7 @@ fn grant_within(world: &mut World, most: usize, series: &[&str]) -> Vec<String> 
         labels: &labels,
         series: &series,
     };
-    let room = rrd::Room { most, reuse_after_ms: 60_000 };
+    let room = rrd::Room { most, reuse_after_ms: 60_000, ..rrd::Room::default() };
     let mut frames = Vec::new();
     let answers = world.store.grant_within(room, request, &mut |frame| {
         frames.push(frame.clone());
