@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use collector::agent::{Operator, Secret};
 use serde_json::{Value, json};
 
-use super::words::{bytes, counted, reach};
+use super::words::{bytes, count, reach};
 use crate::args::{Instances, InstancesCommand};
 use crate::report;
 
@@ -122,7 +122,7 @@ fn list(instances: &[Value]) -> String {
         let size = match archive.is_null() {
             true => "no archive".to_owned(),
             false => {
-                let series = counted(number(&archive["series"]), "series");
+                let series = of_series(number(&archive["series"]));
                 format!(
                     "{}  {series}  {}",
                     shown(&archive["policy"]),
@@ -164,13 +164,17 @@ fn policy(answer: &Value) -> String {
 fn dropped(answer: &Value) -> String {
     let series = answer["series"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut text: String = series.iter().map(|one| format!("{}\n", shown(one))).collect();
-    let count = counted(series.len() as u64, "series");
+    let count = of_series(series.len() as u64);
     text.push_str(&match (answer["dropped"] == true, series.is_empty()) {
         (true, _) => format!("{count} dropped; one that is sent again begins anew\n"),
         (false, true) => "no series of the instance is like that\n".to_owned(),
         (false, false) => format!("{count} would go; nothing was changed\n"),
     });
     text
+}
+
+fn of_series(number: u64) -> String {
+    format!("{} series", count(number))
 }
 
 fn number(value: &Value) -> u64 {

@@ -2,6 +2,7 @@
 
 use std::process::Output;
 
+use fixtures::remote_write::Series;
 use serde_json::Value;
 
 use crate::http;
@@ -30,11 +31,9 @@ fn refusal(server: &Server, arguments: &[&str]) -> String {
 async fn send(server: &Server, instance: &str, metrics: &[&str]) {
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
     let now = i64::try_from(now).unwrap();
-    let series = |metric: &&str| fixtures::remote_write::Series {
-        labels: [("__name__", *metric), ("instance", instance), ("job", "it")]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .to_vec(),
-        samples: vec![(now, 1.0)],
+    let series = |metric: &&str| {
+        Series::new(&[("__name__", *metric), ("instance", instance), ("job", "it")])
+            .reading(now, 1.0)
     };
     let series: Vec<_> = metrics.iter().map(series).collect();
     let answer = http::remote_write(&server.url, &series).await.unwrap();

@@ -163,6 +163,33 @@ fn an_excepted_archive_that_is_missing_stays_named_until_it_is_back() {
     world.restart(&|disk| disk.crash(1));
 }
 
+#[test]
+fn an_archive_that_cannot_be_used_is_given_up_with_the_round_after_its_removal() {
+    let runtime = Runtime::new().unwrap();
+    for (seed, is_missing) in (0..12).zip([true, false].into_iter().cycle()) {
+        let mut world = fleet(&runtime);
+        perform(&mut world, &[Fail("db"), Round, Heal]);
+        let file = world.archive("db");
+        world.server = None;
+        if is_missing {
+            world.disk.remove(&file).unwrap();
+            world.disk.sync_dir(file.parent().unwrap()).unwrap();
+        } else {
+            world.disk.open(&file).unwrap().write_at(b"rot", 0).unwrap();
+        }
+        assert!(world.start());
+        perform(&mut world, &[Remove("db"), Push("db", 1, 5.0)]);
+        assert!(world.is_apart("db"), "until its record counts");
+        perform(&mut world, &[Round]);
+        assert_eq!((excepted(&world), aside(&world).len()), (Vec::new(), 0));
+        assert!(!world.is_apart("db") && world.disk.open(&file).is_err());
+        perform(&mut world, &[Push("db", 1, 6.0)]);
+        world.restart(&|disk| disk.crash(seed));
+        perform(&mut world, &[Push("db", 1, 7.0), Round]);
+        world.restart(&|disk| disk.crash(seed));
+    }
+}
+
 /// The registry forgets no withdrawal; the file has to hear of it at the next start.
 #[test]
 fn a_withdrawal_while_the_file_fails_ends_its_series_after_a_start() {
