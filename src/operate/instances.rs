@@ -106,9 +106,10 @@ fn text(command: &InstancesCommand, answer: &Value) -> String {
         InstancesCommand::Drop { .. } => dropped(answer),
         InstancesCommand::Reclaim { .. } => {
             let size = bytes(number(&answer["bytes"]));
-            match answer["reclaimed"] == true {
-                true => format!("reclaimed: {size} are free within a minute\n"),
-                false => format!("{size} would be free; nothing was changed\n"),
+            if answer["reclaimed"] == true {
+                format!("reclaimed: {size} are free within a minute\n")
+            } else {
+                format!("{size} would be free; nothing was changed\n")
             }
         }
     }
@@ -119,16 +120,11 @@ fn list(instances: &[Value]) -> String {
     let mut text = String::new();
     for one in instances {
         let archive = &one["archive"];
-        let size = match archive.is_null() {
-            true => "no archive".to_owned(),
-            false => {
-                let series = of_series(number(&archive["series"]));
-                format!(
-                    "{}  {series}  {}",
-                    shown(&archive["policy"]),
-                    bytes(number(&archive["bytes"]))
-                )
-            }
+        let size = if archive.is_null() {
+            "no archive".to_owned()
+        } else {
+            let series = of_series(number(&archive["series"]));
+            format!("{}  {series}  {}", shown(&archive["policy"]), bytes(number(&archive["bytes"])))
         };
         let (id, state) = (shown(&one["id"]), shown(&one["state"]));
         // A text cannot refuse to be written to.
@@ -154,22 +150,24 @@ fn policy(answer: &Value) -> String {
             keeps => writeln!(text, "loses rows of {step} older than {}, of {kept}", reach(keeps)),
         };
     }
-    text.push_str(match answer["changed"] == true {
-        true => "changed; the file follows within a minute\n",
-        false => "nothing was changed\n",
-    });
+    let is_changed = answer["changed"] == true;
+    let changed = "changed; the file follows within a minute\n";
+    text.push_str(if is_changed { changed } else { "nothing was changed\n" });
     text
 }
 
 fn dropped(answer: &Value) -> String {
     let series = answer["series"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let mut text: String = series.iter().map(|one| format!("{}\n", shown(one))).collect();
+    let mut text = String::new();
+    for one in series {
+        let _written = writeln!(text, "{}", shown(one));
+    }
     let count = of_series(series.len() as u64);
-    text.push_str(&match (answer["dropped"] == true, series.is_empty()) {
-        (true, _) => format!("{count} dropped; one that is sent again begins anew\n"),
-        (false, true) => "no series of the instance is like that\n".to_owned(),
-        (false, false) => format!("{count} would go; nothing was changed\n"),
-    });
+    let _written = match (answer["dropped"] == true, series.is_empty()) {
+        (true, _) => writeln!(text, "{count} dropped; one that is sent again begins anew"),
+        (false, true) => writeln!(text, "no series of the instance is like that"),
+        (false, false) => writeln!(text, "{count} would go; nothing was changed"),
+    };
     text
 }
 
