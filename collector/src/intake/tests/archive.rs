@@ -157,7 +157,7 @@ async fn a_replay_reclaims_the_same() {
     let held = |server: &Server| -> Vec<String> {
         server.parts().store.instances().iter().map(|info| info.id.to_string()).collect()
     };
-    assert_eq!(held(&server), [other.clone()]);
+    assert_eq!(held(&server), std::slice::from_ref(&other));
     let (disk, registry) = server.stop();
     assert_eq!(held(&Server::over(disk, registry)), [other]);
 }
