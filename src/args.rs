@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Backup(Backup),
     /// Make a data folder from a backup
     Restore(Restore),
+    /// List the instances of a running server, and change, shrink or give back their archives
+    Instances(Instances),
     /// Make, update and read round-robin files with rrdtool's commands; bring them in, or series out
     #[command(subcommand)]
     Rrd(Rrd),
@@ -50,6 +52,71 @@ pub(crate) enum Rrd {
     /// A command of rrdtool's and its arguments
     #[command(external_subcommand)]
     Tool(Vec<OsString>),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Instances {
+    /// Address of the server
+    #[arg(
+        long,
+        value_name = "http://HOST:PORT",
+        default_value = "http://127.0.0.1:4270",
+        global = true
+    )]
+    pub(crate) server: String,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The server's bearer token with every scope
+    #[arg(long, env = "ROUNDEL_ADMIN_TOKEN", hide = true, hide_env_values = true, global = true)]
+    pub(crate) admin_token: Option<String>,
+    #[command(subcommand)]
+    pub(crate) command: InstancesCommand,
+}
+
+/// What is asked of the server; the admin token comes from `ROUNDEL_ADMIN_TOKEN`.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum InstancesCommand {
+    /// A line for each: id, state, name, rows it keeps, series, bytes
+    List,
+    /// Say that an instance is gone: its alerts close, its rows stay readable
+    Withdraw {
+        /// Its id or name
+        instance: String,
+        /// Why
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Keep other rows from now on; what is kept already is taken over
+    Policy {
+        /// Its id or name
+        instance: String,
+        /// Rows to keep, finest first
+        #[arg(value_name = "STEP:KEEP,...")]
+        policy: String,
+        /// Say what it needs and loses, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Drop series with their rows, for others to take their places
+    Drop {
+        /// Its id or name
+        instance: String,
+        /// Those with this label, as in __name__=up; also != =~ !~; may be repeated
+        #[arg(long = "match", value_name = "NAME=VALUE", required = true)]
+        matchers: Vec<String>,
+        /// List them, and drop none
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Remove the archive of an instance that was withdrawn
+    Reclaim {
+        /// Its id or name
+        instance: String,
+        /// Say what comes back, and remove nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 #[derive(Debug, Clone, Args)]
@@ -124,6 +191,10 @@ fn journal_size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "write a size from 16MiB to 64GiB".to_owned())
 }
 
+fn disk_limit(text: &str) -> Result<u64, String> {
+    crate::config::bytes(text).ok_or_else(|| "write a size as 20GiB".to_owned())
+}
+
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Serve {
     /// Folder that holds everything: archives, journal, rules, mail files
@@ -139,6 +210,10 @@ pub(crate) struct Serve {
     /// 1d@Europe/Paris:5y [default: 1m:2d,5m:14d,1h:90d,1d:5y]
     #[arg(long, value_name = "STEP:KEEP,...")]
     pub(crate) policy: Option<String>,
+    /// What all archives may take: beyond it withdrawn instances go, the longest silent first
+    /// [default: 80 % of what is free at the first start]
+    #[arg(long, value_name = "SIZE", value_parser = disk_limit)]
+    pub(crate) disk_limit: Option<u64>,
     /// Do not report this host
     #[arg(long)]
     pub(crate) no_local_agent: bool,
@@ -158,6 +233,7 @@ impl Serve {
             listen: None,
             config: None,
             policy: None,
+            disk_limit: None,
             no_local_agent: true,
             insecure: false,
             admin_token: None,

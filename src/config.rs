@@ -32,8 +32,17 @@ const SCRUB_RANGE: std::ops::RangeInclusive<u64> = (64 << 10)..=(1 << 30);
 /// A longer file is not a configuration.
 const FILE_BYTES: u64 = 1 << 20;
 /// What the file may say at its top level.
-const KEYS: [&str; 8] =
-    ["listen", "policy", "journal_size", "durability", "scrub_rate", "base_url", "mail", "webhook"];
+const KEYS: [&str; 9] = [
+    "listen",
+    "policy",
+    "journal_size",
+    "durability",
+    "disk_limit",
+    "scrub_rate",
+    "base_url",
+    "mail",
+    "webhook",
+];
 /// Time between two syncs of samples that are acknowledged before, when the file asks for that.
 const SYNC_EVERY: Duration = Duration::from_millis(200);
 
@@ -46,6 +55,8 @@ pub(crate) struct Config {
     pub(crate) journal_bytes: u64,
     /// When samples are acknowledged.
     pub(crate) durability: Durability,
+    /// Most bytes of all archives, where somebody said.
+    pub(crate) disk_limit: Option<u64>,
     /// Most bytes a second that the check of the archives reads.
     pub(crate) scrub_bytes: u64,
     /// The address that links in mails begin with; where we listen when nobody says.
@@ -61,6 +72,7 @@ struct Written {
     policy: Option<Policy>,
     journal_bytes: Option<u64>,
     durability: Option<Durability>,
+    disk_limit: Option<u64>,
     scrub_bytes: Option<u64>,
     base_url: Option<String>,
     notify: Notify,
@@ -93,6 +105,7 @@ impl Config {
             policy,
             journal_bytes: written.journal_bytes.unwrap_or(JOURNAL_BYTES),
             durability: written.durability.unwrap_or(Durability::Strict),
+            disk_limit: arguments.disk_limit.or(written.disk_limit),
             scrub_bytes: written.scrub_bytes.unwrap_or(SCRUB_BYTES),
             base_url: written.base_url,
             notify: written.notify,
@@ -190,6 +203,9 @@ impl Reader<'_> {
                 "strict" => Ok(Durability::Strict),
                 "relaxed" => Ok(Durability::Relaxed { sync_every: SYNC_EVERY }),
                 _ => Err("is neither strict nor relaxed".to_owned()),
+            }),
+            disk_limit: self.text(document, "disk_limit", "20GiB", |text| {
+                bytes(text).ok_or_else(|| "is not a size".to_owned())
             }),
             scrub_bytes: self.text(document, "scrub_rate", "8MiB", |text| {
                 bytes(text)

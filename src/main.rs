@@ -4,6 +4,7 @@ mod args;
 mod aside;
 mod clock;
 mod config;
+mod disk_limit;
 mod offline;
 mod operate;
 mod progress;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
+        Some(Command::Instances(instances)) => operate::instances::run(instances),
         Some(Command::Size(size)) => return operate::ended(operate::size::run(&size)),
         Some(Command::Fsck(fsck)) => return operate::ended(operate::fsck::run(&fsck)),
         Some(Command::Backup(backup)) => return operate::ended(operate::backup::run(&backup)),

@@ -59,7 +59,7 @@ impl Offline {
         };
         state.store.begin_replay();
         let aside = Aside::new(Arc::clone(&disk), folders.at("aside"));
-        apply_aside(&state, &aside, upto).context("frames set aside")?;
+        apply_aside(&state, &aside, (upto, &excepted)).context("frames set aside")?;
         for frame in recovery.frames {
             replay(&state, &frame?);
         }

@@ -111,7 +111,7 @@ pub(crate) fn recover(
     };
     let aside = Aside::new(Arc::clone(disk), folders.at("aside"));
     state.store.begin_replay();
-    let left = apply_aside(&state, &aside, upto).context("frames set aside")?;
+    let left = apply_aside(&state, &aside, (upto, &excepted)).context("frames set aside")?;
     let (applied, orphaned) = replay(&state, recovery.frames, upto, &aside)?;
     state.store.end_replay();
     let owed = lock(&state.engine).end_replay();
@@ -146,12 +146,19 @@ pub(crate) fn excepted(record: &journal::Record) -> Excepted {
 }
 
 /// Applies the frames that were set aside for archives that can be used again, up to the record: those
-/// after it are in the journal. Answers whose frames could not be applied.
-pub(crate) fn apply_aside(state: &State, aside: &Aside, upto: u64) -> Result<BTreeSet<InstanceId>> {
+/// after it are in the journal. Answers whose frames are damaged.
+///
+/// An archive that the record does not except has been written since, so that these frames change
+/// nothing in it; or it is a new one, of an instance that was removed and came again, and they are not its.
+pub(crate) fn apply_aside(
+    state: &State,
+    aside: &Aside,
+    (upto, excepted): (u64, &Excepted),
+) -> Result<BTreeSet<InstanceId>> {
     let mut left = BTreeSet::new();
     for (instance, _, path) in aside.files()? {
-        if !state.store.is_loaded(instance) {
-            left.insert(instance);
+        let is_its_own = excepted.contains_key(&instance) || state.store.has_begun(instance);
+        if !state.store.is_loaded(instance) || !is_its_own {
             continue;
         }
         let mut count = 0_u64;

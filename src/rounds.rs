@@ -54,7 +54,7 @@ pub(crate) struct Before {
     pub(crate) excepted: Excepted,
     /// Where frames are set aside.
     pub(crate) aside: Aside,
-    /// Frames of these are left there, for they could not be applied.
+    /// Frames of these are left there, for some are damaged.
     pub(crate) left: BTreeSet<InstanceId>,
 }
 
@@ -188,7 +188,7 @@ impl Writing {
     fn write(self, round: Round, moment: &Moment) -> Result<Excepted, String> {
         let (seq, epoch, done) = (round.seq(), self.journal.epoch(), self.done);
         let report = round.write();
-        let excepted = self.except(&report)?;
+        let excepted = self.except(&report, seq)?;
         let failed = report.failed.iter().map(|(instance, _)| *instance).collect();
         let kept = self.aside.keep(&self.journal, (done, seq), &failed);
         kept.map_err(|reason| format!("frames cannot be set aside: {reason:#}"))?;
@@ -197,9 +197,13 @@ impl Writing {
         let named = excepted.iter().map(|(id, seq)| (id.to_string(), *seq)).collect();
         self.journal.trim(Record { seq, epoch, excepted: named }).map_err(|e| e.to_string())?;
         info!(seq, files = report.files, bytes = report.bytes, "round written");
+        // An archive that cannot be opened wants them when it can, be it named in the record or not.
+        let lost = self.store.unavailable().into_iter().filter_map(|damage| damage.instance);
+        let lost: BTreeSet<_> = lost.filter(|id| self.is_lost(*id, seq)).collect();
         // Here, because it is work for the disk, of which the worker does none.
         self.store.install(seq);
-        let is_kept = |id| excepted.contains_key(&id) || self.left.contains(&id);
+        let is_kept =
+            |id| excepted.contains_key(&id) || self.left.contains(&id) || lost.contains(&id);
         if let Err(reason) = self.aside.remove_but(is_kept) {
             warn!(%reason, "frames set aside that are written by now stay there");
         }
@@ -208,26 +212,33 @@ impl Writing {
 
     /// Sets the instances apart whose files failed. Errors when that is a matter of the disk: then
     /// nobody is set apart, and the round is tried again as a whole.
-    fn except(&self, report: &RoundReport) -> Result<Excepted, String> {
+    fn except(&self, report: &RoundReport, seq: u64) -> Result<Excepted, String> {
         let failed: BTreeSet<_> = report.failed.iter().map(|(instance, _)| *instance).collect();
         let most = (self.store.instance_count() / 2).clamp(1, MOST_EXCEPTED);
         if let Some((instance, reason)) = report.failed.first().filter(|_| failed.len() > most) {
             let others = failed.len() - 1;
             return Err(format!("archive {instance} and {others} others: {reason}"));
         }
-        let is_lost = |id: InstanceId| self.store.is_unavailable(id) && !self.store.is_loaded(id);
         let mut excepted = self.excepted.clone();
-        excepted.retain(|id, _| failed.contains(id) || is_lost(*id));
+        excepted.retain(|id, _| failed.contains(id) || self.is_lost(*id, seq));
         for (instance, reason) in &report.failed {
             excepted.entry(*instance).or_insert(self.done);
             self.store.suspend(*instance, format!("cannot be written: {reason}; check the disk"));
         }
         while excepted.len() > MOST_EXCEPTED {
             // Beyond that only files that no start could open: theirs are whole up to a later S.
-            let Some((&id, _)) = excepted.iter().rfind(|(id, _)| is_lost(**id)) else { break };
+            let Some((&id, _)) = excepted.iter().rfind(|(id, _)| self.is_lost(**id, seq)) else {
+                break;
+            };
             excepted.remove(&id);
         }
         Ok(excepted)
+    }
+
+    /// Its archive is damaged or missing, memory has nothing of it, and nobody has given it up by `seq`.
+    fn is_lost(&self, id: InstanceId, seq: u64) -> bool {
+        let store = &self.store;
+        store.is_unavailable(id) && !store.is_loaded(id) && !store.is_given_up(id, seq)
     }
 }
 

@@ -25,6 +25,7 @@ use web::{Sessions, Web};
 
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::disk_limit;
 use crate::operate::hold::Hold;
 use crate::operate::refuse_unfinished;
 use crate::recovery::{Folders, Recovered, recover};
@@ -174,7 +175,15 @@ impl Server {
             foreign_policy: self.config.policy.clone(),
             agent_step: AGENT_STEP,
         });
-        intake.map_err(|reason| anyhow::anyhow!("this system gives no randomness: {reason}"))
+        let intake = intake
+            .map_err(|reason| anyhow::anyhow!("this system gives no randomness: {reason}"))?;
+        intake.limit_disk(self.disk_limit(state.store.all_archive_bytes())?);
+        Ok(intake)
+    }
+
+    fn disk_limit(&self, archive_bytes: u64) -> Result<u64> {
+        let first = || disk_limit::effective(&OsDisk, &self.folders.data, archive_bytes);
+        self.config.disk_limit.map_or_else(first, Ok)
     }
 
     fn web(&self, state: &State, intake: &Intake, health: Health, sessions: Arc<Sessions>) -> Web {

@@ -209,12 +209,6 @@ impl RowWidth {
         }
     }
 
-    /// The first row that begins when row `finest` of the finest archive has closed, or later.
-    pub(crate) fn first_after(self, finest: i64) -> i64 {
-        let newest = self.newest(finest);
-        if self.end(newest) < finest { newest + 2 } else { newest + 1 }
-    }
-
     /// True where each of its rows is some whole rows of the other width.
     pub(crate) fn is_made_of(self, narrow: Self) -> bool {
         match (self, narrow) {
@@ -368,7 +362,6 @@ mod tests {
         for finest in [0, 1, 1439, 1440, 1441, -1, 29_700_845] {
             assert_eq!(utc.newest(finest), even.newest(finest), "{finest}");
             assert_eq!(utc.left(finest), even.left(finest), "{finest}");
-            assert_eq!(utc.first_after(finest), even.first_after(finest), "{finest}");
             let row = paris.newest(finest);
             assert!(paris.end(row) <= finest && finest < paris.end(row + 1), "{finest}");
             assert_eq!(i64::from(paris.left(finest)), paris.end(row + 1) - finest);

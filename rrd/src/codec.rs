@@ -54,8 +54,8 @@ pub struct ChangeFrame {
 /// What becomes of an instance.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    /// Its archives are those of another policy with the same finest step; their rows follow from
-    /// those there are.
+    /// Its archives are those of another policy, whose finest step is the same, a multiple or a part of the
+    /// former; their rows follow from those there are.
     Policy(Policy),
     /// These series end for good, and their columns are free for others.
     Drop(Vec<Column>),

@@ -39,7 +39,7 @@ pub enum StoreError {
 pub enum GrantError<E> {
     /// The disk has no room for another block; nothing was changed.
     #[error(
-        "instance {instance}: the disk has no room for {needed} more bytes; free some or lower the policy"
+        "instance {instance}: there is no room for {needed} more bytes; free some or lower the policy"
     )]
     DiskFull {
         /// Whose series were to be granted.
@@ -78,9 +78,10 @@ pub enum ChangeError<E> {
     /// Another change of the instance waits for its round.
     #[error("instance {0} is being changed already; try again in a minute")]
     UnderWay(InstanceId),
-    /// The finest step would be another one.
+    /// Neither of the finest steps is a multiple of the other, or there are days of a zone.
     #[error(
-        "instance {instance}: its finest step is {finest} and stays so; begin the policy with it"
+        "instance {instance}: its finest step is {finest}; begin the policy with it, or without days of a zone \
+         before and after with a multiple or a part of it"
     )]
     OtherStep {
         /// Whose archives were to be changed.

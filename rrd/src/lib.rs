@@ -44,8 +44,8 @@ pub use labels::{LabelError, Labels, NAME};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use policy::{ArchiveSpec, Policy, PolicyError};
 pub use store::{
-    Anchor, BadTile, Check, Checked, GrantRequest, InstanceChange, InstanceInfo, NewSeries,
-    ONE_SLOT_DAMAGED, ReclaimCandidate, Room, Round, RoundReport, RowParts, Rows, RowsWanted,
-    SeriesInfo, SlotView, Slots, Store, Verdicts, inspect_slots,
+    Anchor, BadTile, ChangePlan, Check, Checked, GrantRequest, InstanceChange, InstanceInfo, Loss,
+    NewSeries, ONE_SLOT_DAMAGED, ReclaimCandidate, Room, Round, RoundReport, RowParts, Rows,
+    RowsWanted, SeriesInfo, SlotView, Slots, Store, Verdicts, inspect_slots,
 };
 pub use time::{Span, Step, Timestamp};

@@ -291,6 +291,12 @@ impl ArchiveSpec {
         }
     }
 
+    /// The first row that begins at `at`, or later.
+    pub(crate) fn first_after(&self, at: Timestamp) -> i64 {
+        let newest = self.ended_row(at);
+        if self.row_end(newest) < at { newest + 2 } else { newest + 1 }
+    }
+
     /// The last end of a row at or before `at`.
     #[must_use]
     pub fn floor(&self, at: Timestamp) -> Timestamp {

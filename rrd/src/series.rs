@@ -10,6 +10,7 @@ mod late;
 mod open;
 mod phase;
 mod reading;
+mod regular;
 mod resets;
 mod touched;
 
@@ -34,7 +35,7 @@ pub(crate) use consolidate::{OpenRow, Run, Sums, row_is_known};
 use head::Marked;
 pub(crate) use head::{Head, OpenMut, Out};
 pub(crate) use late::{Change, LATE_ROWS, Late, Reach};
-pub(crate) use open::{LastReading, Open, Resumed};
+pub(crate) use open::{LastReading, Open, OpenStep, Resumed};
 pub(crate) use phase::{Grid, Phase, RUN_STEPS, run_ms};
 use reading::Reading;
 #[cfg(test)]

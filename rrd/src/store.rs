@@ -26,6 +26,7 @@ mod recover;
 mod remove;
 mod repair;
 mod request;
+mod restep;
 mod round;
 mod select;
 mod single;
@@ -46,6 +47,7 @@ pub use check::{BadTile, Check, Checked};
 pub use grant::{GrantRequest, NewSeries};
 pub use read::{Anchor, RowParts, Rows, RowsWanted};
 pub use reclaim::ReclaimCandidate;
+pub use request::{ChangePlan, Loss};
 pub use round::{Round, RoundReport};
 pub use select::{InstanceInfo, SeriesInfo};
 pub(crate) use single::{Access, SINGLE_HEAD_LEN, SingleError, SingleFile, SinglePlan, Value};
@@ -74,6 +76,9 @@ pub struct Store {
     unavailable: RwLock<BTreeMap<InstanceId, Damage>>,
     /// Instances with room for a change, found at open: the first round removes what nobody asked for.
     leftovers: Mutex<BTreeSet<InstanceId>>,
+    /// Instances whose archive cannot be used and is to go, with the frame that said so. Short: the worker
+    /// adds, rounds take.
+    given_up: Mutex<BTreeMap<InstanceId, u64>>,
     /// Damage found since the start. Short: readers push, an operator's page copies.
     damage: Mutex<Vec<Damage>>,
     /// The latest journal time that silence was judged at; the worker's own.

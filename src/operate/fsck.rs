@@ -110,7 +110,7 @@ fn check_folder(data: &Path) -> Result<Found> {
     found.journal(disk.as_ref(), &folders.at("journal"));
     let stand = Stand::at(&found.record);
     found.snapshots(&disk, &folders.at("state"), stand.upto)?;
-    found.aside(&folders.at("aside"), stand.upto)?;
+    found.aside(&folders, &stand)?;
     found.needed.extend(stand.excepted.keys());
     let archives = folders.at("archives");
     match started(data, &disk) {
@@ -227,17 +227,24 @@ impl Found {
     }
 
     /// Frames that wait for their archive. A start applies them; here they are read to their ends.
-    fn aside(&mut self, dir: &Path, upto: u64) -> Result<()> {
+    fn aside(&mut self, folders: &Folders, stand: &Stand) -> Result<()> {
+        let (dir, upto) = (folders.at("aside"), stand.upto);
         if !dir.is_dir() {
             return Ok(());
         }
-        let aside = Aside::new(Arc::new(OsDisk), dir.to_owned());
-        for path in OsDisk.list(dir)? {
+        let aside = Aside::new(Arc::new(OsDisk), dir.clone());
+        for path in OsDisk.list(&dir)? {
             let Some((instance, after, _)) = aside::named(path.clone()) else {
                 let what = "not a file of frames set aside: nothing reads it; move it away";
                 self.findings.push(Finding::remark(&path, what));
                 continue;
             };
+            let file = archive(&folders.at("archives"), instance);
+            if after < upto && !stand.excepted.contains_key(&instance) && !file.exists() {
+                let what = "of an instance that was removed since: the next round removes it too";
+                self.findings.push(Finding::remark(&path, what));
+                continue;
+            }
             self.needed.insert(instance);
             if after == upto {
                 let what = "left by a round or a start that was cut short: the journal has these frames, and nothing needs to be done";
@@ -302,6 +309,7 @@ impl Found {
     fn missing(&mut self, archives: &Path) {
         for path in self.needed.iter().map(|id| archive(archives, *id)) {
             if !path.exists() {
+                self.findings.retain(|known| known.file != path);
                 let what = "missing, though acknowledged frames of it are in the journal or set aside: its rows are lost; a backup may have them";
                 self.findings.push(Finding::damage(&path, what));
             }

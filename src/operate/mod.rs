@@ -4,6 +4,7 @@ pub(crate) mod backup;
 mod finding;
 pub(crate) mod fsck;
 pub(crate) mod hold;
+pub(crate) mod instances;
 mod manifest;
 mod overlay;
 pub(crate) mod restore;

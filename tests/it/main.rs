@@ -11,6 +11,7 @@ mod faults;
 mod hostile;
 mod http;
 mod import;
+mod instances;
 mod operate;
 mod peers;
 mod power;

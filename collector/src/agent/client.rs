@@ -83,21 +83,44 @@ impl Client {
         }
     }
 
+    /// Sends a request to `path` behind our address and reads an answer of at most so many bytes.
+    pub(super) async fn ask(
+        &self,
+        (method, path): (Method, &str),
+        bearer: &Secret,
+        body: Vec<u8>,
+        answer_bytes_max: usize,
+    ) -> Result<Reply, Unreachable> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .header(AUTHORIZATION, authorization(bearer)?)
+            .header(CONTENT_TYPE, "application/json")
+            .header(USER_AGENT, AGENT_NAME)
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| Unreachable(error.to_string()))?;
+        self.sent(request, answer_bytes_max).await
+    }
+
     async fn exchange(&self, post: Post) -> Result<Reply, Unreachable> {
-        let request = self.request(post)?;
+        self.sent(self.request(post)?, ANSWER_BYTES_MAX).await
+    }
+
+    async fn sent(
+        &self,
+        request: Request<Full<Bytes>>,
+        answer_bytes_max: usize,
+    ) -> Result<Reply, Unreachable> {
         let response = self.http.request(request).await.map_err(|error| unreachable(&error))?;
         let (head, body) = response.into_parts();
         let retry_after = retry_after(&head.headers);
-        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+        let body = Limited::new(body, answer_bytes_max).collect().await;
         let body = body.map_err(|error| Unreachable(format!("the answer broke off: {error}")))?;
         Ok(Reply { status: head.status.as_u16(), retry_after, body: body.to_bytes().to_vec() })
     }
 
     fn request(&self, post: Post) -> Result<Request<Full<Bytes>>, Unreachable> {
-        let bearer = format!("Bearer {}", post.bearer.reveal());
-        let mut bearer = HeaderValue::try_from(bearer)
-            .map_err(|_| Unreachable("the token holds characters no header takes".to_owned()))?;
-        bearer.set_sensitive(true);
+        let bearer = authorization(&post.bearer)?;
         Request::builder()
             .method(Method::POST)
             .uri(format!("{}{}", self.base, post.path))
@@ -107,6 +130,13 @@ impl Client {
             .body(Full::new(Bytes::from(post.body)))
             .map_err(|error| Unreachable(error.to_string()))
     }
+}
+
+fn authorization(bearer: &Secret) -> Result<HeaderValue, Unreachable> {
+    let mut bearer = HeaderValue::try_from(format!("Bearer {}", bearer.reveal()))
+        .map_err(|_| Unreachable("the token holds characters no header takes".to_owned()))?;
+    bearer.set_sensitive(true);
+    Ok(bearer)
 }
 
 fn checked(url: &str) -> Result<String, AgentError> {

@@ -15,6 +15,7 @@ mod spool;
 mod client;
 mod credential;
 mod error;
+mod operator;
 mod run;
 mod secret;
 mod text;
@@ -24,5 +25,6 @@ mod tests;
 
 pub use error::AgentError;
 pub use facts::machine_facts;
+pub use operator::Operator;
 pub use run::{AgentConfig, print_once, run};
 pub use secret::Secret;

@@ -43,7 +43,7 @@ impl Inner {
     }
 
     /// Waits until the registry shows frame `seq`.
-    async fn shown(&self, seq: u64) -> Result<(), Denial> {
+    pub(super) async fn shown(&self, seq: u64) -> Result<(), Denial> {
         let applied = timeout(APPLY_WAIT, self.parts.journal.applied(seq)).await;
         match applied {
             Ok(Ok(())) => Ok(()),

@@ -56,6 +56,11 @@ impl Denial {
         Self::new(StatusCode::UNAUTHORIZED, error, message)
     }
 
+    /// 409: it stands against what is there.
+    pub(crate) fn conflict(error: &str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, error, message)
+    }
+
     /// 409: a batch before this one is missing.
     pub(crate) fn gap(resend_from: u64) -> Self {
         let message = format!("batch {resend_from} is missing; send it and those after it");

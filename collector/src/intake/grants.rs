@@ -78,8 +78,23 @@ impl Inner {
         };
         let all = |reason, message: String| Ok(vec![Err((reason, message)); series.len()]);
         // The history of a silent series would be lost for the new one: beyond the limit refuse that.
-        let room = Room { most: SERIES_GRANT, reuse_after_ms: u64::MAX };
-        match self.parts.store.grant_within(room, request, &mut append) {
+        let before = self.parts.store.archive_bytes(instance.id);
+        let granted = loop {
+            let bytes = self.disk_room();
+            let room = Room { most: SERIES_GRANT, reuse_after_ms: u64::MAX, bytes };
+            match self.parts.store.grant_within(room, request, &mut append) {
+                Err(GrantError::DiskFull { needed, .. }) if needed > bytes => {
+                    if !self.make_room(needed) {
+                        let limit = "the archives have reached the disk limit; raise it or withdraw \
+                                     instances that are gone";
+                        return all(Reason::DiskFull, limit.to_owned());
+                    }
+                }
+                outcome => break outcome,
+            }
+        };
+        self.has_grown(instance.id, before);
+        match granted {
             Ok(granted) => Ok(granted.into_iter().map(|one| one.map_err(explained)).collect()),
             Err(GrantError::Append(refused)) => Err(refused.into()),
             Err(error @ GrantError::Leaving(_)) => Err(Denial::later("busy", error.to_string())),

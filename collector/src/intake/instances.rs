@@ -33,6 +33,16 @@ pub(super) struct Shown {
     source: &'static str,
     enrolled_ms: i64,
     last_seen_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    archive: Option<Archive>,
+}
+
+/// What an instance's archive is.
+#[derive(Debug, Serialize)]
+struct Archive {
+    policy: String,
+    series: usize,
+    bytes: u64,
 }
 
 pub(super) async fn list(
@@ -41,8 +51,16 @@ pub(super) async fn list(
 ) -> Result<Json<Vec<Shown>>, Denial> {
     intake.0.admin(&headers)?;
     let registry = &intake.0.parts.registry;
-    let shown =
-        |instance: &std::sync::Arc<Instance>| show(instance, registry.last_seen(instance.id));
+    let store = &intake.0.parts.store;
+    let archive = |info: rrd::InstanceInfo| Archive {
+        policy: info.policy.to_string(),
+        series: info.series_count,
+        bytes: info.file_len,
+    };
+    let shown = |instance: &std::sync::Arc<Instance>| Shown {
+        archive: store.info(instance.id).map(archive),
+        ..show(instance, registry.last_seen(instance.id))
+    };
     Ok(Json(registry.instances().iter().map(shown).collect()))
 }
 
@@ -100,5 +118,6 @@ fn show(instance: &Instance, last_seen: Option<Timestamp>) -> Shown {
         },
         enrolled_ms: instance.enrolled_at.as_millis(),
         last_seen_ms: last_seen.map(Timestamp::as_millis),
+        archive: None,
     }
 }

@@ -1,8 +1,10 @@
 //! The door: requests authenticated, limited, resolved, appended, and answered once durable.
 
 mod admission;
+mod archive;
 mod change;
 mod denial;
+mod disk;
 mod enroll;
 mod grants;
 mod instances;
@@ -75,6 +77,7 @@ struct Inner {
     sessions: Sessions,
     // Held from reading the registry until the change that follows from it is applied.
     registry_turn: Mutex<Turn>,
+    disk: disk::Disk,
 }
 
 impl Intake {
@@ -89,6 +92,7 @@ impl Intake {
             families: Families::default(),
             sessions: Sessions::default(),
             registry_turn: Mutex::default(),
+            disk: disk::Disk::default(),
         })))
     }
 
@@ -117,6 +121,9 @@ pub fn router(intake: Intake) -> Router {
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/v1/instances", get(instances::list))
         .route("/v1/instances/{id}/withdraw", post(instances::withdraw))
+        .route("/v1/instances/{id}/policy", post(archive::policy))
+        .route("/v1/instances/{id}/drop", post(archive::drop_series))
+        .route("/v1/instances/{id}/reclaim", post(archive::reclaim))
         .route("/api/v1/write", post(write::post))
         .route("/api/v1/accounting", get(report::accounting))
         .layer(map_response_with_state(intake.clone(), say_durability))

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::row_is_known;
 use super::timeline::{Timeline, definition, is_close};
+use super::{OpenStep, row_is_known};
 use crate::policy::ArchiveSpec;
 use crate::{Kind, Step, Timestamp};
 
@@ -149,7 +149,7 @@ fn check_archive(name: &str, index: usize, rra: &Value, timeline: &Timeline) -> 
 
 fn check_open_step(name: &str, scenario: &Value, index: usize, timeline: &Timeline) {
     let want = &scenario["expected"]["ds"][index];
-    let (sum, unknown_ms) = timeline.open.open_step();
+    let OpenStep { sum, unknown_ms, .. } = timeline.open.open_step();
     assert_eq!(unknown_ms, want["pdp_unknown_sec"].as_u64().unwrap() * 1000, "{name}");
     // rrdtool marks a step of which nothing is known; here its sum is nought.
     let want_sum = want["pdp_value"].as_f64().unwrap_or(0.0);

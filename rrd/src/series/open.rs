@@ -59,6 +59,25 @@ pub(crate) struct Resumed {
     pub(crate) rows: Vec<OpenRow>,
 }
 
+/// An open step, and the rows before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpenStep {
+    pub(crate) birth: Timestamp,
+    pub(crate) newest_row: i64,
+    /// Rate x milliseconds.
+    pub(crate) sum: f64,
+    pub(crate) unknown_ms: u64,
+    /// A count fell in it.
+    pub(crate) reset: bool,
+}
+
+impl OpenStep {
+    /// One of which this much is known; where it lies is still to be said.
+    pub(crate) const fn of(sum: f64, unknown_ms: u64) -> Self {
+        Self { birth: Timestamp::MIN, newest_row: 0, sum, unknown_ms, reset: false }
+    }
+}
+
 /// A marker ended the series.
 pub(super) const ENDED: u8 = 1;
 /// `reading` is a whole number, and may be subtracted from the next.
@@ -173,6 +192,29 @@ impl Open {
         Self { rows: rows.collect(), ..self.clone() }
     }
 
+    /// The same series in archives of another finest step, `(former, new)`, with these open rows. What
+    /// silence has closed is open again.
+    pub(crate) fn restepped(
+        &self,
+        step: OpenStep,
+        rows: Vec<OpenRow>,
+        steps: (Step, Step),
+    ) -> Self {
+        let OpenStep { birth, newest_row, sum, unknown_ms, reset } = step;
+        let former_row = self.newest_row + 1;
+        let (newest, last_row) = (newest_row + 1, self.last.row(steps.1));
+        let touched = self.touched.moved(|age| {
+            let row = former_row.saturating_sub_unsigned(age);
+            let end = Timestamp::row_end(row, steps.0);
+            // The first that ends after the former step began, and the last that ends with it.
+            let first = Timestamp::row_end(row - 1, steps.0).floor(steps.1).row(steps.1) + 1;
+            let last = end.row(steps.1).min(last_row);
+            (newest - last, newest - first)
+        });
+        let rows = rows.into();
+        Self { birth, newest_row, sum, unknown_ms, reset, touched, rows, ..self.clone() }
+    }
+
     /// True after a marker, until the next reading: the series is not visible.
     #[cfg(test)]
     pub(super) const fn is_ended(&self) -> bool {
@@ -185,9 +227,10 @@ impl Open {
         self.heard_s = Head::second_of(stamp);
     }
 
-    /// Rate x milliseconds so far in the open step, and how much of it is unknown.
-    pub(crate) const fn open_step(&self) -> (f64, u64) {
-        (self.sum, self.unknown_ms)
+    /// What is known so far of the open step.
+    pub(crate) const fn open_step(&self) -> OpenStep {
+        let &Self { birth, newest_row, sum, unknown_ms, reset, .. } = self;
+        OpenStep { birth, newest_row, sum, unknown_ms, reset }
     }
 
     /// What was last read, as this kind keeps it; `None` for unknown.

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Definition, Open, Run, Verdict, apply, apply_whole, row_is_known, silence};
+use super::{
+    Definition, Grid, Head, Open, OpenMut, Run, Sums, Verdict, apply, apply_whole, row_is_known,
+    silence,
+};
 use crate::policy::ArchiveSpec;
 use crate::{Kind, Step, Timestamp};
 
@@ -45,6 +48,16 @@ impl Timeline {
     ) -> Self {
         let open = Open::begin(start, &archives);
         Self { definition, archives, open, rows: BTreeMap::new() }
+    }
+
+    /// Where it stands, as the store keeps it.
+    pub(super) fn head(&self) -> Head {
+        let grid = Grid::of(&self.archives);
+        let (mut head, count) = (Head::unborn(1, 0), self.archives.len() - 1);
+        let (mut rows, mut known) = (vec![Sums::EMPTY; count], vec![0; count]);
+        let mut parts = OpenMut { head: &mut head, rows: &mut rows, known: &mut known };
+        self.open.store(&mut parts, &grid);
+        head
     }
 
     pub(super) fn read(&mut self, at: Timestamp, value: f64) -> Verdict {

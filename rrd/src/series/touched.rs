@@ -28,6 +28,17 @@ impl Touched {
         age < Self::STEP_COUNT && self.bits() >> age & 1 == 1
     }
 
+    /// Steps between readings, the newest first, as far as they are remembered.
+    pub(super) fn distances(self) -> impl Iterator<Item = u64> {
+        let mut bits = self.bits() >> self.bits().trailing_zeros().min(127);
+        std::iter::from_fn(move || {
+            let older = bits & !1;
+            let distance = older.trailing_zeros();
+            bits = older.checked_shr(distance)?;
+            Some(u64::from(distance))
+        })
+    }
+
     /// Every step is `count` older; new ones are clear.
     #[inline]
     pub(super) fn grow_older(&mut self, count: u64) {
@@ -37,6 +48,20 @@ impl Touched {
             0..Self::STEP_COUNT => Self::from_bits(self.bits() << count).0,
             _ => [0, 0],
         };
+    }
+
+    /// The bits in steps of another width: each age becomes all of a range, both ends counted. Those that
+    /// are no age are passed over.
+    pub(super) fn moved(self, to: impl Fn(u64) -> (i64, i64)) -> Self {
+        let mut bits = 0_u128;
+        for age in (0..Self::STEP_COUNT).filter(|&age| self.is_set(age)) {
+            let (young, old) = to(age);
+            let last = i64::try_from(Self::STEP_COUNT).unwrap_or(i64::MAX) - 1;
+            for age in young.max(0)..=old.min(last) {
+                bits |= 1 << age;
+            }
+        }
+        Self::from_bits(bits)
     }
 
     /// The bits as one number, age 0 lowest.
@@ -67,6 +92,21 @@ mod tests {
             assert!(touched.is_set(127) && !touched.is_set(126) && !touched.is_set(128));
             touched.grow_older(1);
             assert_eq!(touched, Touched::default(), "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn distances_are_those_between_set_bits() {
+        for (bits, distances) in [
+            (0, vec![]),
+            (1, vec![]),
+            (1 << 127, vec![]),
+            (0b110, vec![1]),
+            (1 | 1 << 60 | 1 << 120, vec![60, 60]),
+            (1 | 1 << 127, vec![127]),
+        ] {
+            let found: Vec<u64> = Touched::from_bits(bits).distances().collect();
+            assert_eq!(found, distances, "{bits:#b}");
         }
     }
 

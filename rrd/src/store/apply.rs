@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::columns::Class;
 use super::instance::{Form, Instance, block_of};
 use super::keys::Key;
-use super::state::{NO_ROW, State};
+use super::state::{NO_ROW, State, number_of};
 use super::{Store, lock, write};
 use crate::codec::GrantedSeries;
 use crate::file::Block;
@@ -14,6 +14,10 @@ use crate::waiting::{Kept, Waiting};
 use crate::{
     Anchor, Column, Damage, GrantFrame, InstanceId, Labels, SampleFrame, StoreError, Timestamp,
 };
+
+/// Classes of an instance beyond which no heartbeat is learned: series differ in kind, cell and minutes of
+/// heartbeat, unless an import gave each limits of its own.
+const MOST_CLASSES: usize = 40_000;
 
 /// What became of the samples of a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,7 +71,9 @@ impl Store {
         let columns = Arc::make_mut(columns);
         let mut keep = Keep::into(waiting, columns.len());
         let mut phase = Phase::new(&form.grid);
-        let (mut births, mut late) = (Vec::new(), Vec::new());
+        let (mut births, mut late, mut learned) = (Vec::new(), Vec::new(), Vec::new());
+        // Our agents number their batches and are told how often to read.
+        let learns = form.policy.heartbeat_ms().is_none() && frame.batch.number == 0;
         for sample in &frame.samples {
             let Column { index, generation } = sample.column;
             let open = columns.open(index as usize);
@@ -77,7 +83,15 @@ impl Store {
                 verdicts.stale_generation += 1;
                 continue;
             };
-            let class = &classes[usize::from(open.head.class)];
+            let mut class = &classes[usize::from(open.head.class)];
+            if learns
+                && let Some(wider_ms) =
+                    open.head.wider_heartbeat(&class.definition, form.policy.step(), sample.at)
+            {
+                open.head.class = widened(classes, open.head.class, wider_ms);
+                class = &classes[usize::from(open.head.class)];
+                learned.push(index);
+            }
             keep.of(sample.column, class.kept);
             let reading = (sample.at, sample.value);
             match series::take(&class.definition, &mut phase, &mut open, reading, &mut keep) {
@@ -98,6 +112,12 @@ impl Store {
             let names = Arc::make_mut(names);
             for (index, birth) in births {
                 names.bear(index, birth);
+            }
+        }
+        if !learned.is_empty() {
+            let (layout, names) = (instance.layout(), Arc::make_mut(names));
+            for number in learned.iter().filter_map(|&index| Some(block_of(&layout, index)?.0)) {
+                names.change_catalogue(number, seq);
             }
         }
         if !late.is_empty() {
@@ -345,6 +365,17 @@ impl State {
         }
         *newest_row = keep.newest_row.max(*newest_row);
     }
+}
+
+/// The number of the class that is as another but for a wider heartbeat.
+#[cold]
+fn widened(classes: &mut Arc<Vec<Class>>, number: u16, heartbeat_ms: u64) -> u16 {
+    let former = classes[usize::from(number)];
+    if classes.len() >= MOST_CLASSES {
+        return number;
+    }
+    let definition = Definition { heartbeat_ms, ..former.definition };
+    number_of(classes, Class { definition, ..former })
 }
 
 fn class(form: &Form, granted: &GrantedSeries) -> Class {

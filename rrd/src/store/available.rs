@@ -1,5 +1,6 @@
 //! Which instances' files can be used: a file that fails is set apart, the others go on.
 
+use super::build::remove_if_there;
 use super::instance::Instance;
 use super::{Store, lock, read, write};
 use crate::{Damage, InstanceChange, InstanceId, Timestamp};
@@ -23,6 +24,39 @@ impl Store {
     /// True when the instance's state is in memory, whether its file can be used or not.
     pub fn is_loaded(&self, instance: InstanceId) -> bool {
         self.instance(instance).is_some()
+    }
+
+    /// True when the instance's archive has been in a round or holds frames: false where it has just
+    /// been made, or is not there.
+    pub fn has_begun(&self, instance: InstanceId) -> bool {
+        self.instance(instance).is_some_and(|instance| lock(&instance.state).applied_seq > 0)
+    }
+
+    /// True when the archive of this instance, which cannot be used, is to go with the round at `seq`.
+    pub fn is_given_up(&self, instance: InstanceId, seq: u64) -> bool {
+        lock(&self.given_up).get(&instance).is_some_and(|&said| said <= seq)
+    }
+
+    /// Lets go of archives that could not be used and are to go: the record of the round at `seq` counts.
+    pub(super) fn let_go_of_given_up(&self, seq: u64) {
+        let due: Vec<_> = lock(&self.given_up).extract_if(.., |_, said| *said <= seq).collect();
+        for (id, _) in due {
+            let path = self.dir.join(format!("{id}.rrd"));
+            let disk = self.handles.disk();
+            self.handles.forget(id);
+            let removed = remove_if_there(disk, &path.with_extension("next"))
+                .and_then(|()| remove_if_there(disk, &path))
+                .and_then(|()| disk.sync_dir(&self.dir));
+            if let Err(reason) = removed {
+                let what =
+                    format!("of an instance that was removed, and stays: {reason}; delete it");
+                self.report(Damage { instance: Some(id), path, what });
+                continue;
+            }
+            if let Some(damage) = write(&self.unavailable).remove(&id) {
+                lock(&self.damage).retain(|known| *known != damage);
+            }
+        }
     }
 
     /// Instances in memory.

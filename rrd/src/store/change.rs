@@ -12,13 +12,14 @@ use super::anchors::{Anchors, runs_kept};
 use super::columns::{Columns, Series};
 use super::instance::{Form, Instance, block_of};
 use super::read::{Extent, Source, View};
+use super::restep::Restepped;
 use super::state::{Filed, State};
 use super::{Store, lock, read};
 use crate::calendar::RowWidth;
 use crate::file::{Block, TILE_ROWS};
 use crate::series::{Head, Open, OpenRow, Run};
 use crate::waiting::{Waiting, repairs_of};
-use crate::{Column, Policy, Timestamp};
+use crate::{Column, Policy, Step, Timestamp};
 
 /// The archives that an instance had, as they were when the frame of the change was applied.
 #[derive(Clone)]
@@ -34,11 +35,20 @@ pub(crate) struct Former {
 
 /// How far a column had come.
 #[derive(Clone, Copy)]
-struct End {
+pub(super) struct End {
     generation: u32,
     birth_row: i64,
-    newest_row: i64,
+    pub(super) newest_row: i64,
     tells_resets: bool,
+    /// Its last reading or marker.
+    pub(super) last: Timestamp,
+}
+
+impl End {
+    /// Where its first row began, in steps of this width.
+    pub(super) const fn birth_ms(self, step: Step) -> i64 {
+        Timestamp::row_end(self.birth_row, step).as_millis()
+    }
 }
 
 impl Former {
@@ -51,8 +61,8 @@ impl Former {
         let end = |series: Series<'_>| {
             let (birth_row, newest_row) = series.closed_rows(step)?;
             let tells_resets = series.class.definition.kind.tells_resets();
-            let generation = series.head.generation;
-            Some(End { generation, birth_row, newest_row, tells_resets })
+            let (generation, last) = (series.head.generation, series.head.last());
+            Some(End { generation, birth_row, newest_row, tells_resets, last })
         };
         Self {
             form: Arc::clone(&state.form),
@@ -94,6 +104,11 @@ impl Former {
     fn width(&self, archive: usize) -> RowWidth {
         self.form.width(archive)
     }
+
+    /// Milliseconds of a row of an archive.
+    pub(super) fn width_ms(&self, archive: usize) -> i64 {
+        self.form.archives[archive].step.as_millis().cast_signed()
+    }
 }
 
 impl Form {
@@ -103,7 +118,7 @@ impl Form {
 }
 
 impl Store {
-    /// Gives an instance the archives of another policy with the same finest step. Reads what its
+    /// Gives an instance the archives of another policy. Reads what its
     /// open rows need of the file, and writes nothing.
     pub(super) fn apply_policy(&self, instance: &Instance, seq: u64, policy: &Policy) {
         let form = Form::of(policy.clone());
@@ -138,6 +153,7 @@ impl State {
         opens: Vec<(Column, Open)>,
     ) {
         let (old, new) = (former.form.policy.heartbeat_ms(), form.policy.heartbeat_ms());
+        let least_ms = if new.is_none() { form.usual_heartbeat_ms() } else { 0 };
         for class in Arc::make_mut(&mut self.classes) {
             class.kept.last = form.policy.keeps_last();
             if form.policy.all_f64() {
@@ -146,6 +162,7 @@ impl State {
             if old != new {
                 class.definition.heartbeat_ms = new.unwrap_or(form.usual_heartbeat_ms());
             }
+            class.definition.heartbeat_ms = class.definition.heartbeat_ms.max(least_ms);
         }
         let mut columns = Columns::new(form.grid.coarser_count());
         columns.grow(self.columns.len());
@@ -156,6 +173,9 @@ impl State {
             if let Some(mut stored) = columns.open(place) {
                 open.store(&mut stored, &form.grid);
             }
+            if self.series(column).is_some_and(|series| series.birth != open.birth) {
+                Arc::make_mut(&mut self.names).bear(place, open.birth);
+            }
         }
         self.columns = Arc::new(columns);
         // A shorter heartbeat may have passed already.
@@ -165,6 +185,7 @@ impl State {
         self.frozen.clear();
         self.repaired.clear();
         self.round = None;
+        self.look_for_newest(form.policy.step());
         self.form = form;
         self.former = Some(former);
         self.took(seq);
@@ -183,18 +204,31 @@ impl Derived<'_> {
     /// These rows of an archive, up to the newest that had closed; those nobody can know are unknown.
     pub(super) fn rows(&self, archive: usize, rows: Range<i64>) -> Vec<Run> {
         let Some(end) = self.former.end(self.column) else { return Vec::new() };
-        let width = self.form.width(archive);
-        let (begin, newest) = (width.newest(end.birth_row), width.newest(end.newest_row));
+        let restepped = Restepped::of(self, end);
+        let (spec, former_step) = (self.form.archives[archive], self.former.form.policy.step());
+        let newest_at = match &restepped {
+            Some(restepped) => restepped.newest(),
+            None => Timestamp::row_end(end.newest_row, former_step),
+        };
+        let begin = spec.ended_row(Timestamp::from_millis(end.birth_ms(former_step)));
+        let newest = spec.ended_row(newest_at);
         // Rows before the ring share a tile with those in it, at most.
         let kept = self.form.archives[archive].row_count + u64::from(2 * TILE_ROWS);
         let oldest = newest.saturating_sub_unsigned(kept).max(begin) + 1;
         let rows = rows.start.max(oldest)..rows.end;
         let mut upto = rows.end.min(newest + 1);
         let mut parts = Vec::new();
-        for from in self.sources(archive) {
+        let sources: Vec<usize> = match &restepped {
+            Some(restepped) => restepped.sources(archive).collect(),
+            None => self.sources(archive).collect(),
+        };
+        for from in sources {
             let first = self.first_whole(from, archive, end).max(rows.start);
             if first < upto {
-                parts.push(self.put_together(from, archive, first..upto));
+                parts.push(match &restepped {
+                    Some(restepped) => restepped.put_together(from, archive, first..upto),
+                    None => self.put_together(from, archive, first..upto),
+                });
                 upto = first;
             }
         }
@@ -228,6 +262,10 @@ impl Derived<'_> {
 
     /// The series in its new archives, with open rows of what has closed since they began.
     fn open(&self, open: &Open) -> Open {
+        let end = self.former.end(self.column);
+        if let Some(restepped) = end.and_then(|end| Restepped::of(self, end)) {
+            return restepped.open(open);
+        }
         let coarser = 1..self.form.archives.len();
         open.with_open_rows(coarser.map(|archive| self.open_row(archive, open)))
     }
@@ -267,8 +305,13 @@ impl Derived<'_> {
         same.chain(finer).map(|(from, _)| from)
     }
 
+    /// Milliseconds of a row of an archive.
+    pub(super) fn width_ms(&self, archive: usize) -> i64 {
+        self.form.archives[archive].step.as_millis().cast_signed()
+    }
+
     /// The oldest row that a former archive has.
-    fn oldest(&self, from: usize, end: End) -> i64 {
+    pub(super) fn oldest(&self, from: usize, end: End) -> i64 {
         let narrow = self.former.width(from);
         let (begin, newest) = (narrow.newest(end.birth_row), narrow.newest(end.newest_row));
         let kept = self.former.form.archives[from].row_count;
@@ -277,12 +320,12 @@ impl Derived<'_> {
 
     /// The first row of an archive of which a former one has all steps since the series' birth.
     fn first_whole(&self, from: usize, archive: usize, end: End) -> i64 {
-        let (narrow, width) = (self.former.width(from), self.form.width(archive));
         let before = self.oldest(from, end) - 1;
-        if before <= narrow.newest(end.birth_row) {
+        if before <= self.former.width(from).newest(end.birth_row) {
             return i64::MIN;
         }
-        width.first_after(narrow.end(before))
+        let begun = self.former.form.archives[from].row_end(before);
+        self.form.archives[archive].first_after(begun)
     }
 
     /// Rows of an archive, all of whose steps a former one has.
@@ -330,7 +373,7 @@ impl Derived<'_> {
     }
 
     /// Those of these rows that a former archive has.
-    fn kept(&self, from: usize, rows: Range<i64>) -> Vec<Run> {
+    pub(super) fn kept(&self, from: usize, rows: Range<i64>) -> Vec<Run> {
         let former = self.former;
         let found = block_of(&former.layout, self.column.index).and_then(|(_, block)| {
             let extent = former.extent(self.column, from)?;

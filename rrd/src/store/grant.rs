@@ -119,6 +119,13 @@ impl Store {
             }
             return Ok(plan.answers);
         }
+        let needed = grown(&layout, &plan.blocks);
+        if needed > room.bytes {
+            if !growth.has_file {
+                self.abandon(instance, growth);
+            }
+            return Err(GrantError::DiskFull { instance: instance.id, needed });
+        }
         if let Err(reason) = self.make_room(instance, growth, &layout, (&forms, &plan.blocks)) {
             if !growth.has_file {
                 self.abandon(instance, growth);
@@ -267,10 +274,15 @@ fn refused<E>(
     reason: io::Error,
 ) -> GrantError<E> {
     if is_full(&reason) {
-        let end = |blocks: &[Block]| blocks.last().map_or(0, Block::end);
-        return GrantError::DiskFull { instance: id, needed: end(blocks) - end(layout) };
+        return GrantError::DiskFull { instance: id, needed: grown(layout, blocks) };
     }
     GrantError::Disk { instance: id, reason }
+}
+
+/// Bytes by which these blocks make a file longer.
+fn grown(layout: &[Block], blocks: &[Block]) -> u64 {
+    let end = layout.last().map_or(0, Block::end);
+    blocks.last().map_or(0, |last| last.end() - end)
 }
 
 /// The key of a series to be granted.

@@ -130,6 +130,7 @@ impl Store {
     /// Puts the new files of the round at `seq` into the place of the old ones, and removes those of
     /// instances that are no more. The journal's record must say that the round counts.
     pub fn install(&self, seq: u64) {
+        self.let_go_of_given_up(seq);
         for instance in self.all() {
             let mut state = lock(&instance.state);
             let is_removed = state.is_removed;

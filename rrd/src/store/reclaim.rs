@@ -1,5 +1,8 @@
 //! Reclaiming: whose archive goes first when the folder is to become smaller.
 
+use std::sync::Arc;
+
+use super::instance::Instance;
 use super::{Store, lock};
 use crate::{InstanceId, Timestamp};
 
@@ -25,6 +28,21 @@ impl Store {
         let mut found: Vec<_> = withdrawn.into_iter().filter_map(|id| self.candidate(id)).collect();
         found.sort_unstable_by_key(|one| (one.last_heard, one.id));
         found
+    }
+
+    /// Bytes of the archive of an instance; 0 without one.
+    pub fn archive_bytes(&self, id: InstanceId) -> u64 {
+        self.instance(id).map_or(0, |instance| instance.file_len())
+    }
+
+    /// Bytes of all archives, without those that go with the next round.
+    pub fn all_archive_bytes(&self) -> u64 {
+        let stays = |instance: &&Arc<Instance>| {
+            // Whoever holds it is granting or changing, which one that is to go is not.
+            let is_leaving = instance.growing.try_lock().is_ok_and(|growth| growth.is_leaving);
+            !is_leaving && !lock(&instance.state).is_removed
+        };
+        self.all().iter().filter(stays).map(|instance| instance.file_len()).sum()
     }
 
     fn candidate(&self, id: InstanceId) -> Option<ReclaimCandidate> {

@@ -54,6 +54,7 @@ impl Store {
             keys: Arc::default(),
             unavailable: RwLock::default(),
             leftovers: Mutex::default(),
+            given_up: Mutex::default(),
             damage: Mutex::default(),
             advanced_to: Mutex::new(Timestamp::MIN),
             is_replaying: AtomicBool::new(false),
@@ -72,6 +73,7 @@ impl Store {
         for opened in store.open_files(&archives, upto, excepted) {
             store.take(opened);
         }
+        store.miss(excepted, &archives);
         let damage = store.damage();
         Ok((store, damage))
     }
@@ -101,6 +103,20 @@ impl Store {
             }
             opened
         })
+    }
+
+    /// Sets the instances apart whose files wait to be written and are not there: a new one in the place
+    /// of such a file would be taken for it.
+    fn miss(&self, excepted: &BTreeMap<InstanceId, u64>, found: &[PathBuf]) {
+        for &id in excepted.keys() {
+            let path = self.dir.join(format!("{id}.rrd"));
+            if !found.contains(&path) && !self.is_unavailable(id) {
+                let what = GONE_WHILE_EXCEPTED.to_owned();
+                let damage = Damage { instance: Some(id), path, what };
+                write(&self.unavailable).insert(id, damage.clone());
+                self.report(damage);
+            }
+        }
     }
 
     /// Removes the file of an instance that is no more, as the round that counts would have.
@@ -203,6 +219,9 @@ impl Store {
         }
     }
 }
+
+const GONE_WHILE_EXCEPTED: &str = "missing, and the last rounds could not write it; restore it from a \
+                                   backup, or reclaim the instance";
 
 /// The checkpoint, and those of files that stand at their own.
 type Checkpoints<'a> = (u64, &'a BTreeMap<InstanceId, u64>);

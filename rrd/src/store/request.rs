@@ -5,12 +5,49 @@ use std::sync::Arc;
 use super::grant::is_full;
 use super::instance::{Form, Growth, Instance, block_of};
 use super::rebuild::reserve;
+use super::restep::can_become;
 use super::state::{InRound, State};
 use super::{Store, lock, write};
 use crate::codec::Change;
 use crate::file::{Block, FIRST_BLOCK_AT};
 use crate::series::Head;
-use crate::{ChangeError, ChangeFrame, Column, InstanceId, Policy, StoreError};
+use crate::{ArchiveSpec, ChangeError, ChangeFrame, Column, InstanceId, Policy, Step, StoreError};
+
+/// What a change of archives comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChangePlan {
+    /// The policy there is.
+    pub former: Policy,
+    /// Bytes of the archive there is; they come back when the change is done.
+    pub file_len: u64,
+    /// Bytes of the new archive, which must be free beside it until then.
+    pub needed: u64,
+    /// Rows that go.
+    pub loses: Vec<Loss>,
+}
+
+/// Rows of one width that are kept for less time than before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Their width.
+    pub step: Step,
+    /// Milliseconds that they have been kept for.
+    pub kept_ms: u64,
+    /// Milliseconds that they will be kept for: 0 where only wider rows are left.
+    pub keeps_ms: u64,
+}
+
+impl Loss {
+    fn all(former: &Policy, policy: &Policy) -> Vec<Self> {
+        let reach = |one: &ArchiveSpec| one.step.as_millis().saturating_mul(one.row_count);
+        let loss = |one: &ArchiveSpec| {
+            let same = policy.archives().iter().find(|new| new.step == one.step);
+            Self { step: one.step, kept_ms: reach(one), keeps_ms: same.map_or(0, reach) }
+        };
+        let all = former.archives().iter().map(loss);
+        all.filter(|loss| loss.keeps_ms < loss.kept_ms).collect()
+    }
+}
 
 impl Store {
     /// Checks a change, makes the room it needs, and hands its frame to `append`, whose answer is
@@ -22,7 +59,15 @@ impl Store {
         change: Change,
         append: &mut dyn FnMut(&ChangeFrame) -> Result<u64, E>,
     ) -> Result<u64, ChangeError<E>> {
-        let instance = self.instance(id).ok_or(ChangeError::NoInstance(id))?;
+        let Some(instance) = self.instance(id) else {
+            return match change {
+                // Of an archive that cannot be used nothing is known but that it is to go.
+                Change::Remove if self.is_unavailable(id) => {
+                    append(&ChangeFrame { instance: id, change }).map_err(ChangeError::Append)
+                }
+                _ => Err(ChangeError::NoInstance(id)),
+            };
+        };
         let mut growth = lock(&instance.growing);
         instance.check_change(&growth, &change)?;
         let asked = match &change {
@@ -47,6 +92,25 @@ impl Store {
         Ok(seq)
     }
 
+    /// What a change to this policy would need and lose. Errors where it would be refused.
+    pub fn plan_change<E>(
+        &self,
+        id: InstanceId,
+        policy: &Policy,
+    ) -> Result<ChangePlan, ChangeError<E>> {
+        let instance = self.instance(id).ok_or(ChangeError::NoInstance(id))?;
+        let growth = lock(&instance.growing);
+        instance.check_change(&growth, &Change::Policy(policy.clone()))?;
+        let layout = Form::of(policy.clone()).lay_all(&instance.layout());
+        let former = instance.form().policy.clone();
+        Ok(ChangePlan {
+            file_len: instance.file_len(),
+            needed: layout.last().map_or(FIRST_BLOCK_AT, Block::end),
+            loses: Loss::all(&former, policy),
+            former,
+        })
+    }
+
     fn make_room_for<E>(
         &self,
         instance: &Instance,
@@ -67,7 +131,13 @@ impl Store {
     /// Applies a change. Applied again it changes nothing.
     pub fn apply_change(&self, seq: u64, frame: &ChangeFrame) -> Result<(), StoreError> {
         let id = frame.instance;
-        let instance = self.instance(id).ok_or(StoreError::NoArchive(id))?;
+        let Some(instance) = self.instance(id) else {
+            if frame.change != Change::Remove || !self.is_unavailable(id) {
+                return Err(StoreError::NoArchive(id));
+            }
+            lock(&self.given_up).insert(id, seq);
+            return Ok(());
+        };
         if seq <= lock(&instance.state).applied_seq {
             return Ok(());
         }
@@ -91,7 +161,7 @@ impl Instance {
             Change::Policy(_) | Change::Remove if is_under_way => {
                 Err(ChangeError::UnderWay(self.id))
             }
-            Change::Policy(policy) if policy.step() != state.form.policy.step() => {
+            Change::Policy(policy) if !can_become(&state.form.policy, policy) => {
                 let (instance, finest) = (self.id, state.form.policy.step());
                 Err(ChangeError::OtherStep { instance, finest })
             }

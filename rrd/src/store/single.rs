@@ -259,6 +259,7 @@ impl Store {
             keys,
             unavailable: RwLock::default(),
             leftovers: Mutex::default(),
+            given_up: Mutex::default(),
             damage: Mutex::default(),
             advanced_to: Mutex::new(Timestamp::MIN),
             is_replaying: AtomicBool::new(false),

@@ -214,12 +214,7 @@ impl State {
 
     /// The number of a class, added if need be.
     pub(crate) fn class(&mut self, class: Class) -> u16 {
-        let known = self.classes.iter().position(|known| known.is_same(&class));
-        let number = known.unwrap_or_else(|| {
-            Arc::make_mut(&mut self.classes).push(class);
-            self.classes.len() - 1
-        });
-        u16::try_from(number).expect("at most one for each of 10,000 columns")
+        number_of(&mut self.classes, class)
     }
 
     /// Room for so many columns.
@@ -265,4 +260,14 @@ impl State {
     pub(crate) fn unfiled(&self) -> impl Iterator<Item = &Waiting> {
         std::iter::once(&self.waiting).chain(self.frozen.iter().rev().map(Arc::as_ref))
     }
+}
+
+/// The number of a class among these, added if need be.
+pub(crate) fn number_of(classes: &mut Arc<Vec<Class>>, class: Class) -> u16 {
+    let known = classes.iter().position(|known| known.is_same(&class));
+    let number = known.unwrap_or_else(|| {
+        Arc::make_mut(classes).push(class);
+        classes.len() - 1
+    });
+    u16::try_from(number).expect("one for each of 10,000 columns and 40,000 that are learned")
 }

@@ -18,6 +18,8 @@ pub struct Room {
     /// this long in journal time; what that one kept is gone.
     /// [`u64::MAX`] is never.
     pub reuse_after_ms: u64,
+    /// Bytes by which the archive may grow.
+    pub bytes: u64,
 }
 
 impl Room {
@@ -27,7 +29,7 @@ impl Room {
 
 impl Default for Room {
     fn default() -> Self {
-        Self { most: MAX_COLUMNS, reuse_after_ms: Self::REUSE_AFTER_MS }
+        Self { most: MAX_COLUMNS, reuse_after_ms: Self::REUSE_AFTER_MS, bytes: u64::MAX }
     }
 }
 

@@ -6,7 +6,7 @@ use super::define::{Function, View, kind_name};
 use super::number::{Printed, add};
 use super::{Caller, Output, refuse};
 use crate::Timestamp;
-use crate::series::Open;
+use crate::series::{Open, OpenStep};
 
 pub(super) const INFO_HELP: &str = "Print what a file holds and where it stands
 
@@ -73,7 +73,7 @@ pub(super) fn reading(open: &Open, kind: crate::Kind) -> String {
 /// The open step: rate x seconds so far, and its unknown seconds.
 #[expect(clippy::cast_precision_loss, reason = "at most a century of milliseconds")]
 pub(super) fn open_step(archive: &Archive, open: &Open) -> (f64, u64) {
-    let (sum, unknown_ms) = open.open_step();
+    let OpenStep { sum, unknown_ms, .. } = open.open_step();
     let begun_ms = archive
         .last()
         .millis_since(Timestamp::row_end(open.newest_row, archive.step))

@@ -233,7 +233,7 @@ fn a_change_that_cannot_be_is_refused_with_its_reason() {
     let refused = |world: &mut World, change| world.change(change).unwrap_err().to_string();
     assert!(refused(&mut world, Change::Remove).starts_with("there is no instance"));
     world.grant(&[gauge("a")]).unwrap();
-    assert!(refused(&mut world, policy("20s:5m")).contains("its finest step is 10s"));
+    assert!(refused(&mut world, policy("15s:5m")).contains("its finest step is 10s"));
     world.change(policy("10s:5m")).unwrap();
     for change in [policy("10s:9m"), Change::Remove] {
         assert!(refused(&mut world, change).contains("being changed already"));

@@ -93,7 +93,7 @@ fn grant_within(world: &mut World, most: usize, series: &[&str]) -> Vec<String> 
         labels: &labels,
         series: &series,
     };
-    let room = rrd::Room { most, reuse_after_ms: 60_000 };
+    let room = rrd::Room { most, reuse_after_ms: 60_000, ..rrd::Room::default() };
     let mut frames = Vec::new();
     let answers = world.store.grant_within(room, request, &mut |frame| {
         frames.push(frame.clone());
@@ -142,7 +142,7 @@ fn a_column_is_not_taken_twice_before_the_first_grant_is_applied() {
     world.push(&[("a", 1000, 1.0), ("b", 1010, 1.0)]);
     world.push(&[("b", 1100, 1.0)]);
     let labels = rrd::Labels::default();
-    let room = rrd::Room { most: 2, reuse_after_ms: 60_000 };
+    let room = rrd::Room { most: 2, reuse_after_ms: 60_000, ..rrd::Room::default() };
     let mut columns = Vec::new();
     for name in ["c", "d"] {
         let (policy, series) = (&world.policy, &[gauge(name)]);

@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use super::world::{Act, DATA, World};
 use super::{check, check_all};
 
-use Act::{Enroll, Fail, Heal, Push, Round, Rules, Silence, Withdraw};
+use Act::{Enroll, Fail, Heal, Push, Remove, Round, Rules, Silence, Withdraw};
 
 fn perform(world: &mut World<'_>, acts: &[Act]) {
     for &act in acts {
@@ -97,6 +97,95 @@ fn a_start_applies_what_was_set_aside_once_and_removes_it_after_a_round() {
         assert_eq!((aside(&world).len(), excepted(&world).len()), (1, 1), "until a round counts");
         perform(&mut world, &[Push("db", 1, 3.0), Round]);
         assert_eq!((aside(&world), excepted(&world)), (Vec::new(), Vec::new()));
+        world.restart(&|disk| disk.crash(seed));
+    }
+}
+
+/// What a crash between the journal's record and the removal of such files leaves behind.
+#[test]
+fn frames_set_aside_of_an_instance_that_went_never_reach_the_one_that_comes_after_it() {
+    let runtime = Runtime::new().unwrap();
+    for seed in 0..10 {
+        let mut world = fleet(&runtime);
+        perform(&mut world, &[Fail("db"), Round, Heal]);
+        let [path] = &aside(&world)[..] else { panic!("one file") };
+        let mut bytes = vec![0; world.disk.open(path).unwrap().len().unwrap().try_into().unwrap()];
+        world.disk.open(path).unwrap().read_at(&mut bytes, 0).unwrap();
+        perform(&mut world, &[Remove("db"), Round]);
+        assert_eq!((excepted(&world), aside(&world)), (Vec::new(), Vec::new()));
+        let file = world.disk.create(path).unwrap();
+        file.write_at(&bytes, 0).unwrap();
+        file.sync_data().unwrap();
+        world.disk.sync_dir(path.parent().unwrap()).unwrap();
+        world.restart(&|disk| disk.crash(seed));
+        perform(&mut world, &[Push("db", 1, 3.0), Push("db", 2, 4.0)]);
+        world.restart(&|disk| disk.crash(seed));
+        perform(&mut world, &[Push("db", 1, 5.0), Round]);
+        assert_eq!(aside(&world), [] as [std::path::PathBuf; 0], "nobody will ever ask for it");
+        world.restart(&|disk| disk.crash(seed));
+    }
+}
+
+#[test]
+fn frames_set_aside_of_an_instance_that_is_no_more_go_with_the_next_round() {
+    let runtime = Runtime::new().unwrap();
+    let mut world = fleet(&runtime);
+    perform(&mut world, &[Fail("db"), Round, Heal]);
+    let path = aside(&world).remove(0);
+    perform(&mut world, &[Remove("db"), Round]);
+    world.disk.create(&path).unwrap().sync_data().unwrap();
+    world.restart(&MemDisk::kill);
+    perform(&mut world, &[Push("web", 1, 5.0), Round]);
+    assert_eq!(aside(&world), [] as [std::path::PathBuf; 0]);
+}
+
+#[test]
+fn an_excepted_archive_that_is_missing_stays_named_until_it_is_back() {
+    let runtime = Runtime::new().unwrap();
+    let mut world = fleet(&runtime);
+    perform(&mut world, &[Fail("db"), Round, Heal]);
+    let named = excepted(&world);
+    let file = world.archive("db");
+    let away = file.with_extension("away");
+    world.server = None;
+    world.disk.rename(&file, &away).unwrap();
+    world.disk.sync_dir(file.parent().unwrap()).unwrap();
+    assert!(world.start());
+    assert!(world.is_apart("db"), "or its first sample would begin another archive");
+    perform(&mut world, &[Push("db", 1, 5.0), Push("web", 1, 5.0), Round]);
+    assert_eq!((excepted(&world), aside(&world).len()), (named, 1));
+    world.server = None;
+    world.disk.rename(&away, &file).unwrap();
+    world.disk.sync_dir(file.parent().unwrap()).unwrap();
+    world.restart(&MemDisk::kill);
+    perform(&mut world, &[Push("db", 1, 5.0), Round]);
+    assert_eq!((excepted(&world), aside(&world).len()), (Vec::new(), 0));
+    world.restart(&|disk| disk.crash(1));
+}
+
+#[test]
+fn an_archive_that_cannot_be_used_is_given_up_with_the_round_after_its_removal() {
+    let runtime = Runtime::new().unwrap();
+    for (seed, is_missing) in (0..12).zip([true, false].into_iter().cycle()) {
+        let mut world = fleet(&runtime);
+        perform(&mut world, &[Fail("db"), Round, Heal]);
+        let file = world.archive("db");
+        world.server = None;
+        if is_missing {
+            world.disk.remove(&file).unwrap();
+            world.disk.sync_dir(file.parent().unwrap()).unwrap();
+        } else {
+            world.disk.open(&file).unwrap().write_at(b"rot", 0).unwrap();
+        }
+        assert!(world.start());
+        perform(&mut world, &[Remove("db"), Push("db", 1, 5.0)]);
+        assert!(world.is_apart("db"), "until its record counts");
+        perform(&mut world, &[Round]);
+        assert_eq!((excepted(&world), aside(&world).len()), (Vec::new(), 0));
+        assert!(!world.is_apart("db") && world.disk.open(&file).is_err());
+        perform(&mut world, &[Push("db", 1, 6.0)]);
+        world.restart(&|disk| disk.crash(seed));
+        perform(&mut world, &[Push("db", 1, 7.0), Round]);
         world.restart(&|disk| disk.crash(seed));
     }
 }

@@ -47,6 +47,8 @@ pub(super) enum Act {
     /// Readings of `load` and of so many other series, of this machine, in the next ten seconds.
     Push(&'static str, u32, f64),
     Withdraw(&'static str),
+    /// Its archive goes; what it sends next begins another one.
+    Remove(&'static str),
     Rules,
     /// Seconds in which nobody sends.
     Silence(u64),
@@ -260,7 +262,15 @@ impl<'r, M: Machine> World<'r, M> {
             series: &series,
         };
         let mut append = |_: &GrantFrame| Ok::<u64, std::convert::Infallible>(0);
-        let columns = self.mirror.store.grant(request, &mut append).unwrap();
+        let mut granted = self.mirror.store.grant(request, &mut append);
+        if matches!(granted, Err(rrd::GrantError::Leaving(_))) {
+            // A round of the server has let the instance go; the mirror's lets it go now.
+            let seq = self.log.last().map_or(0, |frame| frame.seq);
+            assert_eq!(self.mirror.store.begin_round(seq, 1).write().failed, []);
+            self.mirror.store.finish_round(seq);
+            granted = self.mirror.store.grant(request, &mut append);
+        }
+        let columns = granted.unwrap();
         for (column, series) in columns.into_iter().zip(&grant.series) {
             assert_eq!(column.unwrap(), series.column);
         }
@@ -322,6 +332,15 @@ impl<'r, M: Machine> World<'r, M> {
                 let request = post(&path, ADMIN).body(Body::from("{}")).unwrap();
                 let (status, answer) = self.send(request);
                 self.is_well(status == StatusCode::NO_CONTENT, &answer);
+            }
+            Act::Remove(name) => {
+                let id = self.id(name);
+                let Worker { state, journal, .. } = &self.server.as_ref().unwrap().worker;
+                let mut append = |frame: &rrd::ChangeFrame| {
+                    journal.append_reserved(rrd::FRAME_CHANGE, &frame.encode())
+                };
+                let done = state.store.change(id, rrd::Change::Remove, &mut append);
+                assert!(done.is_ok() || self.disk.may_fail(), "{done:?}");
             }
             Act::Rules => {
                 let files = [("load.toml".to_owned(), RULES.to_owned())];

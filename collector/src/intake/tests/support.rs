@@ -220,6 +220,10 @@ fn apply(intake: &Intake, frame: &journal::Frame, replay: bool) {
             let grant = GrantFrame::decode(&frame.body).unwrap();
             parts.store.apply_grant(frame.seq, &grant).unwrap();
         }
+        rrd::FRAME_CHANGE => {
+            let change = rrd::ChangeFrame::decode(&frame.body).unwrap();
+            parts.store.apply_change(frame.seq, &change).unwrap();
+        }
         FRAME_REGISTRY => drop(parts.registry.apply(frame.seq, &frame.body).unwrap()),
         _ => {}
     }

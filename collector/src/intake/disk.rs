@@ -1,0 +1,94 @@
+//! The disk limit: what all archives may take together, and whose go first when a grant would take more.
+//!
+//! What is taken is counted as it is granted, and summed up anew before anything is given back. Requests
+//! that are granted series at the same moment may go beyond the limit by a block each.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rrd::{Change, InstanceId};
+
+use super::{Denial, Inner, Intake};
+
+/// How much may be taken and is.
+pub(super) struct Disk {
+    limit: AtomicU64,
+    used: AtomicU64,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self { limit: AtomicU64::new(u64::MAX), used: AtomicU64::new(0) }
+    }
+}
+
+impl Intake {
+    /// Bounds what all archives take together. Without it only the disk does.
+    pub fn limit_disk(&self, bytes: u64) {
+        self.0.disk.limit.store(bytes, Ordering::Relaxed);
+        self.0.sum_up();
+    }
+}
+
+impl Inner {
+    /// Bytes by which archives may still grow.
+    pub(super) fn disk_room(&self) -> u64 {
+        match self.disk.limit.load(Ordering::Relaxed) {
+            u64::MAX => u64::MAX,
+            limit => limit.saturating_sub(self.disk.used.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Notes that the archive of an instance, which had so many bytes, may have grown.
+    pub(super) fn has_grown(&self, id: InstanceId, former_bytes: u64) {
+        let bytes = self.parts.store.archive_bytes(id);
+        self.disk.used.fetch_add(bytes.saturating_sub(former_bytes), Ordering::Relaxed);
+    }
+
+    /// Makes room for a grant that the limit refused; false when nobody has any to give. It comes from the
+    /// withdrawn instances not heard for longest, and is counted from now on, though their files go with
+    /// the next round.
+    pub(super) fn make_room(&self, needed: u64) -> bool {
+        self.sum_up();
+        if self.disk_room() >= needed {
+            return true;
+        }
+        let all = self.parts.registry.instances();
+        let gone = all.iter().filter(|instance| !instance.is_active()).map(|instance| instance.id);
+        for candidate in self.parts.store.reclaim_candidates(gone) {
+            let (instance, bytes) = (candidate.id, candidate.file_len);
+            match self.append_change(instance, Change::Remove) {
+                Ok(seq) => {
+                    tracing::info!(%instance, bytes, seq, "reclaimed: the disk limit is reached");
+                    self.gives_back(bytes);
+                }
+                Err(reason) => tracing::warn!(%instance, %reason, "cannot be reclaimed"),
+            }
+            if self.disk_room() >= needed {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Refuses another archive in the place of one of these bytes that the limit has no room for.
+    pub(super) fn check_limit(&self, bytes: u64, needed: u64) -> Result<(), Denial> {
+        self.sum_up();
+        if needed.saturating_sub(bytes) > self.disk_room() {
+            return Err(Denial::no_space(format!(
+                "the disk limit has no room for an archive of {needed} bytes; raise it, reclaim withdrawn \
+                 instances or keep less"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Another request may have summed up without these bytes meanwhile.
+    fn gives_back(&self, bytes: u64) {
+        let less = |used: u64| Some(used.saturating_sub(bytes));
+        let _former = self.disk.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    fn sum_up(&self) {
+        self.disk.used.store(self.parts.store.all_archive_bytes(), Ordering::Relaxed);
+    }
+}
