@@ -23,6 +23,7 @@ mod recover;
 mod remove;
 mod request;
 mod round;
+mod scratch;
 mod select;
 mod single;
 mod slots;
