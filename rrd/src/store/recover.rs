@@ -246,6 +246,9 @@ const FILES_WORTH_A_THREAD: usize = 64;
 /// Threads mostly wait for the disk, which serves several at once, however few processors there are.
 const MOST_THREADS: usize = 16;
 
+/// A catalogue as it was read.
+type HeadAndEntries<'b> = (&'b [u8; Catalogue::HEAD_LEN], &'b [u8]);
+
 /// Bytes of a catalogue's entry with a key of 96.
 const USUAL_ENTRY_LEN: usize = 128;
 
@@ -486,7 +489,7 @@ impl Reading<'_> {
         written: Written,
         column_count: u32,
         bytes: &'b mut Vec<u8>,
-    ) -> Result<Option<(&'b [u8; Catalogue::HEAD_LEN], &'b [u8])>, Problem> {
+    ) -> Result<Option<HeadAndEntries<'b>>, Problem> {
         let at = block.catalogue_at(written.copy);
         let room = usize::try_from(Catalogue::len(block.width)).expect("512 bytes a column");
         let usual = Catalogue::HEAD_LEN + column_count as usize * USUAL_ENTRY_LEN;
