@@ -28,6 +28,7 @@ mod repair;
 mod request;
 mod restep;
 mod round;
+mod scratch;
 mod select;
 mod single;
 mod slots;

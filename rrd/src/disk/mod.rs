@@ -60,6 +60,9 @@ pub trait File: Send + Sync {
     /// Makes all written bytes and the length last.
     fn sync_data(&self) -> io::Result<()>;
 
+    /// Says that a few small parts will be read, here and there: what follows them is not worth reading ahead.
+    fn expect_scattered_reads(&self) {}
+
     /// The operating system's file, for maps; `None` where there is none behind.
     fn os_file(&self) -> Option<&std::fs::File> {
         None

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, statvfs};
 use rustix::io::Errno;
 
 use super::{Disk, File};
@@ -103,6 +103,11 @@ impl File for OsFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    fn expect_scattered_reads(&self) {
+        // A system that does not take the advice reads more than is asked for, and that is all.
+        fadvise(&self.file, 0, None, Advice::Random).unwrap_or_default();
     }
 
     fn os_file(&self) -> Option<&fs::File> {

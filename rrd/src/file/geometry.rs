@@ -92,6 +92,16 @@ impl Block {
         }
     }
 
+    /// Bytes from the start of a block of such a width to the end of a copy of its accumulators; to the end
+    /// of its head without one. They do not depend on the cell.
+    pub(crate) fn front_len(policy: &Policy, width: u32, copy: Option<Copy>) -> u64 {
+        let mut room = Room(BLOCK_HEAD_LEN as u64);
+        for _ in copy.iter().flat_map(|&copy| 0..=copy) {
+            room.take(accumulators_len(width, policy.archives().len()));
+        }
+        room.0
+    }
+
     /// The first byte after the block.
     pub(crate) const fn end(&self) -> u64 {
         self.offset + self.len

@@ -219,11 +219,13 @@ impl Store {
     ) -> io::Result<()> {
         let disk = self.handles.disk();
         let unfinished = instance.path.with_extension("new");
-        match disk.remove(&unfinished) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let file = disk.create(&unfinished)?;
+        let file = match disk.create(&unfinished) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                disk.remove(&unfinished)?;
+                disk.create(&unfinished)?
+            }
+            created => created?,
+        };
         let policy = policy.clone();
         let header = Header { instance: instance.id, policy, views: String::new() };
         debug_assert_eq!(blocks.last().map(Block::end), Some(end), "the file ends with them");
@@ -237,13 +239,28 @@ impl Store {
     }
 }
 
-/// Reserves a new file and writes all but what a round does.
+/// Reserves a new file and writes all but what a round does: up to the end of the first block's head at
+/// once, since every part written by itself is an extent of its own.
 pub(super) fn fill(file: &dyn File, header: &Header, blocks: &[Block]) -> io::Result<()> {
     file.allocate(0, blocks.last().map_or(FIRST_BLOCK_AT, Block::end))?;
-    file.write_at(&header.encode(), 0)?;
-    file.write_at(&Slot::default().encode(), slot_at(0))?;
-    write_blocks(file, 0, blocks)?;
+    let mut head = vec![0; index(FIRST_BLOCK_AT)];
+    let mut put = |bytes: &[u8], at: u64| head[index(at)..][..bytes.len()].copy_from_slice(bytes);
+    put(&header.encode(), 0);
+    put(&Slot::default().encode(), slot_at(0));
+    for (number, block) in blocks.iter().enumerate() {
+        put(&block.directory_entry().encode(), DirectoryEntry::at(number));
+    }
+    let (first, others) = blocks.split_at(blocks.len().min(1));
+    head.extend(first.iter().flat_map(Block::encode));
+    file.write_at(&head, 0)?;
+    for block in others {
+        file.write_at(&block.encode(), block.offset)?;
+    }
     file.sync_data()
+}
+
+fn index(at: u64) -> usize {
+    usize::try_from(at).expect("within the head of a file, 20 KiB")
 }
 
 /// Heads first, the directory after them; one sync covers both, and an entry without its block is

@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use super::columns::{Class, Series};
 use super::instance::{Form, Growth, Instance};
-use super::keys::Keys;
+use super::keys::{Key, Keys};
+use super::scratch::{Fronts, Scratch};
 use super::slots::ONE_SLOT_DAMAGED;
 use super::state::{NO_ROW, State, Written};
 use super::{Store, repair, write};
 use crate::file::{
-    AccumulatorsHead, BLOCK_HEAD_LEN, Block, Catalogue, Copy, DIRECTORY_AT, DirectoryEntry, Entry,
+    AccumulatorsHead, BLOCK_HEAD_LEN, Block, Catalogue, Copy, DirectoryEntry, Entry,
     FIRST_BLOCK_AT, Header, LABELS_LEN, MOST_BLOCKS, Reader, SLOT_LEN, Slot, accumulators_len,
     labels_at, read_labels, record_len, slot_at,
 };
@@ -78,17 +79,18 @@ impl Store {
         Ok((store, damage))
     }
 
-    /// Reads all files, in their order; a fleet's are shared out among the processors.
+    /// Reads all files, in their order; a fleet's are shared out among threads.
     fn open_files(
         &self,
         paths: &[PathBuf],
         upto: u64,
         excepted: &BTreeMap<InstanceId, u64>,
     ) -> Vec<Opened> {
-        let most = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let share = paths.len().div_ceil(most).max(FILES_WORTH_A_THREAD);
+        let share = paths.len().div_ceil(MOST_THREADS).max(FILES_WORTH_A_THREAD);
         let open_all = |paths: &[PathBuf]| -> Vec<Opened> {
-            paths.iter().map(|path| self.open_file(path, upto, excepted)).collect()
+            let mut scratch = Scratch::default();
+            let open = |path: &PathBuf| self.open_file(path, (upto, excepted), &mut scratch);
+            paths.iter().map(open).collect()
         };
         let Some((own, others)) = paths.split_at_checked(share) else { return open_all(paths) };
         std::thread::scope(|scope| {
@@ -173,21 +175,23 @@ impl Store {
         Ok(counts)
     }
 
-    fn open_file(&self, path: &Path, upto: u64, excepted: &BTreeMap<InstanceId, u64>) -> Opened {
+    fn open_file(&self, path: &Path, at: Checkpoints<'_>, scratch: &mut Scratch) -> Opened {
         let Some(id) = id_of(path) else {
             let what = "not the name of an archive; move it away".to_owned();
             let damage = Damage { instance: None, path: path.to_owned(), what };
             return Opened { instance: None, damage: Some(damage) };
         };
         let damage = |what| Damage { instance: Some(id), path: path.to_owned(), what };
-        let read = self.handles.file(id, path).map_err(Problem::from).and_then(|file| {
+        // Not kept open: there are more files than may be, and few are asked for soon.
+        let read = self.handles.disk().open(path).map_err(Problem::from).and_then(|file| {
+            file.expect_scattered_reads();
             let keys = &self.keys;
             let reading = Reading { id, path, dir: &self.dir, file: file.as_ref(), keys };
-            reading.instance(counted(id, (upto, excepted)))
+            reading.instance_with(scratch, counted(id, at))
         });
         match read {
             Ok((mut instance, remark)) => {
-                if excepted.contains_key(&id) {
+                if at.1.contains_key(&id) {
                     // Until a round has written it, the record must go on naming it.
                     state_of(&mut instance).is_dirty = true;
                 }
@@ -258,6 +262,14 @@ fn counts(disk: &dyn Disk, path: &Path, upto: u64) -> io::Result<bool> {
 
 /// Fewer are read sooner than a thread is started.
 const FILES_WORTH_A_THREAD: usize = 64;
+/// Threads mostly wait for the disk, which serves several at once, however few processors there are.
+const MOST_THREADS: usize = 16;
+
+/// A catalogue as it was read.
+type HeadAndEntries<'b> = (&'b [u8; Catalogue::HEAD_LEN], &'b [u8]);
+
+/// Bytes of a catalogue's entry with a key of 96.
+const USUAL_ENTRY_LEN: usize = 128;
 
 /// What became of a file.
 struct Opened {
@@ -305,24 +317,34 @@ pub(super) struct Reading<'a> {
 
 impl Reading<'_> {
     pub(super) fn instance(&self, upto: u64) -> Result<(Instance, Option<String>), Problem> {
-        let mut head = vec![0; usize::try_from(FIRST_BLOCK_AT).expect("20 KiB")];
-        self.file.read_at(&mut head, 0)?;
-        let header = Header::decode(&head).map_err(Problem)?;
+        self.instance_with(&mut Scratch::default(), upto)
+    }
+
+    /// [`Reading::instance`] with room that the file before has left.
+    pub(super) fn instance_with(
+        &self,
+        scratch: &mut Scratch,
+        upto: u64,
+    ) -> Result<(Instance, Option<String>), Problem> {
+        scratch.fronts.clear();
+        scratch.fronts.read(self.file, 0, FIRST_BLOCK_AT)?;
+        let header = Header::decode(scratch.fronts.head()).map_err(Problem)?;
         if header.instance != self.id {
             let what =
                 format!("the archive of instance {}; give it its name back", header.instance);
             return Err(Problem(what));
         }
-        if let Some(tzdb) = Header::other_tzdb(&head) {
+        if let Some(tzdb) = Header::other_tzdb(scratch.fronts.head()) {
             tell_of_other_days(tzdb);
         }
-        let form = Form::of(header.policy);
+        let form = scratch.form(header.policy);
         let path = self.path.to_owned();
         let keys = Arc::clone(self.keys);
         let instance =
             Instance { path, ..Instance::new(self.id, self.dir, Arc::clone(&form), keys) };
-        let layout = self.blocks(&form.policy, &head)?;
-        let (state, remark) = self.newest_state(&form, &layout, &head, upto)?;
+        let slots = Candidates::of(scratch.fronts.head(), upto);
+        let layout = self.blocks(&form.policy, slots.likely(), &mut scratch.fronts)?;
+        let (state, remark) = self.newest_state(&form, &layout, slots, scratch)?;
         if layout.len() > state.filed.catalogues.len() {
             // Blocks that no round has synced: a grant may have been killed just before it did.
             self.file.sync_data()?;
@@ -331,16 +353,23 @@ impl Reading<'_> {
         write(&instance.index).insert(&layout, state.all_series().map(known));
         write(&instance.index).insert_free(&layout, &state.names.vacant);
         let growing = Mutex::new(Growth { has_file: true, ..Growth::default() });
-        let layout = RwLock::new(Arc::new(layout));
+        let layout = RwLock::new(scratch.layout(layout));
         Ok((Instance { growing, layout, state: Mutex::new(state), ..instance }, remark))
     }
 
     /// The blocks of the directory, up to the first that is not there: a grant that was cut short.
-    fn blocks(&self, policy: &Policy, head: &[u8]) -> Result<Vec<Block>, Problem> {
+    /// With each head its accumulators are read, of the copy that is likely to be wanted.
+    fn blocks(
+        &self,
+        policy: &Policy,
+        likely: Option<Copy>,
+        fronts: &mut Fronts,
+    ) -> Result<Vec<Block>, Problem> {
         let len = self.file.len()?;
         let mut blocks: Vec<Block> = Vec::new();
-        let at = usize::try_from(DIRECTORY_AT).expect("10 KiB");
-        for bytes in head[at..].chunks_exact(DirectoryEntry::LEN).take(MOST_BLOCKS) {
+        for number in 0..MOST_BLOCKS {
+            let at = usize::try_from(DirectoryEntry::at(number)).expect("within the head");
+            let bytes = &fronts.head()[at..at + DirectoryEntry::LEN];
             let Some(entry) = DirectoryEntry::decode(bytes) else { break };
             let expected_at = blocks.last().map_or(FIRST_BLOCK_AT, Block::end);
             let expected_column = blocks.last().map_or(0, |block| block.columns().end);
@@ -348,9 +377,11 @@ impl Reading<'_> {
             if !is_next || entry.offset.checked_add(entry.len).is_none_or(|end| end > len) {
                 break;
             }
-            let mut bytes = [0; BLOCK_HEAD_LEN];
-            self.file.read_at(&mut bytes, entry.offset)?;
-            let Some(block) = Block::decode(&bytes, policy, &entry) else { break };
+            let least = BLOCK_HEAD_LEN as u64;
+            let front = Block::front_len(policy, entry.width, likely);
+            fronts.read(self.file, entry.offset, front.min(entry.len).max(least))?;
+            let head = fronts.get(entry.offset, BLOCK_HEAD_LEN).expect("it has just been read");
+            let Some(block) = Block::decode(head, policy, &entry) else { break };
             blocks.push(block);
         }
         Ok(blocks)
@@ -361,32 +392,16 @@ impl Reading<'_> {
         &self,
         form: &Arc<Form>,
         layout: &[Block],
-        head: &[u8],
-        upto: u64,
+        Candidates { slots, is_one_damaged }: Candidates,
+        scratch: &mut Scratch,
     ) -> Result<(State, Option<String>), Problem> {
-        let mut is_one_damaged = false;
-        let mut is_first = false;
-        let mut slots: Vec<(Slot, Copy)> = Vec::new();
-        for copy in 0..2 {
-            let at = usize::try_from(slot_at(copy)).expect("within the head");
-            let bytes = &head[at..at + SLOT_LEN];
-            match Slot::decode(bytes) {
-                Some(slot) if slot.seq <= upto => slots.push((slot, copy)),
-                Some(_) => {}
-                // The second slot of a new file.
-                None if copy == 1 && is_first && bytes.iter().all(|&byte| byte == 0) => {}
-                None => is_one_damaged = true,
-            }
-            is_first = slots.iter().any(|(slot, _)| slot.seq == 0);
-        }
-        slots.sort_by_key(|(slot, _)| std::cmp::Reverse(slot.seq));
         if slots.first().is_some_and(|(slot, _)| slot.is_removed) {
             let state = State { is_removed: true, ..State::of(Arc::clone(form)) };
             return Ok((state, None));
         }
         let mut newest = None;
         for (slot, copy) in slots {
-            match self.state(form, layout, head, slot, copy) {
+            match self.state(form, layout, (slot, copy), scratch) {
                 Ok(state) => {
                     repair::restore(self.file, layout, slot)?;
                     let older =
@@ -405,9 +420,8 @@ impl Reading<'_> {
         &self,
         form: &Arc<Form>,
         layout: &[Block],
-        head: &[u8],
-        slot: Slot,
-        copy: Copy,
+        (slot, copy): (Slot, Copy),
+        scratch: &mut Scratch,
     ) -> Result<State, Problem> {
         let missing = |number| Problem(format!("block {number} is damaged or cut off"));
         let mut state = State {
@@ -421,14 +435,22 @@ impl Reading<'_> {
         if slot.labels_seq > 0 {
             let labels_copy = usize::from(slot.labels_copy & 1);
             let at = usize::try_from(labels_at(labels_copy)).expect("within the head");
-            state.labels = read_labels(&head[at..at + LABELS_LEN], slot.labels_seq)
+            let bytes = &scratch.fronts.head()[at..at + LABELS_LEN];
+            state.labels = read_labels(bytes, slot.labels_seq)
                 .ok_or_else(|| Problem("its labels are damaged".to_owned()))?;
             state.filed.labels = Written { seq: slot.labels_seq, copy: labels_copy };
         }
         let block_count = usize::try_from(slot.block_count).unwrap_or(usize::MAX);
+        if let Some(last) = block_count.checked_sub(1).and_then(|last| layout.get(last)) {
+            // All at once: arrays that grow block by block leave holes behind.
+            let head = scratch.fronts.get(last.accumulators_at(copy), AccumulatorsHead::LEN);
+            let used = head.and_then(AccumulatorsHead::decode).map_or(0, |head| head.column_count);
+            state.grow((last.first_column + used.min(last.width)) as usize);
+            state.filed.grow(last.columns().end as usize, form.archives.len());
+        }
         for number in 0..block_count {
             let block = layout.get(number).ok_or_else(|| missing(number))?;
-            let read = self.columns(form, block, (slot, copy), &mut state)?;
+            let read = self.columns(block, (slot, copy), &mut state, scratch)?;
             read.ok_or_else(|| missing(number))?;
         }
         state.filed.counted = Arc::clone(&state.filed.rows);
@@ -439,15 +461,21 @@ impl Reading<'_> {
     /// The series of one block; `None` when something of it is not as it was written.
     fn columns(
         &self,
-        form: &Form,
         block: &Block,
         (slot, copy): (Slot, Copy),
         state: &mut State,
+        scratch: &mut Scratch,
     ) -> Result<Option<()>, Problem> {
-        let archive_count = form.archives.len();
+        let archives = Arc::clone(&state.form.archives);
+        let archive_count = archives.len();
+        let at = block.accumulators_at(copy);
         let len = accumulators_len(block.width, archive_count);
-        let mut bytes = vec![0; usize::try_from(len).expect("64 columns of records")];
-        self.file.read_at(&mut bytes, block.accumulators_at(copy))?;
+        let Scratch { fronts, entries, keys, .. } = scratch;
+        let len = usize::try_from(len).expect("at most 10,000 records");
+        if fronts.get(at, len).is_none() {
+            fronts.read(self.file, at, len as u64)?;
+        }
+        let bytes = fronts.get(at, len).expect("it has just been read");
         let (head, records) = bytes.split_at(AccumulatorsHead::LEN);
         let Some(head) = AccumulatorsHead::decode(head) else { return Ok(None) };
         let is_of_slot = head.seq == slot.seq && head.epoch == slot.epoch;
@@ -464,18 +492,12 @@ impl Reading<'_> {
         if head.column_count == 0 {
             return Ok(Some(()));
         }
-        let mut catalogue_head = [0; Catalogue::HEAD_LEN];
-        let at = block.catalogue_at(written.copy);
-        self.file.read_at(&mut catalogue_head, at)?;
-        let Some(len) = Catalogue::entries_len(&catalogue_head, written.seq) else {
+        let Some((catalogue_head, entries)) =
+            self.catalogue(block, written, head.column_count, entries)?
+        else {
             return Ok(None);
         };
-        if len as u64 > Catalogue::room(block.width) {
-            return Ok(None);
-        }
-        let mut entries = vec![0; len];
-        self.file.read_at(&mut entries, at + Catalogue::HEAD_LEN as u64)?;
-        let Some(entries) = Catalogue::decode(&catalogue_head, &entries) else { return Ok(None) };
+        let Some(entries) = Catalogue::decode(catalogue_head, entries) else { return Ok(None) };
         if entries.len() as u64 != u64::from(head.column_count)
             || entries.len() > block.width as usize
         {
@@ -488,42 +510,103 @@ impl Reading<'_> {
             let Some(record) = Record::decode(record, archive_count) else { return Ok(None) };
             let is_whole = record.generation == entry.generation
                 && record.generation > 0
-                && record.open.agrees_with(&form.archives);
+                && record.open.agrees_with(&archives);
             if !is_whole {
                 return Ok(None);
             }
-            self.put(block, state, (place, entry, &record));
+            let key = || keys.at(place, entry.key, self.keys);
+            put(block, state, (place, entry, &record), key);
         }
         Ok(Some(()))
     }
 
-    /// Lays one column into the arrays: its series, or that none lives there.
-    fn put(
+    /// The head and the entries of a copy of a catalogue. Of usual keys one read brings both.
+    fn catalogue<'b>(
         &self,
         block: &Block,
-        state: &mut State,
-        (place, entry, record): (usize, &Entry<'_>, &Record),
-    ) {
-        let Some(definition) = entry.definition() else {
-            let index = u32::try_from(place).expect("at most 256 blocks of 64 columns");
-            Arc::make_mut(&mut state.names).vacant.insert(index, record.generation);
-            return;
+        written: Written,
+        column_count: u32,
+        bytes: &'b mut Vec<u8>,
+    ) -> Result<Option<HeadAndEntries<'b>>, Problem> {
+        let at = block.catalogue_at(written.copy);
+        let room = usize::try_from(Catalogue::len(block.width)).expect("512 bytes a column");
+        let usual = Catalogue::HEAD_LEN + column_count as usize * USUAL_ENTRY_LEN;
+        let usual = usual.min(room);
+        bytes.resize(bytes.len().max(room), 0);
+        self.file.read_at(&mut bytes[..usual], at)?;
+        let head = bytes.first_chunk().expect("there is room for its head");
+        let Some(len) = Catalogue::entries_len(head, written.seq) else { return Ok(None) };
+        let Some(end) = len.checked_add(Catalogue::HEAD_LEN).filter(|&end| end <= room) else {
+            return Ok(None);
         };
-        let open = &record.open;
-        let filed_row = if open.is_unborn() { NO_ROW } else { open.newest_row };
-        Arc::make_mut(&mut state.filed.rows)[place] = filed_row;
-        let archive_count = state.form.archives.len();
-        Arc::make_mut(&mut state.filed.checksums)[place * archive_count..][..archive_count]
-            .copy_from_slice(&record.checksums);
-        let kept = Kept { cell: block.cell, last: state.form.policy.keeps_last() };
-        let class = state.class(Class { definition, kept });
-        let columns = Arc::make_mut(&mut state.columns);
-        columns.begin(place, Head::unborn(record.generation, class));
-        if let Some(mut stored) = columns.open(place) {
-            open.store(&mut stored, &state.form.grid);
+        if end > usual {
+            self.file.read_at(&mut bytes[usual..end], at + usual as u64)?;
         }
-        Arc::make_mut(&mut state.names).set(place, self.keys.intern(entry.key), open.birth);
-        state.series_count += 1;
+        Ok(bytes[..end].split_first_chunk())
+    }
+}
+
+/// Lays one column into the arrays: its series, or that none lives there.
+fn put(
+    block: &Block,
+    state: &mut State,
+    (place, entry, record): (usize, &Entry<'_>, &Record),
+    key: impl FnOnce() -> Arc<Key>,
+) {
+    let Some(definition) = entry.definition() else {
+        let index = u32::try_from(place).expect("at most 256 blocks of 64 columns");
+        Arc::make_mut(&mut state.names).vacant.insert(index, record.generation);
+        return;
+    };
+    let open = &record.open;
+    let filed_row = if open.is_unborn() { NO_ROW } else { open.newest_row };
+    Arc::make_mut(&mut state.filed.rows)[place] = filed_row;
+    let archive_count = state.form.archives.len();
+    Arc::make_mut(&mut state.filed.checksums)[place * archive_count..][..archive_count]
+        .copy_from_slice(&record.checksums);
+    let kept = Kept { cell: block.cell, last: state.form.policy.keeps_last() };
+    let class = state.class(Class { definition, kept });
+    let columns = Arc::make_mut(&mut state.columns);
+    columns.begin(place, Head::unborn(record.generation, class));
+    if let Some(mut stored) = columns.open(place) {
+        open.store(&mut stored, &state.form.grid);
+    }
+    Arc::make_mut(&mut state.names).set(place, key(), open.birth);
+    state.series_count += 1;
+}
+
+/// The slots that a start may begin with, the newest first.
+struct Candidates {
+    slots: Vec<(Slot, Copy)>,
+    is_one_damaged: bool,
+}
+
+impl Candidates {
+    /// Those in the head of a file that are not above `upto`.
+    fn of(head: &[u8], upto: u64) -> Self {
+        let mut is_one_damaged = false;
+        let mut is_first = false;
+        let mut slots: Vec<(Slot, Copy)> = Vec::new();
+        for copy in 0..2 {
+            let at = usize::try_from(slot_at(copy)).expect("within the head");
+            let bytes = &head[at..at + SLOT_LEN];
+            match Slot::decode(bytes) {
+                Some(slot) if slot.seq <= upto => slots.push((slot, copy)),
+                Some(_) => {}
+                // The second slot of a new file.
+                None if copy == 1 && is_first && bytes.iter().all(|&byte| byte == 0) => {}
+                None => is_one_damaged = true,
+            }
+            is_first = slots.iter().any(|(slot, _)| slot.seq == 0);
+        }
+        slots.sort_by_key(|(slot, _)| std::cmp::Reverse(slot.seq));
+        Self { slots, is_one_damaged }
+    }
+
+    /// The copy that will be used unless it is damaged; `None` where the file has no series yet.
+    fn likely(&self) -> Option<Copy> {
+        let (slot, copy) = self.slots.first()?;
+        (slot.block_count > 0).then_some(*copy)
     }
 }
 
