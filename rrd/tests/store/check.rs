@@ -83,7 +83,7 @@ fn a_changed_bit_of_a_readable_cell_is_found_by_the_check_exactly_when_a_reader_
 
 /// Goes on behind the first find with a new store each time.
 fn assert_many(mut world: World, mut found: usize) {
-    for at in (20_480..world.file_len()).step_by(509) {
+    for at in (20_480..world.file_len()).step_by(307) {
         flip(&world.disk, at);
         found += check(&world.store).1.len();
         flip(&world.disk, at);
