@@ -21,6 +21,7 @@ use crate::cold;
 use crate::data::{self, value};
 use crate::meter::{Wall, thread_time};
 use crate::procfs::Process;
+use crate::store::ack::Acknowledged;
 use crate::store::order::Order;
 
 pub(crate) const SERIES_EACH: u32 = 100;
@@ -64,7 +65,8 @@ pub(crate) fn run(folder: &Path, load: Load) -> Result<()> {
     line.steady(before)?;
     line.midnight()?;
     line.round()?;
-    line.minute(2)?;
+    line.acknowledge()?;
+    line.minute(3)?;
     say("ready", 1.0)?;
     io::stdin().read_exact(&mut [0])?;
     Ok(())
@@ -211,6 +213,18 @@ impl Line {
         say("midnight_finish", wall.elapsed().as_secs_f64())?;
         say("midnight_begin", begun.as_secs_f64())?;
         say("midnight_apply_beside", self.longest.as_secs_f64())
+    }
+
+    /// What a sender waits, alone and beside the round of a whole minute.
+    fn acknowledge(&mut self) -> Result<()> {
+        let idle = Acknowledged::measure(&self.journal, || true)?;
+        say("ack_idle", idle.p99().as_secs_f64())?;
+        self.minute(2)?;
+        let (_, round) = self.begin_round();
+        let beside = Acknowledged::measure(&self.journal, || round.is_finished())?;
+        say("ack_round", beside.p99().as_secs_f64())?;
+        self.applied = self.journal.stats().committed;
+        self.end_round(Some(round))
     }
 
     /// One reading of every series.

@@ -1,5 +1,6 @@
 //! The store's figures at a million series: `cargo xtask bench rrd`.
 
+mod ack;
 mod fleet;
 mod length;
 mod load;
@@ -256,6 +257,11 @@ impl All {
         let note = "the longest frame of the next minute, beside the round";
         add("worker stall: apply", self.loaded("midnight_apply_beside"), goal, note);
         add("worker stall: finish_round", self.loaded("midnight_finish"), goal, "the same round");
+        // A lone sender waits for little but the sync: idle is one sync, twice idle and one more are three.
+        let idle = self.loaded("ack_idle");
+        let note = format!("99th percentile; alone {:.2} ms", idle * 1e3);
+        let goal = Goal::AtMost(3.0 * idle);
+        add("acknowledgement, beside a round", self.loaded("ack_round"), goal, &note);
     }
 
     fn list_reading(&self, goals: &mut Goals) {
