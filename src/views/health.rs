@@ -36,8 +36,12 @@ pub(crate) struct Health {
 }
 
 impl HealthView for Health {
+    fn recovered(&self) -> bool {
+        self.pulse.ready.load(Ordering::Acquire)
+    }
+
     fn ready(&self) -> bool {
-        self.pulse.ready.load(Ordering::Acquire) && self.journal.failure().is_none()
+        self.recovered() && self.journal.failure().is_none()
     }
 
     fn facts(&self) -> Vec<FactGroup> {

@@ -194,6 +194,10 @@ impl EnrolmentView for Enrolment {
 struct Health;
 
 impl HealthView for Health {
+    fn recovered(&self) -> bool {
+        true
+    }
+
     fn ready(&self) -> bool {
         true
     }

@@ -108,8 +108,12 @@ impl Health {
 }
 
 impl HealthView for Health {
-    fn ready(&self) -> bool {
+    fn recovered(&self) -> bool {
         self.0.load(Ordering::SeqCst)
+    }
+
+    fn ready(&self) -> bool {
+        self.recovered()
     }
 
     fn facts(&self) -> Vec<FactGroup> {

@@ -309,7 +309,10 @@ pub struct TokenView {
 
 /// The program's own state.
 pub trait HealthView: Send + Sync {
-    /// True once recovery is done and the worker runs.
+    /// True once recovery is done and the worker runs: what is stored can be read.
+    fn recovered(&self) -> bool;
+
+    /// True where samples are taken, too: false from the moment on at which the journal cannot be written.
     fn ready(&self) -> bool;
 
     /// Groups of facts, in the order of the page.

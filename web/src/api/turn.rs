@@ -27,13 +27,13 @@ impl Drop for Leaving {
 }
 
 /// Runs `work` where it blocks nobody, when it is its turn. Errors with the answer for work that
-/// came too late or broke off, and for a server that is not ready.
+/// came too late or broke off, and for a server that recovers.
 pub(crate) async fn in_turn<T: Send + 'static>(
     web: &Web,
     wait: Duration,
     work: impl FnOnce(&Patience) -> T + Send + 'static,
 ) -> Result<T, Response> {
-    if !web.health.ready() {
+    if !web.health.recovered() {
         let message = "the archives are being brought up to date; try again in a moment";
         return Err(problem(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message));
     }
