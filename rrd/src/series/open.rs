@@ -212,7 +212,7 @@ impl Open {
             (newest - last, newest - first)
         });
         let rows = rows.into();
-        Self { birth, newest_row, sum, unknown_ms, reset, touched, rows, ..self.clone() }
+        Self { birth, newest_row, sum, unknown_ms, touched, rows, reset, ..self.clone() }
     }
 
     /// True after a marker, until the next reading: the series is not visible.
