@@ -13,6 +13,7 @@ mod reading;
 mod regular;
 mod resets;
 mod touched;
+mod usual;
 
 #[cfg(test)]
 mod examples;
@@ -75,7 +76,10 @@ pub(crate) fn take(
     (at, value): (Timestamp, f64),
     out: &mut impl Out,
 ) -> Verdict {
-    take_reading(definition, phase, open, (at, Reading::Real(value)), out)
+    match usual::Usual::of(definition, phase, open.head, (at, value)) {
+        Some(usual) => usual.take(phase, open, out),
+        None => take_reading(definition, phase, open, (at, Reading::Real(value)), out),
+    }
 }
 
 /// As [`take`], for a whole number that may have more digits than an f64 keeps.
@@ -89,7 +93,7 @@ pub(crate) fn take_whole(
     take_reading(definition, phase, open, (at, Reading::Whole(value)), out)
 }
 
-#[inline]
+#[inline(never)]
 fn take_reading(
     definition: &Definition,
     phase: &mut Phase<'_>,

@@ -57,7 +57,7 @@ pub use takeover::Room;
 
 use crate::handles::Handles;
 use crate::{Batch, Column, Damage, InstanceId, Timestamp};
-use instance::Instance;
+use instance::{Form, Instance};
 use keys::Keys;
 
 /// Damage found while reading is kept for the operator; beyond this there is nothing new to say.
@@ -84,6 +84,8 @@ pub struct Store {
     damage: Mutex<Vec<Damage>>,
     /// The latest journal time that silence was judged at; the worker's own.
     advanced_to: Mutex<Timestamp>,
+    /// Of the last instance that was made: most have the same, and share it. Nothing is done under it.
+    last_form: Mutex<Option<Arc<Form>>>,
     /// Rows that an unfinished round has overwritten are missing, and that is no damage.
     is_replaying: AtomicBool,
 }

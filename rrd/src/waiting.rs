@@ -53,6 +53,8 @@ const ANCHOR: u32 = 128;
 const DISTANCE_SHIFT: u32 = 8;
 const MOST_DISTANCE: i64 = (u32::MAX >> DISTANCE_SHIFT) as i64;
 
+/// Words of a usual row of the finest archive.
+const FINE_WORDS: usize = 3;
 /// Words of the longest entry: head 2, first row 2, count 1, known 1, four wide numbers.
 const LONGEST: usize = 2 + 3 + 1 + 8;
 /// Room is made by a quarter, at least so many words: doubling would leave much of it unused.
@@ -98,6 +100,14 @@ impl Waiting {
         }
     }
 
+    /// Makes room at once for the first rows to come, if a sample brings one of the finest archive.
+    #[inline]
+    pub(crate) fn expect_rows(&mut self, sample_count: usize) {
+        if self.words.capacity() == 0 {
+            self.words.reserve_exact(sample_count.min(self.heads.len()) * FINE_WORDS);
+        }
+    }
+
     /// Adds equal rows of the finest archive, as their cell will keep them. Rows of an earlier
     /// generation are dropped.
     #[inline]
@@ -113,7 +123,7 @@ impl Waiting {
             && (count, generation, kept.cell) == (1, 1, Cell::F32)
             && self.generations.is_empty()
             && (column as usize) < self.heads.len();
-        if !is_usual || self.words.capacity() - self.words.len() < 3 {
+        if !is_usual || self.words.capacity() - self.words.len() < FINE_WORDS {
             let run = Run::of_equal(0, first_row, count, (value, 1));
             return self.push(column, generation, kept, &run);
         }

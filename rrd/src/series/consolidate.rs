@@ -93,6 +93,13 @@ impl Sums {
         OpenRow { sum: self.sum, min: self.min, max: self.max, known: 0, left: 0, reset: false }
     }
 
+    /// Some word of it, for who wants it near.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "any bits will do")]
+    pub(crate) const fn word(&self) -> u32 {
+        self.max.to_bits() as u32
+    }
+
     /// Of nothing.
     pub(crate) const EMPTY: Self = Self { sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY };
 

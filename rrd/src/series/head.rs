@@ -170,6 +170,12 @@ impl Head {
         self.before_ms = [low, middle, high];
     }
 
+    /// Neither ended nor silent, and no count fell in the open step.
+    #[inline]
+    pub(super) const fn is_plain(&self) -> bool {
+        self.flags & (ENDED | HUSHED) == 0 && self.resets.is_quiet()
+    }
+
     #[inline]
     pub(super) const fn set_ended(&mut self, ended: bool) {
         self.flags = self.flags & !(ENDED | HUSHED) | if ended { ENDED } else { 0 };
@@ -308,6 +314,7 @@ impl OpenMut<'_> {
     }
 
     /// Hands out the rows that the step just added has filled, and empties them.
+    #[inline(never)]
     fn hand_out(&mut self, phase: &Phase<'_>, value: f64, out: &mut impl Out) {
         let rows = self.rows.iter_mut().zip(&mut *self.known);
         let widths = phase.left().iter().zip(phase.widths());

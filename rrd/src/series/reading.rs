@@ -30,11 +30,10 @@ impl Reading {
     }
 
     #[inline]
-    #[expect(clippy::cast_precision_loss, reason = "a gauge is kept as f64, whatever was sent")]
     pub(super) fn real(self) -> f64 {
         match self {
             Self::Real(value) => value,
-            Self::Whole(value) => value as f64,
+            Self::Whole(value) => whole_as_real(value),
         }
     }
 
@@ -128,6 +127,14 @@ impl Definition {
         let is_too_large = rate.abs() > LARGEST_RATE && rate.is_finite();
         if is_outside | is_too_large { f64::NAN } else { rate }
     }
+}
+
+/// Apart, so that nobody else waits for the conversion: compilers work it out for every reading.
+#[cold]
+#[inline(never)]
+#[expect(clippy::cast_precision_loss, reason = "a gauge is kept as f64, whatever was sent")]
+fn whole_as_real(value: i128) -> f64 {
+    value as f64
 }
 
 /// What was added between two decimal readings; `NaN` where that cannot be known.

@@ -19,6 +19,9 @@ use crate::{
 /// heartbeat, unless an import gave each limits of its own.
 const MOST_CLASSES: usize = 40_000;
 
+/// Samples whose series are looked at together: 10 KiB, so that they are still near when their turn comes.
+const LOOKED_AHEAD: usize = 64;
+
 /// What became of the samples of a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verdicts {
@@ -70,41 +73,45 @@ impl Store {
         let State { form, columns, names, classes, waiting, newest_row, .. } = &mut *state;
         let columns = Arc::make_mut(columns);
         let mut keep = Keep::into(waiting, columns.len());
+        keep.waiting.expect_rows(frame.samples.len());
         let mut phase = Phase::new(&form.grid);
         let (mut births, mut late, mut learned) = (Vec::new(), Vec::new(), Vec::new());
         // Our agents number their batches and are told how often to read.
         let learns = form.policy.heartbeat_ms().is_none() && frame.batch.number == 0;
-        for sample in &frame.samples {
-            let Column { index, generation } = sample.column;
-            let open = columns.open(index as usize);
-            // Where no series lives the generation is 0, which is none.
-            let open = open.filter(|open| open.head.generation == generation && generation > 0);
-            let Some(mut open) = open else {
-                verdicts.stale_generation += 1;
-                continue;
-            };
-            let mut class = &classes[usize::from(open.head.class)];
-            if learns
-                && let Some(wider_ms) =
-                    open.head.wider_heartbeat(&class.definition, form.policy.step(), sample.at)
-            {
-                open.head.class = widened(classes, open.head.class, wider_ms);
-                class = &classes[usize::from(open.head.class)];
-                learned.push(index);
-            }
-            keep.of(sample.column, class.kept);
-            let reading = (sample.at, sample.value);
-            match series::take(&class.definition, &mut phase, &mut open, reading, &mut keep) {
-                Verdict::Stored => {
-                    open.head.hear(second);
-                    verdicts.stored += 1;
+        for samples in frame.samples.chunks(LOOKED_AHEAD) {
+            columns.look_ahead(samples);
+            for sample in samples {
+                let Column { index, generation } = sample.column;
+                let open = columns.open(index as usize);
+                // Where no series lives the generation is 0, which is none.
+                let open = open.filter(|open| open.head.generation == generation && generation > 0);
+                let Some(mut open) = open else {
+                    verdicts.stale_generation += 1;
+                    continue;
+                };
+                let mut class = &classes[usize::from(open.head.class)];
+                if learns
+                    && let Some(wider_ms) =
+                        open.head.wider_heartbeat(&class.definition, form.policy.step(), sample.at)
+                {
+                    open.head.class = widened(classes, open.head.class, wider_ms);
+                    class = &classes[usize::from(open.head.class)];
+                    learned.push(index);
                 }
-                Verdict::Duplicate => verdicts.duplicate += 1,
-                Verdict::Late if class.definition.takes_late() => late.push(*sample),
-                Verdict::Late => verdicts.late += 1,
-            }
-            if let Some(birth) = keep.birth.take() {
-                births.push((index as usize, birth));
+                keep.of(sample.column, class.kept);
+                let reading = (sample.at, sample.value);
+                match series::take(&class.definition, &mut phase, &mut open, reading, &mut keep) {
+                    Verdict::Stored => {
+                        open.head.hear(second);
+                        verdicts.stored += 1;
+                    }
+                    Verdict::Duplicate => verdicts.duplicate += 1,
+                    Verdict::Late if class.definition.takes_late() => late.push(*sample),
+                    Verdict::Late => verdicts.late += 1,
+                }
+                if let Some(birth) = keep.birth.take() {
+                    births.push((index as usize, birth));
+                }
             }
         }
         *newest_row = keep.newest_row.max(*newest_row);

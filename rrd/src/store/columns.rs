@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::keys::Key;
 use crate::series::{Definition, Grid, Head, Open, OpenMut, Sums};
 use crate::waiting::Kept;
-use crate::{Column, Step, Timestamp};
+use crate::{Column, Sample, Step, Timestamp};
 
 /// What samples change. Cloned by the worker when a round that has begun still needs it as it was.
 #[derive(Clone)]
@@ -101,6 +101,25 @@ impl Columns {
             open.rows.fill(Sums::EMPTY);
             open.known.fill(0);
         }
+    }
+
+    /// Looks at all that samples of these columns will change before any of it is changed: memory is
+    /// then asked for all of it at once, and not for one column after the other.
+    #[inline]
+    pub(crate) fn look_ahead(&self, samples: &[Sample]) {
+        let mut seen = 0;
+        for sample in samples {
+            let index = sample.column.index as usize;
+            let first = index * self.coarser_count;
+            let last = first + self.coarser_count.saturating_sub(1);
+            seen ^= self.heads.get(index).map_or(0, |head| head.generation);
+            seen ^= self.known.get(first).copied().unwrap_or_default();
+            // A column's rows lie in two or three cache lines.
+            for row in [first, last] {
+                seen ^= self.rows.get(row).map_or(0, Sums::word);
+            }
+        }
+        std::hint::black_box(seen);
     }
 
     /// The open end of a column there is.

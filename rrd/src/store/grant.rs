@@ -83,10 +83,19 @@ impl Store {
         }
         let mut instances = write(&self.instances);
         let new = || {
-            let (form, keys) = (Form::of(request.policy.clone()), Arc::clone(&self.keys));
+            let (form, keys) = (self.form_of(request.policy), Arc::clone(&self.keys));
             Arc::new(Instance::new(request.instance, &self.dir, form, keys))
         };
         Arc::clone(instances.entry(request.instance).or_insert_with(new))
+    }
+
+    /// The form of this policy, shared with the instance made before if that has the same.
+    fn form_of(&self, policy: &Policy) -> Arc<Form> {
+        let mut last = lock(&self.last_form);
+        match &*last {
+            Some(form) if form.policy == *policy => Arc::clone(form),
+            _ => Arc::clone(last.insert(Form::of(policy.clone()))),
+        }
     }
 
     fn grant_in<E>(

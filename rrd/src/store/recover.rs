@@ -58,6 +58,7 @@ impl Store {
             given_up: Mutex::default(),
             damage: Mutex::default(),
             advanced_to: Mutex::new(Timestamp::MIN),
+            last_form: Mutex::default(),
             is_replaying: AtomicBool::new(false),
         };
         let (mut archives, mut nexts) = (Vec::new(), Vec::new());
