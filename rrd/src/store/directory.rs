@@ -44,6 +44,13 @@ struct List {
     without: Vec<InstanceId>,
 }
 
+/// How often a name has been asked for since labels have changed.
+enum Asked {
+    Never,
+    Once,
+    Often(Arc<List>),
+}
+
 impl Directory {
     /// To be called after the labels of an instance have changed, before anybody is told.
     pub(super) fn has_changed(&self) {
@@ -70,9 +77,9 @@ impl Directory {
         // Before any labels are looked at: where some change meanwhile, the list is an old one.
         let changes = self.changes.load(Ordering::Acquire);
         let is_wanted = match read(&self.lists).get(changes, name) {
-            Some(Some(list)) => return Some(list),
-            Some(None) => true,
-            None => false,
+            Asked::Often(list) => return Some(list),
+            Asked::Once => true,
+            Asked::Never => false,
         };
         let list = is_wanted.then(|| Arc::new(List::of(name, &all())));
         write(&self.lists).put(changes, name, list.clone());
@@ -82,9 +89,12 @@ impl Directory {
 
 impl Lists {
     /// The list of this name, if it has been asked for since labels have changed.
-    fn get(&self, changes: u64, name: &str) -> Option<Option<Arc<List>>> {
-        let names = (self.changes == changes).then_some(&self.names)?;
-        names.get(name).cloned()
+    fn get(&self, changes: u64, name: &str) -> Asked {
+        match self.names.get(name) {
+            Some(Some(list)) if self.changes == changes => Asked::Often(Arc::clone(list)),
+            Some(None) if self.changes == changes => Asked::Once,
+            _ => Asked::Never,
+        }
     }
 
     fn put(&mut self, changes: u64, name: &str, list: Option<Arc<List>>) {

@@ -12,9 +12,9 @@ use tracing::warn;
 
 use super::turn::AT_ONCE;
 
-/// Beside a thread that has work, such ones get about a tenth of a processor, and give it up as soon as
-/// there is such a thread: a write to the intake waits for no query.
-const NICENESS: i32 = 10;
+/// Beside a thread that has work, such ones get about a quarter of a processor: a write to the intake
+/// hardly waits for queries. Not less, for they share locks with the worker and must come to let go.
+const NICENESS: i32 = 5;
 
 type Work = Box<dyn FnOnce() + Send>;
 
