@@ -43,6 +43,7 @@ fn chosen() -> Result<()> {
         [] | ["quick"] => quick(),
         ["rrd"] => store::run(&scratch_parent()?, store::INSTANCES),
         ["rrd", instances] => store::run(&scratch_parent()?, instances.parse()?),
+        ["fleet"] => store::fleet(&scratch_parent()?),
         ["query"] => query::run(&scratch_parent()?),
         ["layout"] => layout::run(&scratch_parent()?, layout::INSTANCES),
         ["layout", instances] => layout::run(&scratch_parent()?, instances.parse()?),
@@ -50,7 +51,9 @@ fn chosen() -> Result<()> {
         ["load", folder, ..] => store::load(Path::new(folder), &arguments[2..]),
         ["reopen", folder] => store::reopen(Path::new(folder)),
         _ => {
-            bail!("no such benchmark; there are: quick, rrd [INSTANCES], query, layout [INSTANCES]")
+            bail!(
+                "no such benchmark; there are: quick, rrd [INSTANCES], fleet, query, layout [INSTANCES]"
+            )
         }
     }
 }

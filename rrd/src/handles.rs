@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -13,6 +14,11 @@ use crate::{Disk, File, InstanceId};
 const MOST_FILES: usize = 256;
 /// Linux allows 65,530 maps a process; a map holds address space, not memory.
 const MOST_MAPS: usize = 16_384;
+
+/// Beyond, pages that nobody looks at would cost more than those that are waited for.
+const MOST_BROUGHT: u64 = 1 << 20;
+/// The same, for each piece of them: four pages of which one is needed take as long as that one.
+const MOST_EACH: u64 = 16 << 10;
 
 /// What memory brings at once.
 const CACHE_LINE: usize = 64;
@@ -27,21 +33,37 @@ pub(crate) struct Handles {
 
 /// Where a reader takes bytes from.
 pub(crate) enum Source {
-    Map(Arc<Map>),
+    /// A map, and whether it was made for this reader: then little of the file may be in memory.
+    Map(Arc<Map>, bool),
     File(Arc<dyn File>),
 }
 
 impl Source {
     pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         match self {
-            Self::Map(map) => map.read_at(buffer, offset),
+            Self::Map(map, _) => map.read_at(buffer, offset),
             Self::File(file) => file.read_at(buffer, offset),
+        }
+    }
+
+    /// True where little of the file may be in memory.
+    pub(crate) const fn is_new(&self) -> bool {
+        matches!(self, Self::Map(_, true))
+    }
+
+    /// Asks the disk for these bytes at once, of which so many pieces will be read: a reader would wait
+    /// for page after page.
+    pub(crate) fn bring(&self, bytes: Range<u64>, pieces: u64) {
+        if let Self::Map(map, _) = self
+            && bytes.end - bytes.start <= pieces.saturating_mul(MOST_EACH).min(MOST_BROUGHT)
+        {
+            map.bring(bytes);
         }
     }
 
     /// Says that stretches of `len` bytes will be read from these offsets.
     pub(crate) fn expect(&self, offsets: impl Iterator<Item = u64>, len: u64) {
-        if let Self::Map(map) = self {
+        if let Self::Map(map, _) = self {
             map.touch(offsets.flat_map(|at| (at..at + len).step_by(CACHE_LINE)));
         }
     }
@@ -77,7 +99,7 @@ impl Handles {
     pub(crate) fn source(&self, instance: InstanceId, path: &Path, len: u64) -> io::Result<Source> {
         let known = read(&self.maps).get(instance).filter(|map| map.len() >= len);
         if let Some(map) = known {
-            return Ok(Source::Map(map));
+            return Ok(Source::Map(map, false));
         }
         let file = self.file(instance, path)?;
         let Some(os_file) = file.os_file() else { return Ok(Source::File(file)) };
@@ -89,7 +111,7 @@ impl Handles {
             Err(error) => return Err(error),
         };
         write(&self.maps).put(instance, Arc::clone(&map));
-        Ok(Source::Map(map))
+        Ok(Source::Map(map, true))
     }
 
     /// Closes what is open of the instance, after a failure: whoever asks next opens it anew.
@@ -110,8 +132,8 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 /// Things by instance, at most `most`; those not asked for longest make room.
 struct Recent<T> {
     most: usize,
-    /// Counts what is put and asked for.
-    now: AtomicU64,
+    /// Counts what is put: readers on many processors only look at it.
+    now: u64,
     /// With the time each was last asked for.
     things: HashMap<InstanceId, (AtomicU64, T)>,
 }
@@ -121,12 +143,14 @@ const SHARE_THAT_GOES: usize = 16;
 
 impl<T: Clone> Recent<T> {
     fn new(most: usize) -> Self {
-        Self { most, now: AtomicU64::new(0), things: HashMap::new() }
+        Self { most, now: 0, things: HashMap::new() }
     }
 
     fn get(&self, instance: InstanceId) -> Option<T> {
         let (used_at, thing) = self.things.get(&instance)?;
-        used_at.store(self.tick(), Ordering::Relaxed);
+        if used_at.load(Ordering::Relaxed) != self.now {
+            used_at.store(self.now, Ordering::Relaxed);
+        }
         Some(thing.clone())
     }
 
@@ -135,8 +159,8 @@ impl<T: Clone> Recent<T> {
     }
 
     fn put(&mut self, instance: InstanceId, thing: T) {
-        let used_at = AtomicU64::new(self.tick());
-        self.things.insert(instance, (used_at, thing));
+        self.things.insert(instance, (AtomicU64::new(self.now), thing));
+        self.now += 1;
         if self.things.len() > self.most {
             self.make_room();
         }
@@ -145,12 +169,18 @@ impl<T: Clone> Recent<T> {
     fn make_room(&mut self) {
         let mut times: Vec<u64> =
             self.things.values().map(|(used_at, _)| used_at.load(Ordering::Relaxed)).collect();
-        let (_, &mut last, _) = times.select_nth_unstable(self.most / SHARE_THAT_GOES);
-        self.things.retain(|_, (used_at, _)| *used_at.get_mut() > last);
-    }
-
-    fn tick(&self) -> u64 {
-        self.now.fetch_add(1, Ordering::Relaxed)
+        let (before, &mut last, _) = times.select_nth_unstable(self.most / SHARE_THAT_GOES);
+        // As many of those that were asked for at the same time as are needed.
+        let mut going = before.iter().filter(|&&time| time == last).count() + 1;
+        self.things.retain(|_, (used_at, _)| match (*used_at.get_mut()).cmp(&last) {
+            std::cmp::Ordering::Less => false,
+            std::cmp::Ordering::Greater => true,
+            std::cmp::Ordering::Equal if going == 0 => true,
+            std::cmp::Ordering::Equal => {
+                going -= 1;
+                false
+            }
+        });
     }
 }
 
@@ -170,6 +200,15 @@ mod tests {
         assert_eq!((recent.get(InstanceId(1)), recent.get(InstanceId(3))), (Some('a'), Some('d')));
         recent.remove(InstanceId(3));
         assert_eq!((recent.get(InstanceId(3)), recent.get(InstanceId(1))), (None, Some('a')));
+    }
+
+    #[test]
+    fn things_that_were_asked_for_together_do_not_all_go_at_once() {
+        let mut recent = Recent::new(64);
+        (0..64).for_each(|number| recent.put(InstanceId(number), number));
+        assert!((0..64).all(|number| recent.get(InstanceId(number)).is_some()));
+        recent.put(InstanceId(64), 64);
+        assert_eq!(recent.things.len(), 65 - 64 / SHARE_THAT_GOES - 1);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod tests;
 
 use std::ffi::{c_int, c_void};
 use std::io;
+use std::ops::Range;
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{self, AtomicU8, AtomicU64, Ordering};
@@ -79,6 +80,14 @@ impl Map {
             return Err(io::Error::other("a page of the file cannot be read"));
         }
         Ok(())
+    }
+
+    /// Has the system read the pages of these bytes ahead of those who look at them.
+    pub(crate) fn bring(&self, bytes: Range<u64>) {
+        let within = |at| usize::try_from(at).map_or(self.raw.len(), |at| at.min(self.raw.len()));
+        let (from, upto) = (within(bytes.start), within(bytes.end));
+        // Where it does not, the pages come one by one.
+        let _ignored = self.raw.advise_range(Advice::WillNeed, from, upto.saturating_sub(from));
     }
 
     /// Looks at bytes in many places: memory brings them at once, where a reader would wait for each.

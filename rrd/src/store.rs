@@ -12,6 +12,7 @@ mod check;
 mod column_rows;
 mod columns;
 mod counts;
+mod directory;
 mod dump;
 mod export;
 mod grant;
@@ -57,6 +58,7 @@ pub use takeover::Room;
 
 use crate::handles::Handles;
 use crate::{Batch, Column, Damage, InstanceId, Timestamp};
+use directory::Directory;
 use instance::{Form, Instance};
 use keys::Keys;
 
@@ -72,6 +74,8 @@ pub struct Store {
     instances: RwLock<BTreeMap<InstanceId, Arc<Instance>>>,
     /// Keys of the series of all instances.
     keys: Arc<Keys>,
+    /// Instances by the labels that selections name.
+    directory: Directory,
     /// Instances whose file is there but cannot be used, and why. Intake asks for every request; the
     /// start, rounds and readers write.
     unavailable: RwLock<BTreeMap<InstanceId, Damage>>,

@@ -221,19 +221,22 @@ async fn send(engine: Arc<Engine>, bodies: Arc<tokio::sync::Mutex<Receiver<Bytes
 /// Waits until no server has much to do any more: rounds, merges and blocks are written.
 async fn settle(engines: &[Arc<Engine>]) -> Result<()> {
     const LOOK: Duration = Duration::from_secs(2);
-    const LOOKS: usize = 60;
+    const LOOKS: usize = 90;
+    // Our own server writes its archives once a minute. Loaded faster than that, a day of rows would wait
+    // in memory as a chain of changes, where a server that lives has a minute of them.
+    const LEAST_LOOKS: usize = 32;
     let used = || -> Result<Vec<Duration>> {
         engines.iter().map(|engine| engine.process().processor_time()).collect()
     };
     let mut quiet = 0;
-    for _ in 0..LOOKS {
+    for look in 0..LOOKS {
         let before = used()?;
         tokio::time::sleep(LOOK).await;
         let after = used()?;
         let idle =
             |(after, before): (&Duration, &Duration)| after.saturating_sub(*before) < LOOK / 20;
         quiet = if after.iter().zip(&before).all(idle) { quiet + 1 } else { 0 };
-        if quiet == 3 {
+        if quiet >= 3 && look >= LEAST_LOOKS {
             break;
         }
     }

@@ -30,6 +30,7 @@ const AGGREGATES: u32 = 21;
 const PIECE: usize = 64;
 
 /// Times of one read, and of one aggregate over all instances.
+#[derive(Debug)]
 pub(crate) struct Times {
     pub(crate) read_warm: Duration,
     pub(crate) read_cold: Duration,

@@ -42,6 +42,14 @@ pub(crate) fn load(folder: &Path, arguments: &[String]) -> Result<()> {
     load::run(folder, Load::parse(arguments)?)
 }
 
+/// Reads alone, in a minute.
+pub(crate) fn fleet(parent: &Path) -> Result<()> {
+    procfs::check_space(parent, READ_BYTES)?;
+    let scratch = tempfile::tempdir_in(parent).context("a folder for the data")?;
+    let times = fleet::measure(scratch.path())?;
+    Ok(writeln!(io::stdout().lock(), "{times:#?}")?)
+}
+
 /// Measures everything, one after the other, and prints one table.
 pub(crate) fn run(parent: &Path, instances: u32) -> Result<()> {
     let needed = u64::from(instances) * FILE_BYTES + JOURNAL_BYTES;

@@ -231,6 +231,11 @@ impl Ring {
         self.row_width.newest(finest)
     }
 
+    /// Tiles after which the first place is used again.
+    pub(crate) const fn lap(&self) -> i64 {
+        self.tile_count.cast_signed()
+    }
+
     /// Where in the file the tile of the column at this place of the block begins: at a multiple of four.
     pub(crate) fn offset_of(&self, tile: i64, position: u32) -> u64 {
         let place = tile.rem_euclid(self.tile_count.cast_signed()).unsigned_abs();

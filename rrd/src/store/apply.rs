@@ -159,6 +159,7 @@ impl Store {
             state.is_granted = true;
             state.labels = frame.labels.clone();
             state.labels_seq = seq;
+            self.directory.has_changed();
         }
         instance.define(&mut state, &layout, seq, frame, |bytes| self.keys.intern(bytes));
         state.took(seq);
@@ -184,6 +185,7 @@ impl Store {
         if state.labels != *told.labels {
             state.labels = told.labels.clone();
             state.labels_seq = seq;
+            self.directory.has_changed();
             state.took(seq);
         }
         if told.is_gone {

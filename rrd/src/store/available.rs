@@ -119,6 +119,7 @@ impl Store {
         if state.labels != *told.labels && crate::file::write_labels(0, 0, told.labels).is_some() {
             state.labels = told.labels.clone();
             state.labels_seq = seq;
+            self.directory.has_changed();
             state.took(seq);
         }
         let lives = |series: super::columns::Series<'_>| !series.head.is_ended();

@@ -252,6 +252,9 @@ impl Source<'_> {
         };
         let last = view.filed.min(view.last);
         let tiles = Ring::tile_of(view.first)..Ring::tile_of(last) + 1;
+        if source.is_new() {
+            view.bring(&source, tiles.clone());
+        }
         // One room for all: to clear it takes as long as to fill it.
         let mut bytes = TileBytes::of(view.shape);
         for (number, tile) in tiles.clone().enumerate() {
@@ -534,6 +537,18 @@ impl<'a> View<'a> {
         let end = run.first_row.saturating_add_unsigned(run.count - 1);
         for row in run.first_row.max(self.first)..=end.min(self.last) {
             rows.set(self.index(row), run);
+        }
+    }
+
+    /// Has the disk bring all these tiles at once, where they may not be in memory.
+    fn bring(&self, source: &handles::Source, tiles: Range<i64>) {
+        let lap = (tiles.start.div_euclid(self.ring.lap()) + 1) * self.ring.lap();
+        let (before, after) = (tiles.start..tiles.end.min(lap), lap..tiles.end);
+        for tiles in [before, after].into_iter().filter(|tiles| !tiles.is_empty()) {
+            let from = self.ring.offset_of(tiles.start, self.position);
+            let last = self.ring.offset_of(tiles.end - 1, self.position);
+            let pages = tiles.end - tiles.start;
+            source.bring(from..last + self.shape.tile_len() as u64, pages.unsigned_abs());
         }
     }
 

@@ -53,6 +53,7 @@ impl Store {
             handles: Arc::new(Handles::new(disk)),
             instances: RwLock::default(),
             keys: Arc::default(),
+            directory: super::Directory::default(),
             unavailable: RwLock::default(),
             leftovers: Mutex::default(),
             given_up: Mutex::default(),

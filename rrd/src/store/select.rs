@@ -62,10 +62,19 @@ impl Store {
         let mut search = Search { keys: &self.keys, matchers, known: HashMap::new() };
         let mut found = Vec::new();
         let mut undecided = Vec::with_capacity(matchers.len());
-        for instance in self.all() {
+        for instance in self.candidates(matchers) {
             instance.select(&mut search, &mut undecided, &mut found);
         }
         found
+    }
+
+    /// All instances that can have a series for these matchers, and maybe others, in order of id.
+    fn candidates(&self, matchers: &[Matcher]) -> Vec<Arc<Instance>> {
+        let Some(ids) = self.directory.candidates(matchers, || self.all()) else {
+            return self.all();
+        };
+        let instances = read(&self.instances);
+        ids.iter().filter_map(|id| instances.get(id).map(Arc::clone)).collect()
     }
 }
 

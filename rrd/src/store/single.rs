@@ -257,6 +257,7 @@ impl Store {
             handles: Arc::new(Handles::new(Arc::clone(disk))),
             instances: RwLock::new(instances),
             keys,
+            directory: super::Directory::default(),
             unavailable: RwLock::default(),
             leftovers: Mutex::default(),
             given_up: Mutex::default(),

@@ -7,6 +7,7 @@ pub(crate) mod metadata;
 pub(crate) mod query;
 pub(crate) mod request;
 pub(crate) mod rules;
+mod threads;
 mod turn;
 
 use axum::http::StatusCode;

@@ -5,13 +5,13 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use axum::response::Response;
 use query::Patience;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
-use super::problem;
+use super::{problem, threads};
 use crate::views::Web;
 
 /// Queries evaluated at once: they share the machine with intake, which comes first.
-const AT_ONCE: usize = 4;
+pub(super) const AT_ONCE: usize = 4;
 /// The longest a query may take, its wait for a turn included, whatever it asks for.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
@@ -45,12 +45,14 @@ pub(crate) async fn in_turn<T: Send + 'static>(
     let run = async {
         // A turn is held by the work itself: one that timed out still counts until it ends.
         let turn = TURNS.acquire().await.ok()?;
-        let task = tokio::task::spawn_blocking(move || {
+        let (give, done) = oneshot::channel();
+        threads::run(move || {
             let done = work(&patience);
             drop(turn);
-            done
+            // Where nobody waits any more, it is dropped here, and not where requests are answered.
+            let _nobody_waits = give.send(done);
         });
-        task.await.ok()
+        done.await.ok()
     };
     match tokio::time::timeout(wait, run).await {
         Ok(Some(done)) => Ok(done),
