@@ -213,8 +213,8 @@ impl Open {
         });
         let rows = rows.into();
         // What a late reading would take out of the step is not in it as it was read.
-        let before_ms = [0; 3];
-        Self { birth, newest_row, sum, unknown_ms, reset, touched, before_ms, rows, ..self.clone() }
+        let forgetful = Self { before_ms: [0; 3], ..self.clone() };
+        Self { birth, newest_row, sum, unknown_ms, touched, rows, reset, ..forgetful }
     }
 
     /// True after a marker, until the next reading: the series is not visible.

@@ -156,7 +156,7 @@ async fn who_comes_back_after_its_archive_was_reclaimed_is_told_to_send_again_un
     assert_eq!(ask(&server, &id, "withdraw", json!({})).await.status, 204);
     written(&server, "b:1", &["up"]).await;
     server.intake.limit_disk(9 * one);
-    server.clock.advance(std::time::Duration::from_secs(60));
+    server.clock.advance(std::time::Duration::from_mins(1));
     let labels = [("__name__", "up"), ("instance", "a:1"), ("job", "j")];
     let body = WriteBody::default().series(&labels, &[(at(60), 1.0)]);
     let info = || server.parts().store.info(id.parse().unwrap());
