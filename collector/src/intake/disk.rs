@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rrd::{Change, InstanceId};
+use tokio::runtime::Handle;
 
 use super::{Denial, Inner, Intake};
 
@@ -47,7 +48,11 @@ impl Inner {
     /// Makes room for a grant that the limit refused; false when nobody has any to give. It comes from the
     /// withdrawn instances not heard for longest, and is counted from now on, though their files go with
     /// the next round.
+    ///
+    /// The caller waits for the disk, off the reactor, and does not have the registry's turn.
     pub(super) fn make_room(&self, needed: u64) -> bool {
+        // Nobody of these becomes active again meanwhile: samples accepted from then on would go too.
+        let Ok(_turn) = Handle::current().block_on(self.turn()) else { return false };
         self.sum_up();
         if self.disk_room() >= needed {
             return true;
@@ -60,6 +65,8 @@ impl Inner {
                 Ok(seq) => {
                     tracing::info!(%instance, bytes, seq, "reclaimed: the disk limit is reached");
                     self.gives_back(bytes);
+                    self.cache.forget(instance);
+                    self.sessions.forget(instance);
                 }
                 Err(reason) => tracing::warn!(%instance, %reason, "cannot be reclaimed"),
             }

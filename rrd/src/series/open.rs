@@ -212,7 +212,9 @@ impl Open {
             (newest - last, newest - first)
         });
         let rows = rows.into();
-        Self { birth, newest_row, sum, unknown_ms, touched, rows, reset, ..self.clone() }
+        // What a late reading would take out of the step is not in it as it was read.
+        let forgetful = Self { before_ms: [0; 3], ..self.clone() };
+        Self { birth, newest_row, sum, unknown_ms, touched, rows, reset, ..forgetful }
     }
 
     /// True after a marker, until the next reading: the series is not visible.

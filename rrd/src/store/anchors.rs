@@ -1,6 +1,6 @@
 //! Anchors of one counter, wherever they are: in the file, waiting, and where its series stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 
@@ -64,39 +64,50 @@ impl Anchors {
 
     /// Adds what waits, the newest first.
     pub(super) fn add_waiting<'a>(&mut self, waiting: impl Iterator<Item = &'a Waiting>) {
-        let runs = self.runs.clone();
-        self.add_closed(waiting, &runs);
-    }
-
-    /// Adds what waits of these runs, the newest first.
-    pub(super) fn add_closed<'a>(
-        &mut self,
-        waiting: impl Iterator<Item = &'a Waiting>,
-        runs: &Range<i64>,
-    ) {
         let Column { index, generation } = self.column;
         for anchor in waiting.flat_map(|waiting| waiting.anchors(index, generation)) {
-            if runs.contains(&run_of(anchor.at, self.run_ms)) {
-                self.add(anchor);
-            }
+            self.add(anchor);
         }
     }
 
     /// Adds what the file has.
     pub(super) fn add_filed(&mut self, source: &Source<'_>, block: &Block) {
-        let runs = self.runs.clone();
-        self.add_kept(source, block, &runs);
+        let missing: Vec<i64> =
+            self.runs.clone().filter(|run| !self.found.contains_key(run)).collect();
+        self.read(source, block, &missing);
     }
 
-    /// Adds what the file has of these runs.
-    pub(super) fn add_kept(&mut self, source: &Source<'_>, block: &Block, runs: &Range<i64>) {
-        let runs = self.runs.start.max(runs.start)..self.runs.end.min(runs.end);
-        let missing: Vec<i64> = runs.filter(|run| !self.found.contains_key(run)).collect();
-        if missing.is_empty() {
+    /// Adds what former archives have of these runs of theirs, which may be of other steps: what waits, the
+    /// newest first, and what the file has.
+    pub(super) fn add_former<'a>(
+        &mut self,
+        waiting: impl Iterator<Item = &'a Waiting>,
+        source: &Source<'_>,
+        (block, runs): (&Block, Range<i64>),
+    ) {
+        let Column { index, generation } = self.column;
+        let mut waits = BTreeSet::new();
+        for anchor in waiting.flat_map(|waiting| waiting.anchors(index, generation)) {
+            let run = block.anchors.run_of(anchor.at);
+            // The newest of a run is the first that comes.
+            if runs.contains(&run) && waits.insert(run) {
+                self.add(anchor);
+            }
+        }
+        let moment = |run: i64| Timestamp::from_millis(run.saturating_mul(self.run_ms));
+        let wanted = block.anchors.run_of(moment(self.runs.start).plus_millis(1))
+            ..block.anchors.run_of(moment(self.runs.end)) + 1;
+        let runs = runs.start.max(wanted.start)..runs.end.min(wanted.end);
+        let filed: Vec<i64> = runs.rev().filter(|run| !waits.contains(run)).collect();
+        self.read(source, block, &filed);
+    }
+
+    fn read(&mut self, source: &Source<'_>, block: &Block, runs: &[i64]) {
+        if runs.is_empty() {
             return;
         }
         let (column, position) = (self.column, self.column.index - block.first_column);
-        source.read_anchors(&block.anchors, &missing, position, |run, bytes| {
+        source.read_anchors(&block.anchors, runs, position, |run, bytes| {
             if let Some(anchor) = block.anchors.decode(column, run, bytes) {
                 self.add(anchor);
             }

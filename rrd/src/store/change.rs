@@ -256,8 +256,8 @@ impl Derived<'_> {
         };
         // What its ring had no more room for is gone, be it that it never left memory.
         let runs = runs_kept(&former.form, end.newest_row);
-        anchors.add_closed(former.waiting.iter().rev().map(Arc::as_ref), &runs);
-        anchors.add_kept(self.source, block, &runs);
+        let waiting = former.waiting.iter().rev().map(Arc::as_ref);
+        anchors.add_former(waiting, self.source, (block, runs));
     }
 
     /// The series in its new archives, with open rows of what has closed since they began.

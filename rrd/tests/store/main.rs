@@ -20,4 +20,5 @@ mod restep;
 mod reuse;
 mod rings;
 mod rot;
+mod seams;
 mod world;

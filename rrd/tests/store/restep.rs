@@ -244,3 +244,22 @@ fn any_history_is_the_same_live_written_and_reopened() {
         assert_eq!(world.store.damage(), []);
     }
 }
+
+#[test]
+fn a_late_reading_after_the_change_never_takes_out_what_the_step_does_not_hold() {
+    for (old, new) in [("1m:2h", "10s:1h"), ("10s:2h", "1m:1h")] {
+        let mut world = World::new(&format!("{old};f64;hb=30s"));
+        world.grant(&[gauge("g")]).unwrap();
+        // The step before is known, half of it being so.
+        for (after, value) in [(0, 0.0), (25, 0.0), (54, 0.0), (57, 1000.0)] {
+            world.push(&[("g", START + after, value)]);
+        }
+        world.change(Change::Policy(Policy::parse(&format!("{new};f64;hb=30s")).unwrap())).unwrap();
+        world.push(&[("g", START + 55, 0.0)]);
+        world.push(&[("g", START + 60, 0.0)]);
+        let rows = world.rows("g", 0, START, START + 60);
+        let known = rows.average.iter().filter(|value| !value.is_nan());
+        let outside = known.filter(|value| !(0.0..=1000.0).contains(*value)).count();
+        assert_eq!(outside, 0, "{old} to {new}: {:?}", rows.average);
+    }
+}

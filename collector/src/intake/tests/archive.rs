@@ -147,6 +147,30 @@ async fn at_the_disk_limit_the_longest_silent_of_those_gone_are_reclaimed_and_no
 }
 
 #[tokio::test]
+async fn who_comes_back_after_its_archive_was_reclaimed_is_told_to_send_again_until_it_has_another()
+{
+    let server = Server::start();
+    let id = written(&server, "a:1", &["up"]).await;
+    let one = server.parts().store.archive_bytes(id.parse().unwrap());
+    server.intake.limit_disk(one);
+    assert_eq!(ask(&server, &id, "withdraw", json!({})).await.status, 204);
+    written(&server, "b:1", &["up"]).await;
+    server.intake.limit_disk(9 * one);
+    server.clock.advance(std::time::Duration::from_mins(1));
+    let labels = [("__name__", "up"), ("instance", "a:1"), ("job", "j")];
+    let body = WriteBody::default().series(&labels, &[(at(60), 1.0)]);
+    let info = || server.parts().store.info(id.parse().unwrap());
+    for _ in 0..2 {
+        let early = server.write(ADMIN, &body.0).await;
+        assert_eq!((early.status.as_u16(), info().is_some()), (503, false), "{:?}", early.json);
+    }
+    round(&server);
+    assert_eq!(server.write(ADMIN, &body.0).await.status, 204);
+    server.settle().await;
+    assert_eq!(info().map(|info| info.series_count), Some(1), "what was accepted is stored");
+}
+
+#[tokio::test]
 async fn a_replay_reclaims_the_same() {
     let server = Server::start();
     let id = written(&server, "a:1", &["up"]).await;

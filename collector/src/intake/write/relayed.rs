@@ -49,6 +49,11 @@ impl Inner {
                 let count = u64::try_from(sorted.groups.take(id).len()).expect("limited");
                 let shown = || format!("all of {}", space.instance);
                 sorted.refusals.add(Some(id), *reason, count, shown, message);
+            } else if self.parts.store.info(id).is_none() {
+                // Reclaimed since its columns were looked up: nothing would take these samples.
+                self.cache.forget(id);
+                let message = "an instance is back whose archive was reclaimed; send it again";
+                return Err(Denial::later("busy", message));
             }
         }
         let mut placed = Vec::new();
