@@ -95,7 +95,10 @@ impl Asking {
             return Ok(answer);
         }
         if status == 401 {
-            bail!("{}: ROUNDEL_ADMIN_TOKEN is not the one that this server was started with", self.url);
+            bail!(
+                "{}: ROUNDEL_ADMIN_TOKEN is not the one that this server was started with",
+                self.url
+            );
         }
         bail!("{} (status {status})", answer["message"].as_str().unwrap_or("refused"))
     }

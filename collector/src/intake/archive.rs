@@ -114,6 +114,8 @@ pub(super) async fn policy(
         if answer.changed {
             inner.check_limit(answer.bytes, answer.bytes_needed)?;
             inner.change_archive(id, Change::Policy(policy)).await?;
+            let (from, to) = (&answer.former_policy, &answer.policy);
+            tracing::info!(instance = %id, from, to, "archives changed by an operator");
         }
         Ok(Json(answer))
     })
@@ -143,6 +145,7 @@ pub(super) async fn drop_series(
         if dropped {
             let columns = found.iter().map(|one| one.series.column).collect();
             inner.change_archive(id, Change::Drop(columns)).await?;
+            tracing::info!(instance = %id, series = found.len(), "series dropped by an operator");
         }
         let series = found.iter().map(|one| one.labels.to_string()).collect();
         Ok(Json(DropAnswer { dropped, series }))
@@ -174,6 +177,7 @@ pub(super) async fn reclaim(
         let bytes = info.map_or(0, |info| info.file_len);
         if !request.dry_run {
             inner.change_archive(id, Change::Remove).await?;
+            tracing::info!(instance = %id, bytes, "reclaimed by an operator");
         }
         Ok(Json(ReclaimAnswer { reclaimed: !request.dry_run, bytes }))
     })

@@ -163,6 +163,8 @@ async fn at_the_disk_limit_the_longest_silent_of_those_gone_are_reclaimed_and_no
     let body = WriteBody::default().series(&stranger, &[(at(0), 1.0)]);
     let refused = server.write(ADMIN, &body.0).await.is(507, "disk_full");
     assert!(refused.headers.contains_key("retry-after"));
+    let message = refused.json["message"].as_str().unwrap();
+    assert!(message.contains("the disk limit; raise it"), "{message}");
     let longer = json!({"policy": "1m:9d"});
     ask(&server, &fourth, "policy", longer).await.is(507, "disk_full");
     // What is known goes on, and a limit that was raised lets others in.
