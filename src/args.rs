@@ -55,6 +55,7 @@ pub(crate) enum Rrd {
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(after_help = "The server's admin token is read from ROUNDEL_ADMIN_TOKEN, for both.")]
 pub(crate) struct Instances {
     /// Address of the server
     #[arg(
@@ -77,7 +78,7 @@ pub(crate) struct Instances {
 /// What is asked of the server; the admin token comes from `ROUNDEL_ADMIN_TOKEN`.
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum InstancesCommand {
-    /// A line for each: id, state, name, rows it keeps, series, bytes
+    /// A line for each: id, state, name, series, bytes, rows it keeps
     List,
     /// Say that an instance is gone: its alerts close, its rows stay readable
     Withdraw {

@@ -16,6 +16,7 @@ use rrd::{Clock, InstanceId, Labels, Policy};
 
 use crate::clock::SystemClock;
 use crate::offline::Offline;
+use crate::operate::words::{self, counted};
 use crate::progress::Progress;
 use crate::report::print;
 use crate::rrd_files::{self, Found};
@@ -331,13 +332,15 @@ impl Plan<'_> {
 impl Counts {
     fn summary(&self, secs: f64) -> String {
         let Self { files, series, instances, rows, bytes, existing } = self;
-        let mib = bytes >> 20;
+        let (files, instances) =
+            (counted(*files as u64, "file"), counted(*instances as u64, "instance"));
+        let (rows, bytes) = (counted(*rows, "row"), words::bytes(*bytes));
         let there = match existing {
             0 => String::new(),
             count => format!("; {count} series were there already"),
         };
         format!(
-            "imported {files} files: {series} series of {instances} instances, {rows} rows, {mib} MiB of archives, in {secs:.1} s{there}\n"
+            "imported {files}: {series} series of {instances}, {rows}, {bytes} of archives, in {secs:.1} s{there}\n"
         )
     }
 }

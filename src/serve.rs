@@ -96,7 +96,8 @@ impl Server {
     async fn serve(self, listener: std::net::TcpListener, recovered: Recovered) -> Result<()> {
         let Recovered { state, journal, rounds, applied, .. } = recovered;
         let (stop, stopped) = watch::channel(false);
-        let intake = self.intake(&state, &journal)?;
+        let disk_limit = self.disk_limit(state.store.all_archive_bytes())?;
+        let intake = self.intake(&state, &journal, disk_limit)?;
         let pulse = Arc::new(Pulse::default());
         let halt = Arc::new(AtomicBool::new(false));
         let worker = Worker {
@@ -131,6 +132,7 @@ impl Server {
             clock: Arc::clone(&self.clock),
             pulse: Arc::clone(&pulse),
             scrubbed,
+            disk_limit,
         };
         let web = self.web(&state, &intake, health, sessions);
         let router = collector::router(intake.clone()).merge(web::router(web));
@@ -162,7 +164,7 @@ impl Server {
         Ok(())
     }
 
-    fn intake(&self, state: &State, journal: &Journal) -> Result<Intake> {
+    fn intake(&self, state: &State, journal: &Journal, disk_limit: u64) -> Result<Intake> {
         let admin = self.config.admin_token.as_deref().map(Digest::of);
         let intake = Intake::new(Parts {
             store: Arc::clone(&state.store),
@@ -177,7 +179,7 @@ impl Server {
         });
         let intake = intake
             .map_err(|reason| anyhow::anyhow!("this system gives no randomness: {reason}"))?;
-        intake.limit_disk(self.disk_limit(state.store.all_archive_bytes())?);
+        intake.limit_disk(disk_limit);
         Ok(intake)
     }
 

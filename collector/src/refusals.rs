@@ -48,7 +48,9 @@ impl Refusals {
     pub(crate) fn stored_nothing(&self) -> Result<(), Denial> {
         let any = |reason| self.counts.keys().any(|(_, known)| *known == reason);
         if any(Reason::DiskFull) {
-            return Err(Denial::no_space("no space is left for new series; free some"));
+            let full = |shown: &&RefusedSeries| shown.reason == Reason::DiskFull.word();
+            let told = self.shown.iter().find(full).map(|shown| shown.message.as_str());
+            return Err(Denial::no_space(told.unwrap_or("no space is left for new series")));
         }
         if any(Reason::Store) {
             return Err(Denial::later("store", "the store cannot take the series now"));

@@ -80,8 +80,8 @@ pub enum ChangeError<E> {
     UnderWay(InstanceId),
     /// Neither of the finest steps is a multiple of the other, or there are days of a zone.
     #[error(
-        "instance {instance}: its finest step is {finest}; begin the policy with it, or without days of a zone \
-         before and after with a multiple or a part of it"
+        "instance {instance}: its finest step is {finest}; begin the policy with it. It may become a multiple or \
+         a part of it where neither policy has days of a zone"
     )]
     OtherStep {
         /// Whose archives were to be changed.

@@ -94,6 +94,12 @@ impl Asking {
         if (200..300).contains(&status) {
             return Ok(answer);
         }
+        if status == 401 {
+            bail!(
+                "{}: ROUNDEL_ADMIN_TOKEN is not the one that this server was started with",
+                self.url
+            );
+        }
         bail!("{} (status {status})", answer["message"].as_str().unwrap_or("refused"))
     }
 }
@@ -115,22 +121,32 @@ fn text(command: &InstancesCommand, answer: &Value) -> String {
     }
 }
 
-/// A line for each instance; names and labels come from senders, and are no commands to a terminal.
+/// A line for each instance, in columns; names come from senders, and are no commands to a terminal.
 fn list(instances: &[Value]) -> String {
+    let lines: Vec<[String; 6]> = instances.iter().map(cells).collect();
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
+    let [name_width, series_width, size_width] = [2, 3, 4].map(|at| width(at).unwrap_or(0));
     let mut text = String::new();
-    for one in instances {
-        let archive = &one["archive"];
-        let size = if archive.is_null() {
-            "no archive".to_owned()
-        } else {
-            let series = of_series(number(&archive["series"]));
-            format!("{}  {series}  {}", shown(&archive["policy"]), bytes(number(&archive["bytes"])))
-        };
-        let (id, state) = (shown(&one["id"]), shown(&one["state"]));
+    for [id, state, name, series, size, policy] in &lines {
+        let line = format!(
+            "{id}  {state:<9}  {name:<name_width$}  {series:>series_width$}  {size:>size_width$}  {policy}"
+        );
         // A text cannot refuse to be written to.
-        let _written = writeln!(text, "{id}  {state:<9}  {}  {size}", shown(&one["name"]));
+        let _written = writeln!(text, "{}", line.trim_end());
     }
     text
+}
+
+/// Id, state, name, series, bytes and the rows it keeps, which are longest.
+fn cells(one: &Value) -> [String; 6] {
+    let archive = &one["archive"];
+    let [series, size, policy] = if archive.is_null() {
+        [String::new(), "no archive".to_owned(), String::new()]
+    } else {
+        let series = of_series(number(&archive["series"]));
+        [series, bytes(number(&archive["bytes"])), shown(&archive["policy"])]
+    };
+    [shown(&one["id"]), shown(&one["state"]), shown(&one["name"]), series, size, policy]
 }
 
 fn policy(answer: &Value) -> String {
@@ -140,19 +156,27 @@ fn policy(answer: &Value) -> String {
     let _written =
         writeln!(text, "needs {needed} beside the {there} there are, which then come back");
     for lost in answer["loses"].as_array().into_iter().flatten() {
-        let (kept, keeps) = (reach(number(&lost["kept_ms"])), number(&lost["keeps_ms"]));
-        let step = shown(&lost["step"]);
-        let _written = match keeps {
-            0 => writeln!(
-                text,
-                "loses rows of {step}, of which there are {kept}; wider ones follow from them"
-            ),
-            keeps => writeln!(text, "loses rows of {step} older than {}, of {kept}", reach(keeps)),
-        };
+        let _written = writeln!(text, "{}", loss(lost));
     }
     let is_changed = answer["changed"] == true;
     let changed = "changed; the file follows within a minute\n";
     text.push_str(if is_changed { changed } else { "nothing was changed\n" });
+    text
+}
+
+/// Which rows go, and what becomes of those that stay.
+fn loss(lost: &Value) -> String {
+    let step = shown(&lost["step"]);
+    let (kept, keeps) = (reach(number(&lost["kept_ms"])), number(&lost["keeps_ms"]));
+    let mut text = match keeps {
+        0 => format!("loses rows of {step}, of which there are {kept}"),
+        keeps => format!("loses rows of {step} older than {}, of {kept}", reach(keeps)),
+    };
+    if lost["other_days"] == true {
+        text.push_str("; days of another zone are made of narrower rows alone");
+    } else if keeps == 0 && lost["has_wider"] == true {
+        text.push_str("; wider ones follow from them");
+    }
     text
 }
 

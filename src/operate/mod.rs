@@ -9,7 +9,7 @@ mod manifest;
 mod overlay;
 pub(crate) mod restore;
 pub(crate) mod size;
-mod words;
+pub(crate) mod words;
 
 use std::process::ExitCode;
 

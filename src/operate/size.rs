@@ -73,12 +73,14 @@ impl Plan {
             plural(self.instances),
             self.policy
         );
-        let _written = writeln!(out, "  {:<8} {:>10}   reaches back", "step", "rows");
+        let names = self.policy.archives().iter().map(|archive| archive.step_name().len());
+        let width = names.max().unwrap_or(0).max(8);
+        let _written = writeln!(out, "  {:<width$} {:>10}   reaches back", "step", "rows");
         for archive in self.policy.archives() {
             let span = archive.row_count.saturating_mul(archive.step.as_millis());
             let _written = writeln!(
                 out,
-                "  {:<8} {:>10}   {}",
+                "  {:<width$} {:>10}   {}",
                 archive.step_name(),
                 count(archive.row_count),
                 reach(span)

@@ -13,6 +13,8 @@ use crate::scrub::Scrubbed;
 
 /// A fill from which the journal needs a look: a round should have begun at three quarters.
 const FULL: f64 = 0.9;
+/// A share of the disk limit from which it needs a look: new series come in blocks.
+const NEAR_LIMIT: f64 = 0.9;
 /// A wall clock this far from the journal's time is an alarm.
 const WALL_OFF_MS: i64 = 120_000;
 
@@ -33,6 +35,8 @@ pub(crate) struct Health {
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) scrubbed: Arc<Scrubbed>,
     pub(crate) started_at: Timestamp,
+    /// Most bytes of all archives.
+    pub(crate) disk_limit: u64,
 }
 
 impl HealthView for Health {
@@ -81,6 +85,12 @@ impl Health {
             ),
             ("roundel_series", "gauge", "Series with a column.", float(series as u64)),
             ("roundel_archive_bytes", "gauge", "Length of all archive files.", float(bytes)),
+            (
+                "roundel_archive_limit_bytes",
+                "gauge",
+                "The disk limit: what all archives may take.",
+                float(self.disk_limit),
+            ),
             (
                 "roundel_scrubbed_bytes_total",
                 "counter",
@@ -184,11 +194,23 @@ impl Health {
                 fact("Instances", FactValue::Count(instances.len() as u64), Level::Ok, ""),
                 fact("Series", FactValue::Count(series as u64), Level::Ok, ""),
                 fact("On disk", FactValue::Bytes(bytes), Level::Ok, constant),
+                self.limit(bytes),
                 fact("Set apart", FactValue::Count(unavailable.len() as u64), apart, &why),
                 fact("Damaged places", FactValue::Count(damage.len() as u64), level, &note),
                 self.last_pass(),
             ],
         )
+    }
+
+    /// How much of what all archives may take is taken.
+    fn limit(&self, bytes: u64) -> Fact {
+        let share = float(bytes) / float(self.disk_limit.max(1));
+        let (level, note) = if share > NEAR_LIMIT {
+            (Level::Warning, "beyond it withdrawn instances go, then new series are refused")
+        } else {
+            (Level::Ok, "that all archives may take together")
+        };
+        fact("Disk limit", FactValue::Bytes(self.disk_limit), level, note)
     }
 
     /// When every tile was last compared with its checksum.
@@ -322,6 +344,17 @@ mod tests {
             clock: clock.clone(),
             pulse: Arc::default(),
             scrubbed: Arc::default(),
+            disk_limit: 1 << 30,
+        }
+    }
+
+    #[test]
+    fn a_disk_limit_that_is_near_is_told() {
+        let (disk, clock) = (MemDisk::new(), Arc::new(ManualClock::default()));
+        let health = health(&disk, &clock);
+        for (bytes, level) in [(0, Level::Ok), (900 << 20, Level::Ok), (1000 << 20, Level::Warning)]
+        {
+            assert_eq!(health.limit(bytes).level, level, "{bytes}");
         }
     }
 

@@ -8,6 +8,13 @@ use serde_json::Value;
 use crate::http;
 use crate::server::{Server, folder, roundel};
 
+/// The line of `list` that names this instance.
+#[track_caller]
+fn line<'a>(list: &'a str, name: &str) -> Vec<&'a str> {
+    let lines = list.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    lines.into_iter().find(|words| words.get(2) == Some(&name)).unwrap()
+}
+
 fn run(server: &Server, arguments: &[&str]) -> Output {
     roundel().args(["instances", "--server", &server.url]).args(arguments).output().unwrap()
 }
@@ -48,8 +55,13 @@ async fn an_operator_lists_changes_drops_withdraws_and_reclaims() {
     send(&server, "web-2", &["up"]).await;
     let list = said(&server, &["list"]);
     assert_eq!(list.lines().count(), 2, "{list}");
-    assert!(list.contains("web-1  1m:2d,5m:14d  3 series"), "{list}");
+    let web = line(&list, "web-1");
+    assert_eq!((&web[3..5], web[7]), (&["3", "series"][..], "1m:2d,5m:14d"), "{list}");
 
+    let days = said(&server, &["policy", "web-1", "1m:2d,1d@Europe/Paris:5y", "--dry-run"]);
+    assert!(days.contains("loses rows of 5m, of which there are 14 days; wider"), "{days}");
+    let shorter = said(&server, &["policy", "web-1", "1m:2d", "--dry-run"]);
+    assert!(shorter.contains("loses rows of 5m, of which there are 14 days\n"), "{shorter}");
     let tried = said(&server, &["policy", "web-1", "5m:7d,1h:90d", "--dry-run"]);
     assert!(tried.contains("loses rows of 1m") && tried.contains("nothing was changed"), "{tried}");
     let changed = said(&server, &["policy", "web-1", "5m:7d,1h:90d"]);
@@ -73,7 +85,8 @@ async fn an_operator_lists_changes_drops_withdraws_and_reclaims() {
         list.as_array().unwrap().iter().find(|one| one["name"] == "web-2").unwrap()["id"].clone();
     let reclaimed = said(&server, &["reclaim", id.as_str().unwrap()]);
     assert!(reclaimed.contains("are free within a minute"), "{reclaimed}");
-    assert!(said(&server, &["list"]).contains("withdrawn  web-2  no archive"));
+    let list = said(&server, &["list"]);
+    assert_eq!(line(&list, "web-2")[1..], ["withdrawn", "web-2", "no", "archive"], "{list}");
 
     // A last round writes what was changed; the next server has it.
     assert!(server.stop().success());
@@ -81,7 +94,8 @@ async fn an_operator_lists_changes_drops_withdraws_and_reclaims() {
     assert_eq!(archives, 1, "the archive of web-2 is gone");
     let server = Server::start(dir.path(), &[]);
     let list = said(&server, &["list"]);
-    assert!(list.contains("web-1  5m:7d,1h:90d  1 series"), "{list}");
+    let web = line(&list, "web-1");
+    assert_eq!((&web[3..5], web[7]), (&["1", "series"][..], "5m:7d,1h:90d"), "{list}");
     let limit = std::fs::read_to_string(dir.path().join("data/disk-limit")).unwrap();
     assert!(limit.trim().parse::<u64>().unwrap() > 0, "kept at the first start without a limit");
 }
@@ -94,6 +108,10 @@ async fn what_an_operator_got_wrong_is_told() {
     assert!(refusal(&server, &["policy", "web-9", "1m:1d"]).contains("no instance has this name"));
     assert!(refusal(&server, &["policy", "web-1", "90s:1d"]).contains("its finest step is 1m"));
     assert!(refusal(&server, &["drop", "web-1", "--match", "up"]).contains("write NAME=VALUE"));
+    let mut stranger = roundel();
+    stranger.env("ROUNDEL_ADMIN_TOKEN", "x").args(["instances", "--server", &server.url, "list"]);
+    let complaint = String::from_utf8(stranger.output().unwrap().stderr).unwrap();
+    assert!(complaint.contains("ROUNDEL_ADMIN_TOKEN is not the one"), "{complaint}");
     let mut alone = roundel();
     alone.env_remove("ROUNDEL_ADMIN_TOKEN").args(["instances", "list"]);
     let complaint = String::from_utf8(alone.output().unwrap().stderr).unwrap();

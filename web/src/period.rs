@@ -191,7 +191,9 @@ impl Window {
             _ if millis.is_multiple_of(SECOND) => (millis / SECOND, "s"),
             _ => (millis, "ms"),
         };
-        format!("{count}\u{a0}{unit} averages")
+        // Where a day ends is another question for each zone.
+        let days = self.days.map_or(String::new(), |days| format!(", days of {}", days.zone()));
+        format!("{count}\u{a0}{unit} averages{days}")
     }
 }
 
@@ -327,6 +329,7 @@ mod tests {
         // Midnight is at 22:00 in summer, when it is now, and at 23:00 in winter.
         assert_eq!(window.span.end().as_millis() % DAY.cast_signed(), 23 * HOUR.cast_signed());
         assert_eq!(window.days.map(Calendar::zone), Some("Europe/Paris"));
+        assert_eq!(window.consolidation(), "1\u{a0}day averages, days of Europe/Paris");
         let month = Window::of(Asked::Period(Period::Month), &series, NOW);
         assert_eq!((month.days, month.span.end()), (None, NOW.floor(month.step)));
         let from = NOW.plus_millis(-300 * DAY.cast_signed());

@@ -38,12 +38,16 @@ pub(super) struct PolicyAnswer {
     loses: Vec<Lost>,
 }
 
-/// Rows of one width that are kept for less time.
+/// Rows of one kind that are kept for less time.
 #[derive(Debug, Serialize)]
 struct Lost {
     step: String,
     kept_ms: u64,
     keeps_ms: u64,
+    /// Days of another zone take their place, made of narrower rows as far as these reach.
+    other_days: bool,
+    /// Wider rows are kept, to which they have been added.
+    has_wider: bool,
 }
 
 /// Series to be dropped: those that satisfy all of it.
@@ -93,9 +97,11 @@ pub(super) async fn policy(
         let wanted = policy.clone();
         let plan = aside(move || store.plan_change(id, &wanted).map_err(denied)).await?;
         let lost = |loss: &rrd::Loss| Lost {
-            step: loss.step.to_string(),
+            step: loss.rows.step_name(),
             kept_ms: loss.kept_ms,
             keeps_ms: loss.keeps_ms,
+            other_days: loss.is_other_days,
+            has_wider: loss.has_wider,
         };
         let answer = PolicyAnswer {
             changed: !request.dry_run,
@@ -108,6 +114,8 @@ pub(super) async fn policy(
         if answer.changed {
             inner.check_limit(answer.bytes, answer.bytes_needed)?;
             inner.change_archive(id, Change::Policy(policy)).await?;
+            let (from, to) = (&answer.former_policy, &answer.policy);
+            tracing::info!(instance = %id, from, to, "archives changed by an operator");
         }
         Ok(Json(answer))
     })
@@ -137,6 +145,7 @@ pub(super) async fn drop_series(
         if dropped {
             let columns = found.iter().map(|one| one.series.column).collect();
             inner.change_archive(id, Change::Drop(columns)).await?;
+            tracing::info!(instance = %id, series = found.len(), "series dropped by an operator");
         }
         let series = found.iter().map(|one| one.labels.to_string()).collect();
         Ok(Json(DropAnswer { dropped, series }))
@@ -168,6 +177,7 @@ pub(super) async fn reclaim(
         let bytes = info.map_or(0, |info| info.file_len);
         if !request.dry_run {
             inner.change_archive(id, Change::Remove).await?;
+            tracing::info!(instance = %id, bytes, "reclaimed by an operator");
         }
         Ok(Json(ReclaimAnswer { reclaimed: !request.dry_run, bytes }))
     })

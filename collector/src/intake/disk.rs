@@ -3,7 +3,7 @@
 //! What is taken is counted as it is granted, and summed up anew before anything is given back. Requests
 //! that are granted series at the same moment may go beyond the limit by a block each.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rrd::{Change, InstanceId};
 use tokio::runtime::Handle;
@@ -14,11 +14,17 @@ use super::{Denial, Inner, Intake};
 pub(super) struct Disk {
     limit: AtomicU64,
     used: AtomicU64,
+    /// The log has it that the limit is reached; it is not said again until there was room.
+    is_told: AtomicBool,
 }
 
 impl Default for Disk {
     fn default() -> Self {
-        Self { limit: AtomicU64::new(u64::MAX), used: AtomicU64::new(0) }
+        Self {
+            limit: AtomicU64::new(u64::MAX),
+            used: AtomicU64::new(0),
+            is_told: AtomicBool::new(false),
+        }
     }
 }
 
@@ -42,7 +48,19 @@ impl Inner {
     /// Notes that the archive of an instance, which had so many bytes, may have grown.
     pub(super) fn has_grown(&self, id: InstanceId, former_bytes: u64) {
         let bytes = self.parts.store.archive_bytes(id);
+        if bytes > former_bytes {
+            self.disk.is_told.store(false, Ordering::Relaxed);
+        }
         self.disk.used.fetch_add(bytes.saturating_sub(former_bytes), Ordering::Relaxed);
+    }
+
+    /// Tells the log that new series are refused for the limit, once until there was room again.
+    pub(super) fn limit_reached(&self, instance: InstanceId) {
+        if !self.disk.is_told.swap(true, Ordering::Relaxed) {
+            let limit = self.disk.limit.load(Ordering::Relaxed);
+            let used = self.disk.used.load(Ordering::Relaxed);
+            tracing::warn!(%instance, limit, used, "the disk limit is reached: new series are refused");
+        }
     }
 
     /// Makes room for a grant that the limit refused; false when nobody has any to give. It comes from the

@@ -85,6 +85,7 @@ impl Inner {
             match self.parts.store.grant_within(room, request, &mut append) {
                 Err(GrantError::DiskFull { needed, .. }) if needed > bytes => {
                     if !self.make_room(needed) {
+                        self.limit_reached(instance.id);
                         let limit = "the archives have reached the disk limit; raise it or withdraw \
                                      instances that are gone";
                         return all(Reason::DiskFull, limit.to_owned());

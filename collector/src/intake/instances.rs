@@ -90,10 +90,12 @@ pub(super) async fn withdraw(
         let mut turn = inner.turn().await?;
         let instance = inner.parts.registry.instance(id).ok_or_else(unknown)?;
         if instance.is_active() {
+            let told = evidence.clone();
             let lifecycle = Lifecycle::Withdrawn { at: inner.parts.clock.wall(), evidence };
             let gone = Instance { lifecycle, ..(*instance).clone() };
             inner.change(&mut turn, &[Change::Instance(gone)]).await?;
             inner.sessions.forget(id);
+            tracing::info!(instance = %id, evidence = ?told, "withdrawn");
         }
         Ok(StatusCode::NO_CONTENT)
     })

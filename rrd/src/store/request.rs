@@ -26,27 +26,56 @@ pub struct ChangePlan {
     pub loses: Vec<Loss>,
 }
 
-/// Rows of one width that are kept for less time than before.
+/// Rows of one kind that are kept for less time than before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loss {
-    /// Their width.
-    pub step: Step,
+    /// Which: their width, and of which zone they are days.
+    pub rows: ArchiveSpec,
     /// Milliseconds that they have been kept for.
     pub kept_ms: u64,
-    /// Milliseconds that they will be kept for: 0 where only wider rows are left.
+    /// Milliseconds that they will be kept for: 0 where none are left. Where days of another zone
+    /// take their place, how far these can be made back, from narrower rows.
     pub keeps_ms: u64,
+    /// Days of another zone take their place.
+    pub is_other_days: bool,
+    /// Wider rows are kept, to which they have been added.
+    pub has_wider: bool,
 }
 
 impl Loss {
     fn all(former: &Policy, policy: &Policy) -> Vec<Self> {
-        let reach = |one: &ArchiveSpec| one.step.as_millis().saturating_mul(one.row_count);
-        let loss = |one: &ArchiveSpec| {
-            let same = policy.archives().iter().find(|new| new.step == one.step);
-            Self { step: one.step, kept_ms: reach(one), keeps_ms: same.map_or(0, reach) }
-        };
-        let all = former.archives().iter().map(loss);
+        let all = former.archives().iter().map(|one| Self::of(*one, former, policy));
         all.filter(|loss| loss.keeps_ms < loss.kept_ms).collect()
     }
+
+    fn of(rows: ArchiveSpec, former: &Policy, policy: &Policy) -> Self {
+        let reach = |one: &ArchiveSpec| one.step.as_millis().saturating_mul(one.row_count);
+        let same = policy.archives().iter().find(|new| new.step == rows.step);
+        let other_days = same.filter(|new| !new.has_rows_of(&rows));
+        let keeps_ms = other_days.map_or_else(
+            || same.map_or(0, reach),
+            |days| {
+                let parts = former.archives().iter().filter(|one| is_part_of_days(one, days));
+                parts.map(reach).max().unwrap_or(0).min(reach(days))
+            },
+        );
+        Self {
+            rows,
+            kept_ms: reach(&rows),
+            keeps_ms,
+            is_other_days: other_days.is_some(),
+            has_wider: policy.archives().iter().any(|new| new.step > rows.step),
+        }
+    }
+}
+
+/// Whether whole rows of `one` make a row of `days`.
+fn is_part_of_days(one: &ArchiveSpec, days: &ArchiveSpec) -> bool {
+    let fits = |step: Step| match days.days {
+        Some(calendar) => calendar.fits(step),
+        None => days.step.as_millis().is_multiple_of(step.as_millis()),
+    };
+    one.step < days.step && fits(one.step)
 }
 
 impl Store {

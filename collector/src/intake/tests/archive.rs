@@ -37,7 +37,9 @@ async fn a_policy_is_tried_then_changed_and_not_twice_at_once() {
     let wanted = json!({"policy": "30s:1d,5m:14d", "dry_run": true});
     let tried = ask(&server, &id, "policy", wanted).await;
     assert_eq!(tried.status, 200, "{:?}", tried.json);
-    let lost = json!([{"step": "1m", "kept_ms": 172_800_000, "keeps_ms": 0}]);
+    let lost = json!([{
+        "step": "1m", "kept_ms": 172_800_000, "keeps_ms": 0, "other_days": false, "has_wider": true,
+    }]);
     assert_eq!((&tried.json["changed"], &tried.json["loses"]), (&json!(false), &lost));
     assert!(tried.json["bytes_needed"].as_u64() > tried.json["bytes"].as_u64());
     let list = server.get("/v1/instances").await.json;
@@ -48,6 +50,31 @@ async fn a_policy_is_tried_then_changed_and_not_twice_at_once() {
     let archive = &list[0]["archive"];
     assert_eq!((&archive["policy"], &archive["series"]), (&json!("30s:1d,5m:14d"), &json!(2)));
     ask(&server, &id, "policy", json!({"policy": "1m:2d"})).await.is(409, "under_way");
+}
+
+/// Days of UTC are no parts of days elsewhere: what only they have goes, and that is said before.
+#[tokio::test]
+async fn days_of_another_zone_are_lost_beyond_what_narrower_rows_hold() {
+    let server = Server::start();
+    let id = written(&server, "a:1", &["up"]).await;
+    let with_days = json!({"policy": "1m:2d,1h:90d,1d:5y"});
+    assert_eq!(ask(&server, &id, "policy", with_days).await.status, 200);
+    server.settle().await;
+    round(&server);
+    let day_ms = 86_400_000_u64;
+    for (policy, keeps_days) in [
+        ("1m:2d,1h:90d,1d@Europe/Paris:5y", 90),
+        ("1m:2d,1h:90d,1d@Asia/Kolkata:5y", 2),
+        ("1m:2d,1h:90d,1d@Europe/Paris:30d", 30),
+    ] {
+        let wanted = json!({"policy": policy, "dry_run": true});
+        let tried = ask(&server, &id, "policy", wanted).await;
+        let lost = json!([{
+            "step": "1d", "kept_ms": 1826 * day_ms, "keeps_ms": keeps_days * day_ms,
+            "other_days": true, "has_wider": false,
+        }]);
+        assert_eq!(tried.json["loses"], lost, "{policy}: {:?}", tried.json);
+    }
 }
 
 #[tokio::test]
@@ -136,6 +163,8 @@ async fn at_the_disk_limit_the_longest_silent_of_those_gone_are_reclaimed_and_no
     let body = WriteBody::default().series(&stranger, &[(at(0), 1.0)]);
     let refused = server.write(ADMIN, &body.0).await.is(507, "disk_full");
     assert!(refused.headers.contains_key("retry-after"));
+    let message = refused.json["message"].as_str().unwrap();
+    assert!(message.contains("the disk limit; raise it"), "{message}");
     let longer = json!({"policy": "1m:9d"});
     ask(&server, &fourth, "policy", longer).await.is(507, "disk_full");
     // What is known goes on, and a limit that was raised lets others in.
