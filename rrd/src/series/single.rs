@@ -2,11 +2,12 @@
 
 use super::head::{Head, OpenMut, Out};
 use super::phase::{Grid, Phase};
-use super::{Definition, Open, Reading, Run, Sums, Verdict, hush, take_reading};
+use super::{Definition, Open, Reading, Run, Sums, Verdict, hush, take, take_reading};
 use crate::policy::ArchiveSpec;
 use crate::{Anchor, Timestamp};
 
-/// Takes one reading at `at`, as [`super::take`].
+/// Takes one reading at `at`, as [`super::take`], which has a way of its own for usual readings: both ways
+/// are gone, and must end at the same place to the last bit.
 pub(crate) fn apply(
     definition: &Definition,
     archives: &[ArchiveSpec],
@@ -15,9 +16,25 @@ pub(crate) fn apply(
     value: f64,
     out: &mut impl FnMut(Run),
 ) -> Verdict {
-    change(archives, open, out, |phase, mut open, out| {
+    let (mut other, mut runs, mut other_runs) = (open.clone(), Vec::new(), Vec::new());
+    let verdict = change(archives, open, &mut |run| runs.push(run), |phase, mut open, out| {
         take_reading(definition, phase, &mut open, (at, Reading::Real(value)), out)
-    })
+    });
+    let mut keep = |run| other_runs.push(run);
+    let other_verdict = change(archives, &mut other, &mut keep, |phase, mut open, out| {
+        if !open.head.is_unborn() {
+            phase.seek(open.head.in_open_step(phase.step())); // As neighbours leave it.
+        }
+        take(definition, phase, &mut open, (at, value), out)
+    });
+    let told = |open: &Open, runs: &[Run], verdict| format!("{verdict:?} {open:?} {runs:?}");
+    assert_eq!(
+        told(open, &runs, verdict),
+        told(&other, &other_runs, other_verdict),
+        "{value} at {at}"
+    );
+    runs.into_iter().for_each(out);
+    verdict
 }
 
 /// As [`apply`], for a whole number that may have more digits than an f64 keeps.
