@@ -26,7 +26,7 @@ pub(crate) use slot::{AccumulatorsHead, SLOT_LEN, Slot, accumulators_len, record
 pub(crate) use tile::{
     LONGEST_TILE, Part, SEAL_LEN, Shape, TILE_ROWS, TileBytes, add_rows, begin_checksum,
 };
-pub(crate) use undo::{UNDO_HEAD_LEN, UndoBase, UndoEntry, undo_entries, undo_len};
+pub(crate) use undo::{UNDO_ENTRY_LEN, UNDO_HEAD_LEN, UndoBase, UndoEntry, undo_entries, undo_len};
 
 /// Which of two copies; the other one is being kept for a restart.
 pub(crate) type Copy = usize;

@@ -27,7 +27,7 @@ pub(crate) struct UndoEntry<'a> {
 /// Before the entries.
 pub(crate) const UNDO_HEAD_LEN: usize = 32;
 /// Before the bytes: sequence number, epoch, place, length, and a checksum of these and the bytes.
-const ENTRY_HEAD_LEN: usize = 32;
+pub(crate) const UNDO_ENTRY_LEN: usize = 32;
 const CHECKSUM_AT: usize = 28;
 
 impl From<Slot> for UndoBase {
@@ -38,7 +38,7 @@ impl From<Slot> for UndoBase {
 
 /// Bytes of the area of a block with these rings and columns: room for all that late readings can change.
 pub(crate) fn undo_len(rings: &[Ring], width: u32) -> u64 {
-    let of = |ring: &Ring| late_tiles(ring) * (ENTRY_HEAD_LEN + ring.shape.tile_len()) as u64;
+    let of = |ring: &Ring| late_tiles(ring) * (UNDO_ENTRY_LEN + ring.shape.tile_len()) as u64;
     UNDO_HEAD_LEN as u64 + rings.iter().map(of).sum::<u64>() * u64::from(width)
 }
 
@@ -84,7 +84,7 @@ impl UndoEntry<'_> {
 pub(crate) fn undo_entries(area: &[u8], base: UndoBase) -> (Vec<UndoEntry<'_>>, usize) {
     let (mut entries, mut next) = (Vec::new(), UNDO_HEAD_LEN);
     while let Some(entry) = area.get(next..).and_then(|rest| entry(rest, base)) {
-        next += ENTRY_HEAD_LEN + entry.bytes.len();
+        next += UNDO_ENTRY_LEN + entry.bytes.len();
         entries.push(entry);
     }
     (entries, next)

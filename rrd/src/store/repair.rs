@@ -12,8 +12,8 @@ use super::round::Work;
 use super::state::{NO_ROW, State};
 use super::{lock, write};
 use crate::file::{
-    Block, Ring, SLOT_LEN, Slot, TileBytes, UNDO_HEAD_LEN, UndoBase, UndoEntry, slot_at,
-    undo_entries,
+    Block, Ring, SLOT_LEN, Slot, TileBytes, UNDO_ENTRY_LEN, UNDO_HEAD_LEN, UndoBase, UndoEntry,
+    slot_at, undo_entries,
 };
 use crate::series::{LATE_ROWS, Run};
 use crate::waiting::repairs_of;
@@ -320,8 +320,38 @@ pub(super) fn restore(file: &dyn File, layout: &[Block], slot: Slot) -> io::Resu
     file.sync_data()
 }
 
-/// Forgets what is saved: tiles are about to be written that no round has to do with.
+/// Forgets what is saved: tiles are about to be written that no round has to do with. The first entry of
+/// each block goes too, so that a later round of the same base does not find them again.
 pub(super) fn forget(file: &dyn File, layout: &[Block]) -> io::Result<()> {
-    let Some(first) = layout.first() else { return Ok(()) };
-    file.write_at(&[0; UNDO_HEAD_LEN], first.undo().0)
+    let nothing = [0; UNDO_HEAD_LEN + UNDO_ENTRY_LEN];
+    layout.iter().try_for_each(|block| file.write_at(&nothing, block.undo().0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::file::FIRST_BLOCK_AT;
+    use crate::{Cell, Disk, MemDisk, Policy};
+
+    #[test]
+    fn what_is_forgotten_is_not_found_by_a_later_round_of_the_same_base() {
+        let policy = Policy::parse("1m:2d,5m:14d").unwrap();
+        let first = Block::plan(&policy, FIRST_BLOCK_AT, 0, 4, Cell::F32);
+        let second = Block::plan(&policy, first.end(), 4, 16, Cell::F32);
+        let layout = [first, second];
+        let file = MemDisk::new().create(Path::new("/archive")).unwrap();
+        file.allocate(0, layout[1].end()).unwrap();
+        let base = UndoBase { seq: 7, epoch: 1 };
+        let pieces = [(64, vec![1; 68]), (132, vec![2; 68])];
+        for block in &layout {
+            append(file.as_ref(), block, base, pieces.iter()).unwrap();
+            assert_eq!(undo_entries(&read_area(file.as_ref(), block).unwrap(), base).0.len(), 2);
+        }
+        forget(file.as_ref(), &layout).unwrap();
+        for block in &layout {
+            assert_eq!(undo_entries(&read_area(file.as_ref(), block).unwrap(), base).0, []);
+        }
+    }
 }
