@@ -8,13 +8,13 @@
 //! zeroes in its place and marks the map, so that the reader gets an error; any other kills as before.
 #![expect(unsafe_code, reason = "mapped memory is reached through raw pointers, here alone")]
 
+mod ahead;
 mod table;
 #[cfg(test)]
 mod tests;
 
 use std::ffi::{c_int, c_void};
 use std::io;
-use std::ops::Range;
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{self, AtomicU8, AtomicU64, Ordering};
@@ -80,21 +80,6 @@ impl Map {
             return Err(io::Error::other("a page of the file cannot be read"));
         }
         Ok(())
-    }
-
-    /// Has the system read the pages of these bytes ahead of those who look at them.
-    pub(crate) fn bring(&self, bytes: Range<u64>) {
-        let within = |at| usize::try_from(at).map_or(self.raw.len(), |at| at.min(self.raw.len()));
-        let (from, upto) = (within(bytes.start), within(bytes.end));
-        // Where it does not, the pages come one by one.
-        let _ignored = self.raw.advise_range(Advice::WillNeed, from, upto.saturating_sub(from));
-    }
-
-    /// Looks at bytes in many places: memory brings them at once, where a reader would wait for each.
-    pub(crate) fn touch(&self, places: impl Iterator<Item = u64>) {
-        let places = places.filter_map(|at| usize::try_from(at).ok());
-        let bytes = places.filter(|&at| at < self.raw.len()).map(|at| self.place::<AtomicU8>(at));
-        std::hint::black_box(bytes.fold(0, |seen, byte| seen ^ byte.load(Ordering::Relaxed)));
     }
 
     /// The atomic at `at`, a multiple of its size that the caller has checked to be inside the map.

@@ -332,7 +332,7 @@ fn what_cannot_be_imported_is_named_and_the_rest_goes_on() {
     for part in ["cut.xml: not imported: it ends too soon", "other.rrd: not imported: not a file"] {
         assert!(errors.contains(part), "{part} is missing in:\n{errors}");
     }
-    assert!(String::from_utf8(output.stdout).unwrap().contains("2 series of 1 instances"));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("2 series of 1 instance"));
     let server = Server::start(dir.path(), &[]);
     let output = run(&arguments, dir.path());
     let errors = String::from_utf8(output.stderr).unwrap();
