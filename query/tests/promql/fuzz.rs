@@ -8,6 +8,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use fixtures::dice::Dice;
 use query::memory::MemoryRead;
 use query::{Error, Expr, Limits, Options, Range, Value};
 use rrd::{Step, Timestamp};
@@ -37,30 +38,10 @@ readings 3m=5
 resets 2m
 c{x=\"2\",y=\"q\"} 0.5x10 0x40";
 
-/// Numbers without end, the same again from the same seed (`SplitMix64`).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, count: usize) -> usize {
-        usize::try_from(self.roll() % u64::try_from(count).unwrap()).unwrap()
-    }
-
-    fn one_in(&mut self, count: usize) -> bool {
-        self.below(count) == 0
-    }
-
-    fn of(&mut self, words: &str) -> String {
-        let all: Vec<&str> = words.split(' ').collect();
-        all[self.below(all.len())].to_owned()
-    }
+/// One of these words.
+fn one_of(dice: &mut Dice, words: &str) -> String {
+    let all: Vec<&str> = words.split(' ').collect();
+    all[dice.index(all.len())].to_owned()
 }
 
 /// Writes random queries, each part no deeper than what is left of `depth`.
@@ -74,7 +55,7 @@ impl Author {
             return self.selector();
         }
         let of = depth - 1;
-        match self.dice.below(16) {
+        match self.dice.index(16) {
             0..=2 => self.selector(),
             3..=6 => self.over(of),
             7 | 8 => self.aggregate(of),
@@ -86,39 +67,43 @@ impl Author {
     }
 
     fn selector(&mut self) -> String {
-        let name = self.dice.of(
+        let name = one_of(
+            &mut self.dice,
             "a a b c c u nothing a{x=\"1\"} c{x!=\"1\"} {x=~\"1|2\",__name__!=\"b\"} b{le=\"+Inf\"}",
         );
         name + &self.shift()
     }
 
     fn shift(&mut self) -> String {
-        match self.dice.below(12) {
-            0 => format!(" offset {}", self.dice.of("1m 7m 90s 1h -5m -1h 3d 1ms")),
-            1 => format!(" @ {}", self.dice.of("0 600 1800.5 3600 -60 1e9 start() end()")),
-            2 => format!(" @ {} offset -2m", self.dice.of("1200 end()")),
+        match self.dice.index(12) {
+            0 => format!(" offset {}", one_of(&mut self.dice, "1m 7m 90s 1h -5m -1h 3d 1ms")),
+            1 => {
+                format!(" @ {}", one_of(&mut self.dice, "0 600 1800.5 3600 -60 1e9 start() end()"))
+            }
+            2 => format!(" @ {} offset -2m", one_of(&mut self.dice, "1200 end()")),
             _ => String::new(),
         }
     }
 
     fn range(&mut self, depth: usize) -> String {
-        let width = self.dice.of("1ms 30s 1m 90s 5m 17m 1h 1d 1y");
-        if self.dice.one_in(3) {
-            let step = self.dice.of(":  :1m :30s :7m :1h");
+        let width = one_of(&mut self.dice, "1ms 30s 1m 90s 5m 17m 1h 1d 1y");
+        if self.dice.once_in(3) {
+            let step = one_of(&mut self.dice, ":  :1m :30s :7m :1h");
             return format!("({})[{width}{}]{}", self.vector(depth), or_colon(&step), self.shift());
         }
-        let name = self.dice.of("a b c u nothing c{x=\"1\"}");
+        let name = one_of(&mut self.dice, "a b c u nothing c{x=\"1\"}");
         format!("{name}[{width}]{}", self.shift())
     }
 
     fn over(&mut self, depth: usize) -> String {
         let range = self.range(depth);
-        match self.dice.below(6) {
+        match self.dice.index(6) {
             0 => format!("quantile_over_time({}, {range})", self.scalar(depth)),
             1 => format!("predict_linear({range}, {})", self.scalar(depth)),
-            2 => format!("holt_winters({range}, {}, 0.5)", self.dice.of("0.1 0.9 0.5 2")),
+            2 => format!("holt_winters({range}, {}, 0.5)", one_of(&mut self.dice, "0.1 0.9 0.5 2")),
             _ => {
-                let name = self.dice.of(
+                let name = one_of(
+                    &mut self.dice,
                     "rate increase irate delta idelta deriv changes resets avg_over_time \
                      min_over_time max_over_time sum_over_time count_over_time stddev_over_time \
                      stdvar_over_time last_over_time first_over_time present_over_time \
@@ -130,19 +115,19 @@ impl Author {
     }
 
     fn aggregate(&mut self, depth: usize) -> String {
-        let by = match self.dice.below(4) {
-            0 => format!(" by ({}) ", self.dice.of("x y le x,y nothing")),
-            1 => format!(" without ({}) ", self.dice.of("x y le x,y nothing")),
+        let by = match self.dice.index(4) {
+            0 => format!(" by ({}) ", one_of(&mut self.dice, "x y le x,y nothing")),
+            1 => format!(" without ({}) ", one_of(&mut self.dice, "x y le x,y nothing")),
             _ => String::new(),
         };
         let of = self.vector(depth);
-        match self.dice.below(6) {
-            0 => format!("topk{by}({}, {of})", self.dice.of("0 1 2 -1 NaN 1e30")),
+        match self.dice.index(6) {
+            0 => format!("topk{by}({}, {of})", one_of(&mut self.dice, "0 1 2 -1 NaN 1e30")),
             1 => format!("bottomk{by}({}, {of})", self.scalar(depth)),
             2 => format!("quantile{by}({}, {of})", self.scalar(depth)),
-            3 => format!("count_values{by}(\"{}\", {of})", self.dice.of("x v le")),
+            3 => format!("count_values{by}(\"{}\", {of})", one_of(&mut self.dice, "x v le")),
             _ => {
-                let name = self.dice.of("sum avg min max count group stddev stdvar");
+                let name = one_of(&mut self.dice, "sum avg min max count group stddev stdvar");
                 format!("{name}{by}({of})")
             }
         }
@@ -150,25 +135,26 @@ impl Author {
 
     fn binary(&mut self, depth: usize) -> String {
         let (left, right) = (self.vector(depth), self.vector(depth));
-        match self.dice.below(4) {
+        match self.dice.index(4) {
             0 => {
-                let op = self.dice.of("+ - * / % ^ atan2 == != > < >= <= >bool ==bool");
+                let op = one_of(&mut self.dice, "+ - * / % ^ atan2 == != > < >= <= >bool ==bool");
                 format!("{left} {op} {}", self.scalar(depth))
             }
             1 => format!(
                 "{left} {} {}{right}",
-                self.dice.of("and or unless"),
-                self.dice.of(" on(x) ignoring(y) on() ")
+                one_of(&mut self.dice, "and or unless"),
+                one_of(&mut self.dice, " on(x) ignoring(y) on() ")
             ),
             2 => format!(
                 "{left} {} {} {right}",
-                self.dice.of("+ / > ==bool"),
-                self.dice.of("on(x) ignoring(y,le) ignoring(le) on(x,y)")
+                one_of(&mut self.dice, "+ / > ==bool"),
+                one_of(&mut self.dice, "on(x) ignoring(y,le) ignoring(le) on(x,y)")
             ),
             _ => format!(
                 "{left} {} {} {right}",
-                self.dice.of("* - <"),
-                self.dice.of(
+                one_of(&mut self.dice, "* - <"),
+                one_of(
+                    &mut self.dice,
                     "on(x)group_left(y) on(x)group_right ignoring(le)group_left on()group_left(x)"
                 )
             ),
@@ -177,15 +163,16 @@ impl Author {
 
     fn map(&mut self, depth: usize) -> String {
         let of = self.vector(depth);
-        match self.dice.below(5) {
+        match self.dice.index(5) {
             0 => format!("clamp({of}, {}, {})", self.scalar(depth), self.scalar(depth)),
             1 => format!("round({of}, {})", self.scalar(depth)),
             2 => format!("-{of}"),
             _ => {
-                let name = self
-                    .dice
-                    .of("abs ceil floor exp ln sqrt sgn sinh acos deg hour year day_of_week \
-                     days_in_month day_of_year minute timestamp absent sort sort_desc");
+                let name = one_of(
+                    &mut self.dice,
+                    "abs ceil floor exp ln sqrt sgn sinh acos deg hour year day_of_week \
+                     days_in_month day_of_year minute timestamp absent sort sort_desc",
+                );
                 format!("{name}({of})")
             }
         }
@@ -193,47 +180,47 @@ impl Author {
 
     fn named(&mut self, depth: usize) -> String {
         let of = self.vector(depth);
-        match self.dice.below(7) {
+        match self.dice.index(7) {
             0 => format!("histogram_quantile({}, {of})", self.scalar(depth)),
             1 => format!("histogram_fraction({}, 2, {of})", self.scalar(depth)),
             2 => format!(
                 "label_replace({of}, \"{}\", \"$1!\", \"x\", \"(.*)\")",
-                self.dice.of("x z")
+                one_of(&mut self.dice, "x z")
             ),
             3 => format!("label_join({of}, \"z\", \"-\", \"x\", \"y\")"),
             4 => format!("sort_by_label({of}, \"x\")"),
             5 => format!("vector({})", self.scalar(depth)),
-            _ => self.dice.of("hour() year() vector(time()) absent(nothing)"),
+            _ => one_of(&mut self.dice, "hour() year() vector(time()) absent(nothing)"),
         }
     }
 
     fn scalar(&mut self, depth: usize) -> String {
-        match self.dice.below(8) {
+        match self.dice.index(8) {
             0 if depth > 0 => format!("scalar({})", self.vector(depth - 1)),
             1 => "time() / 3600".to_owned(),
             2 => "(-pi() ^ 2)".to_owned(),
-            _ => self.dice.of("0 0.5 0.9 1 2 -1 NaN Inf -Inf 1e300 0x1F 5m"),
+            _ => one_of(&mut self.dice, "0 0.5 0.9 1 2 -1 NaN Inf -Inf 1e300 0x1F 5m"),
         }
     }
 
     /// A query with a few letters lost, doubled or exchanged.
     fn damaged(&mut self, text: &str) -> String {
         let mut letters: Vec<char> = text.chars().collect();
-        for _ in 0..=self.dice.below(4) {
-            let at = self.dice.below(letters.len().max(1)).min(letters.len().saturating_sub(1));
+        for _ in 0..=self.dice.index(4) {
+            let at = self.dice.index(letters.len().max(1)).min(letters.len().saturating_sub(1));
             if letters.is_empty() {
                 break;
             }
-            match self.dice.below(4) {
+            match self.dice.index(4) {
                 0 => drop(letters.remove(at)),
                 1 => letters.insert(at, letters[at]),
                 2 => {
-                    let other = self.dice.below(letters.len());
+                    let other = self.dice.index(letters.len());
                     letters.swap(at, other);
                 }
                 _ => {
                     let all: Vec<char> = "()[]{},:@\"'`\\+-*é0x1e9mdy =!~#\n".chars().collect();
-                    letters[at] = all[self.dice.below(all.len())];
+                    letters[at] = all[self.dice.index(all.len())];
                 }
             }
         }
@@ -309,14 +296,14 @@ fn random_queries_are_survived_within_bounds_and_agree_with_themselves() {
     let secs = setting("ROUNDEL_FUZZ_SECS").unwrap_or(USUAL_SECS);
     println!("ROUNDEL_SEED={seed}");
     let read = MemoryRead::load(SERIES).unwrap();
-    let mut author = Author { dice: Dice(seed) };
+    let mut author = Author { dice: Dice::new(seed) };
     let before = most_memory_kb();
     let end = Instant::now() + Duration::from_secs(secs);
     let (mut asked, mut answered) = (0_u64, 0_u64);
     while Instant::now() < end {
-        let depth = author.dice.below(5);
+        let depth = author.dice.index(5);
         let text = author.vector(depth);
-        let text = if author.dice.one_in(4) { author.damaged(&text) } else { text };
+        let text = if author.dice.once_in(4) { author.damaged(&text) } else { text };
         asked += 1;
         let ask = || Expr::parse(&text).and_then(|expr| check(&read, &expr));
         let is_answered = catch_unwind(AssertUnwindSafe(ask))

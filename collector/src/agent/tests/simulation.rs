@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use fixtures::dice::Dice;
 use rrd::Timestamp;
 
 use crate::agent::backoff::Backoff;
@@ -11,23 +12,6 @@ use crate::agent::reading::Readings;
 use crate::agent::session::{Event, Moment, Next, Reply, Session, Start, Unreachable};
 use crate::agent::{AgentError, Secret};
 use crate::native::{Position, Problem, Push, PushAnswer};
-
-/// A small generator of numbers that only tests need to believe in (`SplitMix64`).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn one_in(&mut self, sides: u64) -> bool {
-        self.roll().is_multiple_of(sides)
-    }
-}
 
 /// A server as the contract has it: a journal of batches whose front is durable, and a dictionary.
 #[derive(Default)]
@@ -112,12 +96,12 @@ fn exchange(
     is_calm: bool,
 ) -> Result<Reply, Unreachable> {
     let lost = || Err(Unreachable("lost".into()));
-    let reply = match dice.roll() % 8 {
+    let reply = match dice.number() % 8 {
         0 if !is_calm => return lost(),
         1 if !is_calm => return Ok(refusal(503, |_| {})),
         _ => server.take(push),
     };
-    if !is_calm && dice.one_in(6) {
+    if !is_calm && dice.once_in(6) {
         return lost();
     }
     Ok(reply)
@@ -125,8 +109,8 @@ fn exchange(
 
 #[track_caller]
 fn play(seed: u64) -> Result<(), AgentError> {
-    let mut dice = Dice(seed);
-    let sample_limit = 1 + usize::try_from(dice.roll() % 6).unwrap();
+    let mut dice = Dice::new(seed);
+    let sample_limit = 1 + usize::try_from(dice.number() % 6).unwrap();
     let (mut session, mut server) = (session(), Server { sample_limit, ..Server::default() });
     let mut readings = Readings::default();
     let (mut value, mut sample_count) = (0.0, 0);
@@ -136,23 +120,23 @@ fn play(seed: u64) -> Result<(), AgentError> {
         let wall = Timestamp::from_secs(i64::try_from(second).unwrap());
         if !is_calm {
             readings.clear();
-            for device in ["sda", "sdb", "sdc"].iter().take(1 + usize::from(dice.one_in(2)) * 2) {
+            for device in ["sda", "sdb", "sdc"].iter().take(1 + usize::from(dice.once_in(2)) * 2) {
                 value += 1.0;
                 sample_count += 1;
                 readings.total("node_disk_read_bytes_total", &[("device", device)], value);
             }
             session.take(wall, &readings);
         }
-        if !is_calm && dice.one_in(20) {
+        if !is_calm && dice.once_in(20) {
             server.restart();
         }
         while let Next::Push(push) = session.next(now, wall) {
             let outcome = exchange(&mut server, &push, &mut dice, is_calm);
             // In the calm the backoff has no say, so that the test ends.
-            let random = if is_calm { 0 } else { dice.roll() };
+            let random = if is_calm { 0 } else { dice.number() };
             session.push_answered(outcome, Moment { now, random })?;
         }
-        if is_calm || dice.one_in(3) {
+        if is_calm || dice.once_in(3) {
             server.durable = server.journal.len();
         }
     }
