@@ -7,9 +7,12 @@ mod source;
 mod sources;
 
 mod facts;
+mod identity;
 mod proc;
 
 mod backoff;
+mod clock;
+mod descriptors;
 mod dictionary;
 mod session;
 mod spool;

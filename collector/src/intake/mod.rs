@@ -4,6 +4,7 @@ mod admission;
 mod archive;
 mod change;
 mod denial;
+mod descriptors;
 mod disk;
 mod enroll;
 mod grants;
@@ -27,11 +28,12 @@ use rrd::{Clock, InstanceId, Policy, SampleFrame, Step, Store, Verdicts};
 use tokio::sync::Mutex;
 
 pub use denial::Denial;
+pub use descriptors::Descriptors;
 pub use tokens::{Minted, TokenRequest};
 
 use crate::accounting::{Accounting, Tally};
 use crate::auth::{Caller, Credentials};
-use crate::native::{ENROLL_PATH, PUSH_PATH};
+use crate::native::{DESCRIPTOR_PATH, ENROLL_PATH, PUSH_PATH};
 use crate::registry::Registry;
 use crate::remote_write::cache::SeriesCache;
 use crate::remote_write::kinds::Families;
@@ -78,6 +80,7 @@ struct Inner {
     // Held from reading the registry until the change that follows from it is applied.
     registry_turn: Mutex<Turn>,
     disk: disk::Disk,
+    descriptors: Descriptors,
 }
 
 impl Intake {
@@ -93,6 +96,7 @@ impl Intake {
             sessions: Sessions::default(),
             registry_turn: Mutex::default(),
             disk: disk::Disk::default(),
+            descriptors: Descriptors::default(),
         })))
     }
 
@@ -106,6 +110,11 @@ impl Intake {
         }
     }
 
+    /// What agents are told of their work.
+    pub fn descriptors(&self) -> Descriptors {
+        self.0.descriptors.clone()
+    }
+
     /// Makes a token, as `POST /v1/tokens` does; durable and applied when this returns.
     pub async fn mint(&self, request: TokenRequest) -> Result<Minted, Denial> {
         self.0.mint(request).await
@@ -117,6 +126,7 @@ pub fn router(intake: Intake) -> Router {
     Router::new()
         .route(ENROLL_PATH, post(enroll::post))
         .route(PUSH_PATH, post(push::post))
+        .route(DESCRIPTOR_PATH, get(descriptors::get))
         .route("/v1/tokens", post(tokens::post).get(tokens::list))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/v1/instances", get(instances::list))
