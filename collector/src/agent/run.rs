@@ -442,6 +442,7 @@ impl Agent {
         self.watch_cloud();
         self.gathering_until = self.clock.monotonic() + PROMPT;
         self.sources.ask(look);
+        let started = self.clock.monotonic();
         let mut seat = self.host.take().expect("a host is put back when its look ends");
         let reading = spawn_blocking(move || {
             let (host, readings) = &mut *seat;
@@ -452,6 +453,9 @@ impl Agent {
         let mut seat = reading.await.map_err(|error| AgentError::Reader(error.to_string()))?;
         self.session.report(self.clock.monotonic(), &mut seat.1);
         self.sources.report(&mut seat.1);
+        let took = self.clock.monotonic().saturating_sub(started);
+        let host = [("collector", "host")];
+        seat.1.gauge("agent_collect_duration_seconds", &host, took.as_secs_f64());
         self.session.take(look.at, &seat.1);
         self.host = Some(seat);
         self.due = next_boundary(now, self.step);
