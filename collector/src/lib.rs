@@ -22,6 +22,6 @@ pub mod agent;
 
 pub use accounting::Accounting;
 pub use auth::Credentials;
-pub use intake::{Denial, Intake, Minted, Parts, TokenRequest, router};
+pub use intake::{Denial, Intake, Look, LookSample, Minted, Parts, Stored, TokenRequest, router};
 pub use registry::{FRAME_REGISTRY, Registry};
 pub use secret::Digest;

@@ -8,6 +8,7 @@ mod disk;
 mod enroll;
 mod grants;
 mod instances;
+mod local;
 mod push;
 mod report;
 mod session;
@@ -27,6 +28,7 @@ use rrd::{Clock, InstanceId, Policy, SampleFrame, Step, Store, Verdicts};
 use tokio::sync::Mutex;
 
 pub use denial::Denial;
+pub use local::{Look, LookSample, Stored};
 pub use tokens::{Minted, TokenRequest};
 
 use crate::accounting::{Accounting, Tally};
