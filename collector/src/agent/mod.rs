@@ -7,6 +7,7 @@ mod source;
 mod sources;
 
 mod facts;
+mod plugins;
 mod proc;
 
 mod backoff;

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::error::AgentError;
+use super::plugins;
 use super::reading::Readings;
 use super::source::{Look, Source, Trouble};
 
@@ -24,7 +25,7 @@ pub(super) const SOURCES_MAX: usize = 64;
 pub(super) type Build = fn(&str, toml::Table) -> Result<Box<dyn Source>, String>;
 
 /// What `kind = "…"` in a source's table may say.
-const KINDS: &[(&str, Build)] = &[];
+const KINDS: &[(&str, Build)] = &[("munin", plugins::munin), ("nagios", plugins::nagios)];
 
 /// Makes the source `name` of its table. Runs inside the runtime, so that a source may listen.
 pub(super) fn build(name: &str, table: &toml::Table) -> Result<Box<dyn Source>, AgentError> {
