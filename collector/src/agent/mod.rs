@@ -9,6 +9,7 @@ mod sources;
 mod facts;
 mod plugins;
 mod proc;
+mod statsd;
 
 mod backoff;
 mod dictionary;
