@@ -19,6 +19,7 @@ pub mod listen;
 pub mod registry;
 
 pub mod agent;
+pub mod probe;
 
 pub use accounting::Accounting;
 pub use auth::Credentials;

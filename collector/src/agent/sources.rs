@@ -25,8 +25,12 @@ pub(super) const SOURCES_MAX: usize = 64;
 pub(super) type Build = fn(&str, toml::Table) -> Result<Box<dyn Source>, String>;
 
 /// What `kind = "…"` in a source's table may say.
-const KINDS: &[(&str, Build)] =
-    &[("munin", plugins::munin), ("nagios", plugins::nagios), ("statsd", statsd::build)];
+const KINDS: &[(&str, Build)] = &[
+    ("munin", plugins::munin),
+    ("nagios", plugins::nagios),
+    ("probe", plugins::probe),
+    ("statsd", statsd::build),
+];
 
 /// Makes the source `name` of its table. Runs inside the runtime, so that a source may listen.
 pub(super) fn build(name: &str, table: &toml::Table) -> Result<Box<dyn Source>, AgentError> {

@@ -33,6 +33,11 @@ pub(super) trait Job: Send + 'static {
     /// Time between two runs.
     fn every(&self) -> Duration;
 
+    /// The room that its runs take a part of.
+    fn room(&self) -> &'static Semaphore {
+        &ROOM
+    }
+
     /// Does it once.
     fn run(&mut self) -> impl Future<Output = Vec<Finding>> + Send;
 }
@@ -89,7 +94,7 @@ async fn work(mut job: impl Job, board: Arc<Board>) {
     let mut is_first = true;
     let mut due = begin + splay(job.name(), every);
     loop {
-        let room = ROOM.acquire().await.expect("nobody closes it");
+        let room = job.room().acquire().await.expect("nobody closes it");
         let findings = job.run().await;
         drop(room);
         let now = Instant::now();

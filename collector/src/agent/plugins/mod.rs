@@ -10,7 +10,9 @@ mod finding;
 mod munin;
 mod nagios;
 mod perfdata;
+mod probes;
 mod written;
 
 pub(super) use checks::build as nagios;
 pub(super) use munin::build as munin;
+pub(super) use probes::build as probe;
