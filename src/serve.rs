@@ -142,6 +142,12 @@ impl Server {
         tasks.spawn(collector::listen::run(listener, router, ended(stopped.clone())));
         tasks.spawn(notify::run(self.notifier(&state, &journal), ended(stopped.clone())));
         tasks.spawn(watch_rules(rules, ended(stopped.clone())));
+        tasks.spawn(collector::probe::run(
+            self.folders.at("probes.toml"),
+            intake.clone(),
+            Arc::clone(&self.clock),
+            ended(stopped.clone()),
+        ));
         if self.config.local_agent {
             self.start_agent(&intake, &mut tasks, stopped).await?;
         }

@@ -20,9 +20,10 @@ pub mod listen;
 pub mod registry;
 
 pub mod agent;
+pub mod probe;
 
 pub use accounting::Accounting;
 pub use auth::Credentials;
-pub use intake::{Denial, Intake, Minted, Parts, TokenRequest, router};
+pub use intake::{Denial, Intake, Look, LookSample, Minted, Parts, Stored, TokenRequest, router};
 pub use registry::{FRAME_REGISTRY, Registry};
 pub use secret::Digest;

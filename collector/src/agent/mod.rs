@@ -7,7 +7,9 @@ mod source;
 mod sources;
 
 mod facts;
+mod plugins;
 mod proc;
+mod statsd;
 
 mod backoff;
 mod dictionary;

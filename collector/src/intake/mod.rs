@@ -9,6 +9,7 @@ mod enroll;
 mod foreign;
 mod grants;
 mod instances;
+mod local;
 mod push;
 mod report;
 mod session;
@@ -28,6 +29,7 @@ use rrd::{Clock, InstanceId, Policy, SampleFrame, Step, Store, Verdicts};
 use tokio::sync::Mutex;
 
 pub use denial::Denial;
+pub use local::{Look, LookSample, Stored};
 pub use tokens::{Minted, TokenRequest};
 
 use crate::accounting::{Accounting, Tally};
