@@ -9,6 +9,7 @@ mod refusals;
 mod secret;
 
 pub mod codec;
+mod exposition;
 mod foreign;
 pub mod native;
 mod remote_write;
