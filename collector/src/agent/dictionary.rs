@@ -14,7 +14,7 @@ const ENTRIES_MAX: usize = 20_000;
 /// Numbers for series, given out in the order they are first seen.
 #[derive(Default)]
 pub(super) struct Dictionary {
-    ids: HashMap<&'static str, HashMap<Box<str>, u32>>,
+    ids: HashMap<Box<str>, HashMap<Box<str>, u32>>,
     entries: Vec<native::Entry>,
     /// By id: the server answered 200 to a push that held the entry.
     known: Vec<bool>,
@@ -23,8 +23,8 @@ pub(super) struct Dictionary {
 impl Dictionary {
     /// The number of a reading's series; `None` when it is new and the dictionary is full.
     pub(super) fn id(&mut self, reading: &Reading<'_>) -> Option<u32> {
-        let series = self.ids.entry(reading.metric).or_default();
-        if let Some(id) = series.get(reading.key()) {
+        let series = self.ids.get(reading.metric);
+        if let Some(id) = series.and_then(|series| series.get(reading.key())) {
             return Some(*id);
         }
         if self.entries.len() >= ENTRIES_MAX {
@@ -36,6 +36,7 @@ impl Dictionary {
         let labels = std::iter::once(name).chain(labels).collect();
         self.entries.push(native::Entry { id, kind: reading.kind as u8, labels });
         self.known.push(false);
+        let series = self.ids.entry(reading.metric.into()).or_default();
         series.insert(reading.key().into(), id);
         Some(id)
     }

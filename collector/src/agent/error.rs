@@ -73,6 +73,22 @@ pub enum AgentError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The configuration file cannot be used.
+    #[error("{}: {problem}", path.display())]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and the remedy.
+        problem: String,
+    },
+    /// A source of the configuration cannot be made.
+    #[error("source {name}: {problem}")]
+    Source {
+        /// Its name.
+        name: String,
+        /// What is wrong with it, and the remedy.
+        problem: String,
+    },
     /// The part that reads `/proc` failed.
     #[error("reading this machine failed: {0}; please report this as a fault")]
     Reader(String),

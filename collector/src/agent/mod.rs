@@ -1,8 +1,10 @@
 //! The agent: reads this machine and sends what it found to a collector, losing nothing on the way.
 //!
-//! `proc` reads, `session` decides, `client` sends, `run` waits: only `run` knows the time.
+//! `proc` and the sources read, `session` decides, `client` sends, `run` waits: only `run` knows the time.
 
 mod reading;
+mod source;
+mod sources;
 
 mod facts;
 mod proc;
@@ -18,6 +20,7 @@ mod error;
 mod operator;
 mod run;
 mod secret;
+mod settings;
 mod text;
 
 #[cfg(test)]
@@ -28,3 +31,4 @@ pub use facts::machine_facts;
 pub use operator::Operator;
 pub use run::{AgentConfig, print_once, run};
 pub use secret::Secret;
+pub use settings::Settings;
