@@ -78,7 +78,7 @@ impl<'a> Series<'a> {
 pub(super) fn parts(line: &str, format: Format) -> Result<Parts<'_>, Fault> {
     let mut cursor = Cursor::of(line, format);
     let series = cursor.series(&mut |_| {})?;
-    let is_apart = cursor.gap()? || series.text.ends_with('}');
+    let is_apart = cursor.gap()? || (format == Format::Text && series.text.ends_with('}'));
     let value = cursor.word();
     if value.is_empty() || !is_apart {
         return Err(Fault::NoValue);

@@ -28,7 +28,7 @@ use family::{Families, Type};
 use fault::Faults;
 pub(crate) use fault::{Fault, LineFault};
 pub(crate) use line::Series;
-pub(crate) use names::labels;
+pub(crate) use names::{Pairs, labels, parts};
 
 /// Bytes of a page: a busy exporter's has some hundred KiB.
 pub(crate) const PAGE_LIMIT: usize = 10 << 20;

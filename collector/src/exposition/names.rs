@@ -27,6 +27,15 @@ pub(crate) fn labels(series: &Series<'_>) -> Pairs {
     by_crate(series).unwrap_or_else(|| by_hand(series))
 }
 
+/// The metric of `series`, and its other labels sorted by name.
+pub(crate) fn parts(series: &Series<'_>) -> (String, Pairs) {
+    let mut pairs = labels(series);
+    let name = pairs.iter().position(|(name, _)| name == NAME);
+    let metric = name.map(|place| pairs.swap_remove(place).1).unwrap_or_default();
+    pairs.sort();
+    (metric, pairs)
+}
+
 /// As `prometheus-parse` reads the series in its disguise; `None` where it cannot.
 pub(super) fn by_crate(series: &Series<'_>) -> Option<Pairs> {
     let (line, label_count) = disguised(series)?;

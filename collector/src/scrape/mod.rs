@@ -1,0 +1,4 @@
+//! Scraping: pages of targets fetched at their time, and what vanishes from them ended.
+
+pub(crate) mod fetch;
+pub(crate) mod seen;
