@@ -13,7 +13,7 @@ mod exposition;
 mod foreign;
 pub mod native;
 mod remote_write;
-mod scrape;
+pub mod scrape;
 
 pub mod accounting;
 pub mod auth;

@@ -72,17 +72,23 @@ impl<'a> Families<'a> {
         *self.0.entry(name).or_insert(told) == told
     }
 
-    /// The kind of the metric `name`, if its family's type was told before it.
-    pub(super) fn kind(&self, name: &str) -> Option<Kind> {
+    /// The family of the metric `name`, itself where no type was told before it, and its kind.
+    pub(super) fn of<'n>(&self, name: &'n str) -> (&'n str, Option<Kind>) {
         if self.0.is_empty() {
-            return None;
+            return (name, None);
         }
         if let Some(told) = self.0.get(name) {
-            return told.kind("");
+            return (name, told.kind(""));
         }
+        self.part_of(name).unwrap_or((name, None))
+    }
+
+    /// The same for a name with one of the endings of its family's type.
+    fn part_of<'n>(&self, name: &'n str) -> Option<(&'n str, Option<Kind>)> {
         let suffix = SUFFIXES.iter().find(|suffix| name.ends_with(**suffix))?;
-        let told = self.0.get(name.strip_suffix(suffix)?)?;
-        told.suffixes().contains(suffix).then(|| told.kind(suffix)).flatten()
+        let family = name.strip_suffix(suffix)?;
+        let told = self.0.get(family)?;
+        told.suffixes().contains(suffix).then(|| (family, told.kind(suffix)))
     }
 }
 
@@ -126,9 +132,10 @@ mod tests {
             ("size_bucket", Some(Kind::Gauge)),
             ("unheard_of", None),
         ] {
-            assert_eq!(families.kind(name), kind, "{name}");
+            assert_eq!(families.of(name).1, kind, "{name}");
         }
         assert!(!families.learn("foo", Type::Gauge), "the first type stays");
-        assert_eq!(families.kind("foo"), Some(Kind::Total));
+        assert_eq!(families.of("foo_total"), ("foo", Some(Kind::Total)));
+        assert_eq!(families.of("foo_sum"), ("foo_sum", None));
     }
 }

@@ -90,7 +90,9 @@ pub(super) fn parts(line: &str, format: Format) -> Result<Parts<'_>, Fault> {
         cursor.gap()?;
     }
     if cursor.eat(b'#') {
-        cursor.gap()?;
+        if !cursor.gap()? && format == Format::OpenMetrics {
+            return Err(Fault::Blanks);
+        }
         parts.exemplar = Some(exemplar(&mut cursor)?);
     }
     if !cursor.rest().is_empty() {

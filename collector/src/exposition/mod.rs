@@ -79,6 +79,8 @@ pub(crate) struct Sample<'a> {
     pub(crate) value: f64,
     /// The moment that the page gives, where it gives one.
     pub(crate) at: Option<Timestamp>,
+    /// The family that it belongs to: what TYPE lines name, else its own name.
+    pub(crate) family: &'a str,
     /// How readings become a rate, where the page tells.
     pub(crate) kind: Option<Kind>,
 }
@@ -144,8 +146,8 @@ fn text_line<'a>(
     let line = str::from_utf8(line).map_err(|_| Fault::NotUtf8)?;
     let (sample, exemplar) = sample(line, Format::Text)?;
     let name = sample.series.name();
-    let kind = families.kind(name.written);
-    Ok(Some((Sample { kind, ..sample }, exemplar.is_some())))
+    let (family, kind) = families.of(name.written);
+    Ok(Some((Sample { family, kind, ..sample }, exemplar.is_some())))
 }
 
 /// Reads a TYPE line; other comments say nothing that is kept.
@@ -165,12 +167,13 @@ fn metadata<'a>(comment: &'a str, families: &mut Families<'a>) -> Result<(), Fau
     Err(Fault::TwoTypes(name.chars().take(100).collect()))
 }
 
-/// The sample on a line, without its kind, and the exemplar behind it.
+/// The sample on a line, without what TYPE lines tell of it, and the exemplar behind it.
 fn sample(line: &str, format: Format) -> Result<(Sample<'_>, Option<line::Exemplar<'_>>), Fault> {
     let parts = line::parts(line, format)?;
     let value = number::value(parts.value, format)?;
     let at = parts.timestamp.map(|text| number::timestamp(text, format)).transpose()?;
-    Ok((Sample { series: parts.series, value, at, kind: None }, parts.exemplar))
+    let family = parts.series.name().written;
+    Ok((Sample { series: parts.series, value, at, family, kind: None }, parts.exemplar))
 }
 
 /// Labels of a series under those of its target, which win; what they hide is kept as `exported_…`.

@@ -182,8 +182,8 @@ impl<'a> Reader<'a> {
         if self.page.samples.len() >= self.sample_limit {
             return Err(Fault::Samples(self.sample_limit));
         }
-        let kind = self.kinds.kind(name);
-        self.page.samples.push(Sample { kind, ..sample });
+        let (family, kind) = self.kinds.of(name);
+        self.page.samples.push(Sample { family, kind, ..sample });
         self.page.exemplars += u64::from(exemplar.is_some());
         Ok(())
     }

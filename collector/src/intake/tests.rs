@@ -4,5 +4,7 @@ mod agent;
 mod archive;
 mod enrolment;
 mod native;
+mod pushed;
+mod scraped;
 mod support;
 mod write;
