@@ -5,6 +5,7 @@ mod groups;
 mod path;
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -217,6 +218,11 @@ fn parts(listed: Vec<(Name, usize)>) -> Vec<Vec<Name>> {
 }
 
 impl Intake {
+    /// Keeps what is pushed in `folder`, and takes what an earlier process left there.
+    pub fn keep_pushed(&self, folder: PathBuf) -> std::io::Result<()> {
+        self.0.pushed.groups().keep_in(folder)
+    }
+
     /// Repeats what was pushed at each step of the archives, until `shutdown` is ready.
     pub async fn repeat_pushed(self, shutdown: impl Future<Output = ()>) {
         let inner = self.0;

@@ -1,6 +1,9 @@
 //! Groups of pushed series: their last values, kept until their time is over.
 
+mod kept;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
 
 use rrd::{Kind, Timestamp};
 use thiserror::Error;
@@ -54,6 +57,8 @@ pub(super) struct Groups {
     groups: HashMap<Name, Group>,
     series: usize,
     bytes: usize,
+    /// Where each has its file, so that a restart does not forget it.
+    folder: Option<PathBuf>,
 }
 
 /// One group.
@@ -122,6 +127,7 @@ impl Groups {
         (group.pushed_at, group.until) = (terms.at, terms.until);
         self.series = self.series + page.samples.len() - replaced.len();
         self.bytes = self.bytes + bytes - byte_count(&replaced);
+        self.save(name);
         Ok(())
     }
 
@@ -144,6 +150,7 @@ impl Groups {
 
     fn remove(&mut self, name: &Name) -> Option<Group> {
         let group = self.groups.remove(name)?;
+        self.unsave(name);
         for family in group.families.values() {
             self.series -= family.len();
             self.bytes -= byte_count(family);

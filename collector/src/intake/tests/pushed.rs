@@ -167,6 +167,35 @@ async fn a_packed_push_and_the_header_for_its_time_are_taken() {
 }
 
 #[tokio::test]
+async fn a_restart_repeats_what_was_pushed_last_and_nothing_that_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = || folder.path().join("pushed");
+    let server = Server::start();
+    server.intake.keep_pushed(path()).unwrap();
+    for (group, body) in [("a", "m 1\n"), ("a", "m NaN\nn 2\n"), ("b", "m 3\n"), ("c/d/e", "m 4\n")]
+    {
+        server.put(&format!("/metrics/job/{group}?ttl=10m"), body).await.is(200, "");
+    }
+    server.pushed("DELETE", "/metrics/job/b", "").await.is(202, "");
+    server.pass(2).await;
+    let (disk, registry) = server.stop();
+    std::fs::write(path().join("damaged.json"), "{").unwrap();
+    let server = Server::over(disk, registry);
+    server.intake.keep_pushed(path()).unwrap();
+    server.clock.advance(Duration::from_mins(3));
+    server.pass(2).await;
+    assert_eq!(server.value("n"), (Some(2.0), false));
+    let m: Vec<bool> = server.shown("m").iter().map(|one| one.2).collect();
+    assert_eq!(m, [false, true, true], "job a's is NaN, job b's deleted");
+    server.pass(8).await;
+    assert!(server.value("n").1);
+    assert!(!path().read_dir().unwrap().any(|file| {
+        let name = file.unwrap().file_name();
+        name != "damaged.json"
+    }));
+}
+
+#[tokio::test]
 async fn what_was_put_out_does_not_come_back_by_being_repeated() {
     let server = Server::start();
     let token = server.token(json!({"kind": "relay", "name": "jobs"})).await;
