@@ -9,9 +9,11 @@ mod refusals;
 mod secret;
 
 pub mod codec;
+mod exposition;
 mod foreign;
 pub mod native;
 mod remote_write;
+pub mod scrape;
 
 pub mod accounting;
 pub mod auth;

@@ -25,6 +25,8 @@ use kinds::FamilyKind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     RemoteWrite = 0,
+    Scrape = 16,
+    Pushgateway = 17,
 }
 
 /// Who sends, and how.

@@ -41,7 +41,7 @@ impl Room {
     }
 
     /// Room for `bytes`, or 503 when there is none in time.
-    async fn take(&self, bytes: usize) -> Result<Held, Denial> {
+    pub(super) async fn take(&self, bytes: usize) -> Result<Held, Denial> {
         let taken = timeout(ROOM_WAIT, self.0.clone().acquire_many_owned(kib(bytes))).await;
         match taken {
             Ok(Ok(permit)) => Ok(Held(permit)),

@@ -11,7 +11,9 @@ mod grants;
 mod instances;
 mod local;
 mod push;
+mod pushgateway;
 mod report;
+mod scraped;
 mod session;
 mod tokens;
 mod write;
@@ -22,7 +24,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::middleware::map_response_with_state;
 use axum::response::Response;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use http::{HeaderMap, HeaderValue};
 use journal::Journal;
 use rrd::{Clock, InstanceId, Policy, SampleFrame, Step, Store, Verdicts};
@@ -78,6 +80,7 @@ struct Inner {
     cache: SeriesCache,
     families: Families,
     sessions: Sessions,
+    pushed: pushgateway::Pushgateway,
     // Held from reading the registry until the change that follows from it is applied.
     registry_turn: Mutex<Turn>,
     disk: disk::Disk,
@@ -94,6 +97,7 @@ impl Intake {
             cache: SeriesCache::new(u64::from_le_bytes(seed)),
             families: Families::default(),
             sessions: Sessions::default(),
+            pushed: pushgateway::Pushgateway::default(),
             registry_turn: Mutex::default(),
             disk: disk::Disk::default(),
         })))
@@ -128,6 +132,10 @@ pub fn router(intake: Intake) -> Router {
         .route("/v1/instances/{id}/drop", post(archive::drop_series))
         .route("/v1/instances/{id}/reclaim", post(archive::reclaim))
         .route("/api/v1/write", post(write::post))
+        .route(
+            "/metrics/{*group}",
+            put(pushgateway::push).post(pushgateway::push).delete(pushgateway::delete),
+        )
         .route("/api/v1/accounting", get(report::accounting))
         .layer(map_response_with_state(intake.clone(), say_durability))
         .with_state(intake)

@@ -5,5 +5,7 @@ mod archive;
 mod enrolment;
 mod local;
 mod native;
+mod pushed;
+mod scraped;
 mod support;
 mod write;
