@@ -25,6 +25,7 @@ use kinds::FamilyKind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     RemoteWrite = 0,
+    RemoteWrite2 = 1,
 }
 
 /// Who sends, and how.

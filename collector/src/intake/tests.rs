@@ -6,3 +6,4 @@ mod enrolment;
 mod native;
 mod support;
 mod write;
+mod write2;
