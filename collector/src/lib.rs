@@ -11,6 +11,7 @@ mod secret;
 pub mod codec;
 mod foreign;
 pub mod native;
+mod otlp;
 mod remote_write;
 
 pub mod accounting;

@@ -26,6 +26,7 @@ use kinds::FamilyKind;
 pub(crate) enum Protocol {
     RemoteWrite = 0,
     RemoteWrite2 = 1,
+    Otlp = 2,
 }
 
 /// Who sends, and how.

@@ -9,6 +9,7 @@ mod enroll;
 mod foreign;
 mod grants;
 mod instances;
+mod otlp;
 mod push;
 mod report;
 mod session;
@@ -126,6 +127,7 @@ pub fn router(intake: Intake) -> Router {
         .route("/v1/instances/{id}/drop", post(archive::drop_series))
         .route("/v1/instances/{id}/reclaim", post(archive::reclaim))
         .route("/api/v1/write", post(write::post))
+        .route(otlp::PATH, post(otlp::post))
         .route("/api/v1/accounting", get(report::accounting))
         .layer(map_response_with_state(intake.clone(), say_durability))
         .with_state(intake)

@@ -4,6 +4,7 @@ mod agent;
 mod archive;
 mod enrolment;
 mod native;
+mod otlp;
 mod support;
 mod write;
 mod write2;
