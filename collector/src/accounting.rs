@@ -34,13 +34,17 @@ pub enum Reason {
     DiskFull,
     /// A native histogram, which no archive holds.
     NativeHistogram,
+    /// A sum or histogram of which no archive can tell since when it counts.
+    Temporality,
+    /// A point that contradicts itself, or has no value.
+    Malformed,
     /// The store could not take the series.
     Store,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Future,
         Self::TooOld,
         Self::LabelLimit,
@@ -52,6 +56,8 @@ impl Reason {
         Self::Withdrawn,
         Self::DiskFull,
         Self::NativeHistogram,
+        Self::Temporality,
+        Self::Malformed,
         Self::Store,
     ];
 
@@ -69,6 +75,8 @@ impl Reason {
             Self::Withdrawn => "withdrawn",
             Self::DiskFull => "disk_full",
             Self::NativeHistogram => "native_histogram",
+            Self::Temporality => "temporality",
+            Self::Malformed => "malformed",
             Self::Store => "store",
         }
     }

@@ -12,6 +12,7 @@ pub mod codec;
 mod exposition;
 mod foreign;
 pub mod native;
+mod otlp;
 mod remote_write;
 pub mod scrape;
 

@@ -27,6 +27,8 @@ pub(crate) enum Protocol {
     RemoteWrite = 0,
     Scrape = 16,
     Pushgateway = 17,
+    RemoteWrite2 = 1,
+    Otlp = 2,
 }
 
 /// Who sends, and how.

@@ -10,6 +10,7 @@ mod foreign;
 mod grants;
 mod instances;
 mod local;
+mod otlp;
 mod push;
 mod pushgateway;
 mod report;
@@ -136,6 +137,7 @@ pub fn router(intake: Intake) -> Router {
             "/metrics/{*group}",
             put(pushgateway::push).post(pushgateway::push).delete(pushgateway::delete),
         )
+        .route(otlp::PATH, post(otlp::post))
         .route("/api/v1/accounting", get(report::accounting))
         .layer(map_response_with_state(intake.clone(), say_durability))
         .with_state(intake)

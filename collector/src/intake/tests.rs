@@ -7,5 +7,7 @@ mod local;
 mod native;
 mod pushed;
 mod scraped;
+mod otlp;
 mod support;
 mod write;
+mod write2;
