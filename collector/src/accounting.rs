@@ -36,11 +36,15 @@ pub enum Reason {
     NativeHistogram,
     /// The store could not take the series.
     Store,
+    /// A line or an element that is not what its protocol says.
+    Malformed,
+    /// A text where a number is kept.
+    Text,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Future,
         Self::TooOld,
         Self::LabelLimit,
@@ -53,6 +57,8 @@ impl Reason {
         Self::DiskFull,
         Self::NativeHistogram,
         Self::Store,
+        Self::Malformed,
+        Self::Text,
     ];
 
     /// The reason as answers and counters spell it.
@@ -70,6 +76,8 @@ impl Reason {
             Self::DiskFull => "disk_full",
             Self::NativeHistogram => "native_histogram",
             Self::Store => "store",
+            Self::Malformed => "malformed",
+            Self::Text => "text",
         }
     }
 }

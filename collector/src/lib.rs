@@ -13,6 +13,11 @@ mod foreign;
 pub mod native;
 mod remote_write;
 
+mod collectd;
+mod graphite;
+mod influx;
+mod zabbix;
+
 pub mod accounting;
 pub mod auth;
 pub mod intake;

@@ -8,6 +8,7 @@
 pub(crate) mod cache;
 mod groups;
 pub(crate) mod kinds;
+pub(crate) mod spelling;
 
 use std::fmt::Write as _;
 
@@ -25,6 +26,10 @@ use kinds::FamilyKind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     RemoteWrite = 0,
+    Influx = 3,
+    Graphite = 4,
+    Collectd = 5,
+    Zabbix = 6,
 }
 
 /// Who sends, and how.

@@ -8,6 +8,7 @@ mod disk;
 mod enroll;
 mod foreign;
 mod grants;
+mod influx;
 mod instances;
 mod push;
 mod report;
@@ -126,6 +127,11 @@ pub fn router(intake: Intake) -> Router {
         .route("/v1/instances/{id}/drop", post(archive::drop_series))
         .route("/v1/instances/{id}/reclaim", post(archive::reclaim))
         .route("/api/v1/write", post(write::post))
+        .route("/write", post(influx::write_v1))
+        .route("/api/v2/write", post(influx::write_v2))
+        .route("/query", post(influx::query).get(influx::query))
+        .route("/ping", get(influx::ping))
+        .route("/health", get(influx::health))
         .route("/api/v1/accounting", get(report::accounting))
         .layer(map_response_with_state(intake.clone(), say_durability))
         .with_state(intake)

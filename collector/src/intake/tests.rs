@@ -3,6 +3,7 @@
 mod agent;
 mod archive;
 mod enrolment;
+mod influx;
 mod native;
 mod support;
 mod write;

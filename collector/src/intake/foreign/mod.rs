@@ -2,10 +2,6 @@
 //! granted, appended, acknowledged.
 
 mod relayed;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the first protocol that packs its bodies uses it")
-)]
 mod unpack;
 
 use std::collections::HashSet;
