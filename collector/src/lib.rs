@@ -28,6 +28,9 @@ pub mod agent;
 
 pub use accounting::Accounting;
 pub use auth::Credentials;
-pub use intake::{Denial, Intake, Minted, Parts, TokenRequest, router};
+pub use graphite::{TemplateError, Templates};
+pub use intake::{
+    Denial, GraphiteSettings, Intake, Minted, Parts, TokenRequest, ZabbixSettings, router,
+};
 pub use registry::{FRAME_REGISTRY, Registry};
 pub use secret::Digest;

@@ -1,4 +1,9 @@
-//! Spelling: names and numbers of other protocols as PromQL can write them.
+//! Spelling: names, numbers and times of other protocols as ours; where a host names the instance.
+
+use rrd::Timestamp;
+
+/// Names and values of a series' labels.
+pub(crate) type Pairs = Vec<(String, String)>;
 
 /// A metric's name: letters, digits, `_` and `:`; any other byte becomes `_`, and a digit in front
 /// gets one before it.
@@ -33,6 +38,28 @@ pub(crate) fn number(text: &str) -> Option<f64> {
     text.parse().ok().filter(|value: &f64| value.is_finite())
 }
 
+/// The moment so many seconds after 1970; one beyond all time is the end of it, which the window of
+/// samples refuses.
+#[expect(clippy::cast_possible_truncation, reason = "clamped to whole numbers that an i64 holds")]
+pub(crate) fn moment(secs: f64) -> Timestamp {
+    const END_MS: f64 = 9e15;
+    Timestamp::from_millis((secs * 1000.0).round().clamp(-END_MS, END_MS) as i64)
+}
+
+/// Lets the label `host` name the instance, unless `instance` does, and names the job where no label
+/// does.
+pub(crate) fn place(pairs: &mut Pairs, job: &str) {
+    let has = |pairs: &Pairs, wanted| pairs.iter().any(|(name, _)| name == wanted);
+    if !has(pairs, "instance")
+        && let Some(host) = pairs.iter_mut().find(|(name, _)| name == "host")
+    {
+        "instance".clone_into(&mut host.0);
+    }
+    if !has(pairs, "job") {
+        pairs.push(("job".to_owned(), job.to_owned()));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +75,18 @@ mod tests {
             ("", "", ""),
         ] {
             assert_eq!((metric_name(text), label_name(text)), (metric.into(), label.into()));
+        }
+    }
+
+    #[test]
+    fn moments_are_rounded_to_milliseconds_and_never_wrap() {
+        for (secs, millis) in [
+            (1_700_000_000.123_6, 1_700_000_000_124),
+            (-1.0, -1_000),
+            (1e300, 9_000_000_000_000_000),
+            (f64::NEG_INFINITY, -9_000_000_000_000_000),
+        ] {
+            assert_eq!(moment(secs).as_millis(), millis, "{secs}");
         }
     }
 

@@ -8,9 +8,9 @@ mod line;
 use rrd::{Labels, Timestamp};
 
 use crate::accounting::Reason;
-use crate::foreign::spelling::{label_name, metric_name};
-use crate::foreign::{Named, Sorted, Sorter, shown_pairs};
-use crate::limits::{LABEL_COUNT_LIMIT, checked_series};
+use crate::foreign::spelling::{Pairs, label_name, metric_name, place};
+use crate::foreign::{Named, Sorted, Sorter, Unread, checked_pairs, shown_pairs};
+use crate::limits::LABEL_COUNT_LIMIT;
 use line::{Line, Lines, Value, tags, unescaped};
 
 /// Fields of one write: a batch of 5,000 lines, as clients send at most, has some ten each.
@@ -80,7 +80,7 @@ pub(crate) fn sort(
         let line = match read {
             Ok(line) => line,
             Err(bad) => {
-                sorter.refuse(Reason::Malformed, 1, &Shown(bad.text), bad.why);
+                sorter.refuse(Reason::Malformed, 1, &Unread(bad.text), bad.why);
                 continue;
             }
         };
@@ -113,20 +113,6 @@ fn take(sorter: &mut Sorter<'_>, job: &str, line: &Line<'_>, (at, key): (Timesta
     }
 }
 
-/// A line's text for a person.
-struct Shown<'a>(&'a [u8]);
-
-impl Named for Shown<'_> {
-    fn labels(&self) -> Result<Labels, (Reason, String)> {
-        Err((Reason::Malformed, "the line cannot be read".to_owned()))
-    }
-
-    fn shown(&self) -> String {
-        let text = String::from_utf8_lossy(self.0);
-        text.chars().take(100).flat_map(char::escape_debug).collect()
-    }
-}
-
 /// A field of a line, as it was written.
 struct Series<'a> {
     job: &'a str,
@@ -137,7 +123,7 @@ struct Series<'a> {
 
 impl Series<'_> {
     /// Names and values of all labels, as sent but for spelling.
-    fn pairs(&self) -> Vec<(String, String)> {
+    fn pairs(&self) -> Pairs {
         let text = |bytes| String::from_utf8_lossy(&unescaped(bytes)).into_owned();
         let (measurement, field) = (text(self.measurement), text(self.field));
         let name = if field == "value" { measurement } else { format!("{measurement}_{field}") };
@@ -148,15 +134,7 @@ impl Series<'_> {
                 .take(LABEL_COUNT_LIMIT + 1)
                 .map(|(name, value)| (label_name(&text(name)), text(value))),
         );
-        let has = |pairs: &[(String, String)], wanted| pairs.iter().any(|(n, _)| n == wanted);
-        if !has(&pairs, "instance")
-            && let Some(host) = pairs.iter_mut().find(|(name, _)| name == "host")
-        {
-            "instance".clone_into(&mut host.0);
-        }
-        if !has(&pairs, "job") {
-            pairs.push(("job".to_owned(), self.job.to_owned()));
-        }
+        place(&mut pairs, self.job);
         pairs
     }
 }
@@ -168,10 +146,7 @@ impl Named for Series<'_> {
             let message = "the line cannot be read as UTF-8; send it as UTF-8";
             return Err((Reason::BadLabel, message.to_owned()));
         }
-        let pairs = self.pairs();
-        let pairs: Vec<(&str, &str)> =
-            pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        checked_series(&pairs)
+        checked_pairs(&self.pairs())
     }
 
     fn shown(&self) -> String {

@@ -3,18 +3,22 @@
 mod admission;
 mod archive;
 mod change;
+mod collectd;
 mod denial;
 mod disk;
 mod enroll;
 mod foreign;
 mod grants;
+mod graphite;
 mod influx;
 mod instances;
 mod push;
 mod report;
 mod session;
+mod sockets;
 mod tokens;
 mod write;
+mod zabbix;
 
 use std::sync::Arc;
 
@@ -29,7 +33,9 @@ use rrd::{Clock, InstanceId, Policy, SampleFrame, Step, Store, Verdicts};
 use tokio::sync::Mutex;
 
 pub use denial::Denial;
+pub use graphite::GraphiteSettings;
 pub use tokens::{Minted, TokenRequest};
+pub use zabbix::ZabbixSettings;
 
 use crate::accounting::{Accounting, Tally};
 use crate::auth::{Caller, Credentials};
@@ -127,6 +133,7 @@ pub fn router(intake: Intake) -> Router {
         .route("/v1/instances/{id}/drop", post(archive::drop_series))
         .route("/v1/instances/{id}/reclaim", post(archive::reclaim))
         .route("/api/v1/write", post(write::post))
+        .route("/collectd", post(collectd::post))
         .route("/write", post(influx::write_v1))
         .route("/api/v2/write", post(influx::write_v2))
         .route("/query", post(influx::query).get(influx::query))

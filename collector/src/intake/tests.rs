@@ -2,8 +2,12 @@
 
 mod agent;
 mod archive;
+mod collectd;
 mod enrolment;
+mod graphite;
 mod influx;
 mod native;
+mod sockets;
 mod support;
 mod write;
+mod zabbix;
