@@ -136,11 +136,13 @@ impl Server {
             disk_limit,
         };
         let web = self.web(&state, &intake, health, sessions);
+        let lines = self.config.lines.bind()?;
         let router = collector::router(intake.clone()).merge(web::router(web));
         let listener = TcpListener::from_std(listener)?;
 
         let mut tasks = JoinSet::new();
         tasks.spawn(collector::listen::run(listener, router, ended(stopped.clone())));
+        lines.spawn(&intake, &mut tasks, || ended(stopped.clone()));
         tasks.spawn(notify::run(self.notifier(&state, &journal), ended(stopped.clone())));
         tasks.spawn(watch_rules(rules, ended(stopped.clone())));
         tasks.spawn(collector::probe::run(

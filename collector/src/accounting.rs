@@ -40,6 +40,10 @@ pub enum Reason {
     Malformed,
     /// The store could not take the series.
     Store,
+    /// A line or an element that is not what its protocol says.
+    Malformed,
+    /// A text where a number is kept.
+    Text,
 }
 
 impl Reason {
@@ -59,6 +63,8 @@ impl Reason {
         Self::Temporality,
         Self::Malformed,
         Self::Store,
+        Self::Malformed,
+        Self::Text,
     ];
 
     /// The reason as answers and counters spell it.
@@ -78,6 +84,8 @@ impl Reason {
             Self::Temporality => "temporality",
             Self::Malformed => "malformed",
             Self::Store => "store",
+            Self::Malformed => "malformed",
+            Self::Text => "text",
         }
     }
 }

@@ -16,6 +16,11 @@ mod otlp;
 mod remote_write;
 pub mod scrape;
 
+mod collectd;
+mod graphite;
+mod influx;
+mod zabbix;
+
 pub mod accounting;
 pub mod auth;
 pub mod intake;
@@ -27,6 +32,10 @@ pub mod probe;
 
 pub use accounting::Accounting;
 pub use auth::Credentials;
-pub use intake::{Denial, Intake, Look, LookSample, Minted, Parts, Stored, TokenRequest, router};
+pub use graphite::{TemplateError, Templates};
+pub use intake::{
+    Denial, GraphiteSettings, Intake, Look, LookSample, Minted, Parts, Stored, TokenRequest,
+    ZabbixSettings, router,
+};
 pub use registry::{FRAME_REGISTRY, Registry};
 pub use secret::Digest;

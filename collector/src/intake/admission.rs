@@ -57,6 +57,14 @@ impl Room {
         Ok(())
     }
 
+    /// Makes what is held at least `bytes`, now or not at all.
+    pub(super) fn hold(&self, held: &mut Held, bytes: usize) -> Result<(), Denial> {
+        match bytes.checked_sub(held.bytes()) {
+            None | Some(0) => Ok(()),
+            Some(more) => self.add(held, more),
+        }
+    }
+
     /// The body of a request of at most `limit` bytes, and the room it takes: that of what came, not
     /// of what was announced, or a few stalled senders would keep all others out.
     pub(super) async fn body(

@@ -3,11 +3,14 @@
 mod admission;
 mod archive;
 mod change;
+mod collectd;
 mod denial;
 mod disk;
 mod enroll;
 mod foreign;
 mod grants;
+mod graphite;
+mod influx;
 mod instances;
 mod local;
 mod otlp;
@@ -16,8 +19,10 @@ mod pushgateway;
 mod report;
 mod scraped;
 mod session;
+mod sockets;
 mod tokens;
 mod write;
+mod zabbix;
 
 use std::sync::Arc;
 
@@ -33,7 +38,9 @@ use tokio::sync::Mutex;
 
 pub use denial::Denial;
 pub use local::{Look, LookSample, Stored};
+pub use graphite::GraphiteSettings;
 pub use tokens::{Minted, TokenRequest};
+pub use zabbix::ZabbixSettings;
 
 use crate::accounting::{Accounting, Tally};
 use crate::auth::{Caller, Credentials};
@@ -138,6 +145,12 @@ pub fn router(intake: Intake) -> Router {
             put(pushgateway::push).post(pushgateway::push).delete(pushgateway::delete),
         )
         .route(otlp::PATH, post(otlp::post))
+        .route("/collectd", post(collectd::post))
+        .route("/write", post(influx::write_v1))
+        .route("/api/v2/write", post(influx::write_v2))
+        .route("/query", post(influx::query).get(influx::query))
+        .route("/ping", get(influx::ping))
+        .route("/health", get(influx::health))
         .route("/api/v1/accounting", get(report::accounting))
         .layer(map_response_with_state(intake.clone(), say_durability))
         .with_state(intake)
