@@ -6,6 +6,7 @@ mod clock;
 mod config;
 mod descriptors_folder;
 mod disk_limit;
+mod lines;
 mod offline;
 mod operate;
 mod progress;

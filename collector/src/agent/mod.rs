@@ -6,9 +6,14 @@ mod reading;
 mod source;
 mod sources;
 
+mod exporters;
+mod textfile;
+
 mod facts;
 mod identity;
+mod plugins;
 mod proc;
+mod statsd;
 
 mod backoff;
 mod clock;

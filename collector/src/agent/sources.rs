@@ -12,6 +12,7 @@ use tracing::{debug, info, warn};
 use super::error::AgentError;
 use super::reading::Readings;
 use super::source::{Look, Source, Trouble};
+use super::{exporters, plugins, statsd, textfile};
 
 /// An answer that comes this soon after its look belongs to the look's moment: readings on the
 /// boundary fill whole rows, and an error of one hundredth of the usual step is less than a timer's.
@@ -24,7 +25,14 @@ pub(super) const SOURCES_MAX: usize = 64;
 pub(super) type Build = fn(&str, toml::Table) -> Result<Box<dyn Source>, String>;
 
 /// What `kind = "…"` in a source's table may say.
-const KINDS: &[(&str, Build)] = &[];
+const KINDS: &[(&str, Build)] = &[
+    ("exporter", exporters::build),
+    ("munin", plugins::munin),
+    ("nagios", plugins::nagios),
+    ("probe", plugins::probe),
+    ("statsd", statsd::build),
+    ("textfile", textfile::build),
+];
 
 /// When a source is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
