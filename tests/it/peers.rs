@@ -15,8 +15,8 @@ pub(crate) fn program(test: &str, name: &str) -> Option<PathBuf> {
     found
 }
 
-/// A file or folder of a package of Debian's, below the root; `None`, and said, without it.
-pub(crate) fn part(test: &str, path: &str) -> Option<PathBuf> {
+/// A file that a package of Debian's brings, unpacked or installed; `None`, and said, without it.
+pub(crate) fn file(test: &str, path: &str) -> Option<PathBuf> {
     let places = [unpacked().join(path), Path::new("/").join(path)];
     let found = places.into_iter().find(|path| path.exists());
     if found.is_none() {

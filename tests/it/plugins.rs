@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::http;
-use crate::peers::{Peer, part};
+use crate::peers::{Peer, file};
 use crate::server::{Server, eventually, folder, roundel};
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -55,7 +55,7 @@ impl Scene {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nagios_plugins_give_states_and_values() {
-    let Some(load) = part("nagios plugins", "usr/lib/nagios/plugins/check_load") else { return };
+    let Some(load) = file("nagios plugins", "usr/lib/nagios/plugins/check_load") else { return };
     let plugins = load.parent().unwrap().display();
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let dir = folder();
@@ -110,8 +110,8 @@ command = ["/nonexistent/check_nothing"]
 #[tokio::test(flavor = "multi_thread")]
 async fn munin_plugins_give_levels_and_rates() {
     let test = "munin plugins";
-    let Some(shared) = part(test, "usr/share/munin/plugins/load") else { return };
-    let Some(perl) = part(test, "usr/share/perl5/Munin/Plugin.pm") else { return };
+    let Some(shared) = file(test, "usr/share/munin/plugins/load") else { return };
+    let Some(perl) = file(test, "usr/share/perl5/Munin/Plugin.pm") else { return };
     let shared = shared.parent().unwrap();
     let (libdir, perl) = (shared.parent().unwrap(), perl.ancestors().nth(2).unwrap());
     let dir = folder();

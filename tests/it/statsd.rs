@@ -4,7 +4,7 @@ use std::fs;
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 
-use crate::peers::{Peer, part, program};
+use crate::peers::{Peer, file, program};
 use crate::plugins::Scene;
 use crate::server::folder;
 
@@ -33,7 +33,7 @@ while True:
 async fn a_python_client_is_understood() {
     let test = "statsd";
     let Some(python) = program(test, "python3") else { return };
-    let Some(module) = part(test, "usr/lib/python3/dist-packages/statsd/__init__.py") else {
+    let Some(module) = file(test, "usr/lib/python3/dist-packages/statsd/__init__.py") else {
         return;
     };
     let dir = folder();

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use rrd::NAME;
+use rrd::{Kind, NAME};
 
-use super::reading::Reading;
+use super::reading::{Reading, Readings};
 use crate::native;
 
 /// Series of one agent's life. Mounts and interfaces that come and go make new ones; this many is
@@ -39,6 +39,25 @@ impl Dictionary {
         let series = self.ids.entry(reading.metric.into()).or_default();
         series.insert(reading.key().into(), id);
         Some(id)
+    }
+
+    /// The number of a series that an earlier life has named, or that is named anew.
+    pub(super) fn adopt(&mut self, entry: &native::Entry) -> Option<u32> {
+        let (metric, labels) = match entry.labels.split_first() {
+            Some(((name, metric), labels)) if name == NAME => (metric.as_str(), labels),
+            _ => return None,
+        };
+        let labels: Vec<(&str, &str)> =
+            labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let mut one = Readings::default();
+        one.add(metric, &labels, Kind::from_number(entry.kind).unwrap_or(Kind::Unknown), 0.0);
+        let reading = one.iter().next()?;
+        self.id(&reading)
+    }
+
+    /// What a number stands for.
+    pub(super) fn entry(&self, id: u32) -> Option<&native::Entry> {
+        self.entries.get(index(id))
     }
 
     /// The entries among these readings that the server does not know, each once.
@@ -76,7 +95,6 @@ fn index(id: u32) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::reading::Readings;
 
     fn ids_of(dictionary: &mut Dictionary, devices: &[&str]) -> Vec<u32> {
         let mut readings = Readings::default();

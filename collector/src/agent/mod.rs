@@ -6,6 +6,9 @@ mod reading;
 mod source;
 mod sources;
 
+mod exporters;
+mod textfile;
+
 mod facts;
 mod plugins;
 mod proc;

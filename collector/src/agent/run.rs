@@ -7,6 +7,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rrd::disk::{DirLock, Disk as _, OsDisk, lock_dir};
 use rrd::{Clock, Step, Timestamp};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
@@ -15,6 +16,7 @@ use tracing::{debug, info, warn};
 use super::backoff::Backoff;
 use super::client::{Client, Post};
 use super::credential::Credential;
+use super::dictionary::Dictionary;
 use super::error::AgentError;
 use super::facts::{boot_id, facts_under};
 use super::proc::Host;
@@ -24,12 +26,15 @@ use super::session::{Event, Moment, Next, Reply, Session, Start, Unreachable};
 use super::settings::Settings;
 use super::source::Look;
 use super::sources::{self, Answered, PROMPT, Sources};
-use super::spool::SPOOL_BYTES;
+use super::spool::{Life, Queue, SPOOL_BYTES, Spool};
 use super::text::exposition;
 use crate::native::{ENROLL_PATH, EnrollRequest, PUSH_CONTENT_TYPE, PUSH_PATH, Push};
 
 /// The step until the collector has said another.
 const STEP_MS: u64 = 10_000;
+
+/// How often what waits for a collector that is away is synced, besides each segment.
+const SYNC_EVERY: Duration = Duration::from_mins(1);
 
 /// How long the last readings may take to leave when the agent is told to stop.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -47,6 +52,10 @@ pub struct AgentConfig {
     pub token: Option<Secret>,
     /// Where `agent.json` is kept; without it the machine enrols anew at every start.
     pub state_dir: Option<PathBuf>,
+    /// Where the spool is kept; without it readings that wait end with the process.
+    pub spool_dir: Option<PathBuf>,
+    /// Bytes the spool may take, all of them reserved at the start when it is on disk.
+    pub spool_bytes: usize,
     /// The name to ask for; the host name when there is none.
     pub name: Option<String>,
     /// Labels the machine declares of itself.
@@ -66,6 +75,8 @@ impl AgentConfig {
             collector_url: collector_url.into(),
             token: None,
             state_dir: None,
+            spool_dir: None,
+            spool_bytes: SPOOL_BYTES,
             name: None,
             labels: BTreeMap::new(),
             step: None,
@@ -85,6 +96,8 @@ impl AgentConfig {
             self.token = Some(Secret::new(&token));
         }
         self.state_dir = settings.state.or(self.state_dir);
+        self.spool_dir.clone_from(&self.state_dir);
+        self.spool_bytes = settings.spool.unwrap_or(self.spool_bytes);
         self.name = settings.name.or(self.name);
         self.step = settings.step.or(self.step);
         self.proc_root = settings.proc.unwrap_or(self.proc_root);
@@ -137,6 +150,23 @@ fn sources_of(config: &AgentConfig) -> Result<Sources, AgentError> {
     Ok(sources)
 }
 
+/// The spool of this configuration, and what keeps other agents away from it.
+fn open_spool(
+    config: &AgentConfig,
+    life: Life,
+    dictionary: &mut Dictionary,
+) -> Result<(Spool, Option<DirLock>), AgentError> {
+    let bytes = config.spool_bytes;
+    let Some(dir) = &config.spool_dir else {
+        return Ok((Spool::of(Queue::in_memory(bytes, life)), None));
+    };
+    let failed = |problem| AgentError::Spool { path: dir.clone(), mib: bytes >> 20, problem };
+    OsDisk.create_dir(dir).map_err(failed)?;
+    let lock = lock_dir(dir).map_err(|problem| AgentError::StateInUse { problem })?;
+    let queue = Queue::open(&OsDisk, dir, bytes, life, dictionary).map_err(failed)?;
+    Ok((Spool::of(queue), Some(lock)))
+}
+
 fn usual_step() -> Step {
     Step::from_millis(STEP_MS).expect("ten seconds are a step")
 }
@@ -159,6 +189,9 @@ pub(super) struct Agent {
     request: EnrollRequest,
     is_troubled: bool,
     is_refused: bool,
+    synced_at: Duration,
+    /// No other agent uses the state folder.
+    _lock: Option<DirLock>,
 }
 
 /// The machine and the buffer for what it says; absent while a look is under way.
@@ -204,13 +237,17 @@ impl Agent {
         }
         let request = config.request();
         let told = credential.as_ref().and_then(|credential| credential.step);
+        let step = config.step.or(told).unwrap_or_else(usual_step);
+        let life = Life { boot_id: request.boot_id, step_ms: step.as_millis(), salt: random()? };
+        let mut dictionary = Dictionary::default();
+        let (spool, lock) = open_spool(&config, life, &mut dictionary)?;
         let session = Session::new(Start {
-            boot_id: request.boot_id,
             incarnation: random()?,
             credential,
             may_enrol: config.token.is_some(),
             backoff,
-            spool_bytes: SPOOL_BYTES,
+            spool,
+            dictionary,
         });
         Ok(Self {
             client,
@@ -220,13 +257,15 @@ impl Agent {
             gathering_until: Duration::ZERO,
             due: clock.wall(),
             clock,
-            step: config.step.or(told).unwrap_or_else(usual_step),
+            step,
+            _lock: lock,
             is_step_fixed: config.step.is_some(),
             token: config.token,
             state_dir: config.state_dir,
             request,
             is_troubled: false,
             is_refused: false,
+            synced_at: Duration::ZERO,
         })
     }
 
@@ -274,8 +313,15 @@ impl Agent {
                 Wake::Look | Wake::Retry => {}
             }
         }
-        // What cannot leave in this time is lost with the process, as it would be at a crash.
-        timeout(FAREWELL, self.farewell(exchange)).await.unwrap_or(Ok(()))
+        // What cannot leave in this time stays in the spool, or is lost with one in memory.
+        let outcome = timeout(FAREWELL, self.farewell(exchange)).await.unwrap_or(Ok(()));
+        if let Some(file) = self.session.spool().queue().to_sync(true) {
+            let synced = spawn_blocking(move || file.sync_data()).await;
+            synced
+                .map_err(|error| AgentError::Reader(error.to_string()))?
+                .unwrap_or_else(|error| warn!(%error, "the spool cannot be synced"));
+        }
+        outcome
     }
 
     /// Sends what is in the spool, once.
@@ -330,7 +376,21 @@ impl Agent {
         self.session.take(look.at, &seat.1);
         self.host = Some(seat);
         self.due = next_boundary(now, self.step);
+        self.sync_spool();
         Ok(())
+    }
+
+    /// Has the spool synced by a thread that may wait, when it is time.
+    fn sync_spool(&mut self) {
+        let now = self.clock.monotonic();
+        let is_time = now.saturating_sub(self.synced_at) >= SYNC_EVERY;
+        let Some(file) = self.session.spool().queue().to_sync(is_time) else { return };
+        self.synced_at = now;
+        drop(spawn_blocking(move || {
+            if let Err(error) = file.sync_data() {
+                warn!(%error, "the spool cannot be synced");
+            }
+        }));
     }
 
     /// Takes what a source found, at the moment it belongs to.

@@ -12,6 +12,9 @@ use super::sources::SOURCES_MAX;
 /// Bytes of `agent.toml`: sixty-four sources with a page each.
 const FILE_BYTES_MAX: u64 = 256 << 10;
 
+/// Smallest and largest spool: four segments, and what a machine would hardly give.
+const SPOOL_RANGE_MIB: std::ops::RangeInclusive<usize> = 4..=4096;
+
 /// Shortest and longest step an agent may be told, in milliseconds.
 const STEP_RANGE_MS: std::ops::RangeInclusive<u64> = 1_000..=3_600_000;
 
@@ -25,6 +28,9 @@ pub struct Settings {
     pub token_file: Option<PathBuf>,
     /// Folder that keeps this machine's identity and spool.
     pub state: Option<PathBuf>,
+    /// Bytes of the spool, written as `"64MiB"`.
+    #[serde(deserialize_with = "size")]
+    pub spool: Option<usize>,
     /// The name to ask for.
     pub name: Option<String>,
     /// Time between looks.
@@ -57,6 +63,14 @@ impl Settings {
         }
         Ok(settings)
     }
+}
+
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let bytes = text.strip_suffix("MiB").and_then(|number| number.parse::<usize>().ok());
+    let bytes = bytes.filter(|mib| SPOOL_RANGE_MIB.contains(mib)).map(|mib| mib << 20);
+    let bad = || format!("{text:?} is not a size from 4MiB to 4096MiB; write it as \"64MiB\"");
+    Ok(Some(bytes.ok_or_else(|| D::Error::custom(bad()))?))
 }
 
 fn step<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Step>, D::Error> {
@@ -99,6 +113,7 @@ mod tests {
             ("step = \"10\"", "write it as \"10s\""),
             ("step = \"2h\"", "1s to 1h"),
             ("labels = 3", "labels"),
+            ("spool = \"1MiB\"", "4MiB to 4096MiB"),
         ] {
             let problem = Settings::parse(text).unwrap_err();
             assert!(problem.contains(said), "{text}: {problem}");

@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 use super::error::AgentError;
 use super::reading::Readings;
 use super::source::{Look, Source, Trouble};
-use super::{plugins, statsd};
+use super::{exporters, plugins, statsd, textfile};
 
 /// An answer that comes this soon after its look belongs to the look's moment: readings on the
 /// boundary fill whole rows, and an error of one hundredth of the usual step is less than a timer's.
@@ -26,10 +26,12 @@ pub(super) type Build = fn(&str, toml::Table) -> Result<Box<dyn Source>, String>
 
 /// What `kind = "…"` in a source's table may say.
 const KINDS: &[(&str, Build)] = &[
+    ("exporter", exporters::build),
     ("munin", plugins::munin),
     ("nagios", plugins::nagios),
     ("probe", plugins::probe),
     ("statsd", statsd::build),
+    ("textfile", textfile::build),
 ];
 
 /// Makes the source `name` of its table. Runs inside the runtime, so that a source may listen.

@@ -14,6 +14,7 @@ use super::session::{Known, Order, Refused, Session};
 use super::{Denial, Inner, Intake, UNAVAILABLE, aside};
 use crate::accounting::{Reason, Tally};
 use crate::auth::Caller;
+use crate::foreign::time_message;
 use crate::limits::{Window, checked_series};
 use crate::native::{
     Entry, PUSH_CONTENT_TYPE, PUSH_ENTRY_LIMIT, PUSH_SAMPLE_LIMIT, PUSH_SIZE_LIMIT, Position, Push,
@@ -21,7 +22,6 @@ use crate::native::{
 };
 use crate::refusals::Refusals;
 use crate::registry::Instance;
-use crate::remote_write::time_message;
 
 /// How long a refused series is left alone: space and grants change by hand.
 const RETRY_REFUSED: Duration = Duration::from_mins(10);
