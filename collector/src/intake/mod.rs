@@ -37,8 +37,8 @@ use rrd::{Clock, InstanceId, Policy, SampleFrame, Step, Store, Verdicts};
 use tokio::sync::Mutex;
 
 pub use denial::Denial;
-pub use local::{Look, LookSample, Stored};
 pub use graphite::GraphiteSettings;
+pub use local::{Look, LookSample, Stored};
 pub use tokens::{Minted, TokenRequest};
 pub use zabbix::ZabbixSettings;
 
