@@ -36,19 +36,17 @@ pub enum Reason {
     NativeHistogram,
     /// A sum or histogram of which no archive can tell since when it counts.
     Temporality,
-    /// A point that contradicts itself, or has no value.
+    /// A point, line or element that contradicts itself or its protocol, or has no value.
     Malformed,
     /// The store could not take the series.
     Store,
-    /// A line or an element that is not what its protocol says.
-    Malformed,
     /// A text where a number is kept.
     Text,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Future,
         Self::TooOld,
         Self::LabelLimit,
@@ -63,7 +61,6 @@ impl Reason {
         Self::Temporality,
         Self::Malformed,
         Self::Store,
-        Self::Malformed,
         Self::Text,
     ];
 
@@ -84,7 +81,6 @@ impl Reason {
             Self::Temporality => "temporality",
             Self::Malformed => "malformed",
             Self::Store => "store",
-            Self::Malformed => "malformed",
             Self::Text => "text",
         }
     }

@@ -7,11 +7,11 @@ use rrd::{Batch, Kind, NewSeries, Sample, SampleFrame, Timestamp};
 
 use super::{Denial, Inner, Intake, UNAVAILABLE, aside, to_the_end};
 use crate::accounting::{Reason, Tally};
+use crate::foreign::time_message;
 use crate::limits::{Window, checked_series};
 use crate::native::RefusedSeries;
 use crate::refusals::Refusals;
 use crate::registry::{Instance, Namespace};
-use crate::remote_write::time_message;
 
 /// Samples of one target, as one look at it found them.
 #[derive(Clone, Debug, Default, PartialEq)]
