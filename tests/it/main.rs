@@ -4,20 +4,26 @@
 
 mod alerts;
 mod bad_input;
+mod bombs;
 mod browser;
 mod command_line;
 mod crash;
 mod faults;
+mod front;
 mod hostile;
 mod http;
 mod import;
 mod instances;
 mod operate;
+mod otlp;
 mod peers;
 mod power;
 mod promql;
+mod recipes;
+mod remote_write;
 mod rrdtool;
 mod senders;
 mod server;
 mod steady;
 mod tidy;
+mod trial;
