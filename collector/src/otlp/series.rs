@@ -355,6 +355,9 @@ impl Named for Name<'_> {
     }
 
     fn shown(&self) -> String {
+        if self.metric.name.len() > LABEL_VALUE_LIMIT {
+            return shown_pairs(std::iter::once((NAME, &self.metric.name)));
+        }
         shown_pairs(self.pairs().into_iter())
     }
 }
