@@ -36,15 +36,17 @@ pub enum Reason {
     NativeHistogram,
     /// A sum or histogram of which no archive can tell since when it counts.
     Temporality,
-    /// A point that contradicts itself, or has no value.
+    /// A point, line or element that contradicts itself or its protocol, or has no value.
     Malformed,
     /// The store could not take the series.
     Store,
+    /// A text where a number is kept.
+    Text,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Future,
         Self::TooOld,
         Self::LabelLimit,
@@ -59,6 +61,7 @@ impl Reason {
         Self::Temporality,
         Self::Malformed,
         Self::Store,
+        Self::Text,
     ];
 
     /// The reason as answers and counters spell it.
@@ -78,6 +81,7 @@ impl Reason {
             Self::Temporality => "temporality",
             Self::Malformed => "malformed",
             Self::Store => "store",
+            Self::Text => "text",
         }
     }
 }
