@@ -13,6 +13,7 @@ mod foreign;
 pub mod native;
 mod remote_write;
 
+mod beat;
 mod collectd;
 mod graphite;
 mod influx;

@@ -2,6 +2,7 @@
 
 mod admission;
 mod archive;
+mod beat;
 mod change;
 mod collectd;
 mod denial;
@@ -86,6 +87,7 @@ struct Inner {
     // Held from reading the registry until the change that follows from it is applied.
     registry_turn: Mutex<Turn>,
     disk: disk::Disk,
+    beats: beat::Beats,
 }
 
 impl Intake {
@@ -101,6 +103,7 @@ impl Intake {
             sessions: Sessions::default(),
             registry_turn: Mutex::default(),
             disk: disk::Disk::default(),
+            beats: beat::Beats::default(),
         })))
     }
 
@@ -133,6 +136,7 @@ pub fn router(intake: Intake) -> Router {
         .route("/v1/instances/{id}/drop", post(archive::drop_series))
         .route("/v1/instances/{id}/reclaim", post(archive::reclaim))
         .route("/api/v1/write", post(write::post))
+        .route("/v1/beat/{token}", post(beat::beat).get(beat::beat))
         .route("/collectd", post(collectd::post))
         .route("/write", post(influx::write_v1))
         .route("/api/v2/write", post(influx::write_v2))
