@@ -4,13 +4,18 @@
 
 mod alerts;
 mod bad_input;
+mod beat;
 mod browser;
+mod collectd;
 mod command_line;
 mod crash;
+mod docs;
 mod faults;
+mod graphite;
 mod hostile;
 mod http;
 mod import;
+mod influx;
 mod instances;
 mod operate;
 mod peers;
@@ -21,3 +26,4 @@ mod senders;
 mod server;
 mod steady;
 mod tidy;
+mod zabbix;
