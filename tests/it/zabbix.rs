@@ -30,7 +30,7 @@ impl Sender {
         for first in (0..VALUES).step_by(usize::try_from(AT_ONCE).unwrap()) {
             let lines: String = (first..first + AT_ONCE)
                 .map(|number| self.start_at + number)
-                .map(|at| format!("web-1 steady[a,\"b c\"] {at} {}\n", at % 1000))
+                .map(|at| format!("web-1 \"steady[a,\\\"b c\\\"]\" {at} {}\n", at % 1000))
                 .collect();
             while !self.send(&lines).status.success() {
                 std::thread::yield_now();
@@ -65,15 +65,15 @@ async fn zabbix_sender_reads_our_answers_and_loses_nothing_through_two_kills() {
     let mut shell = Command::new("sh");
     shell.arg("-euc").arg(fill(&block("Zabbix", "sh", 0)));
     shell.env("PATH", format!("{path}:/usr/bin:/bin")).env("LD_LIBRARY_PATH", libraries());
-    let told = shell.output().unwrap();
-    let said = String::from_utf8_lossy(&told.stdout);
-    assert!(
-        told.status.success() && said.contains("processed: 1; failed: 0; total: 1"),
-        "{told:?}"
-    );
     let query = "backup_size{job=\"zabbix\",instance=\"web-1\",param1=\"daily\"}";
-    let found =
-        eventually(query, PATIENCE, async || http::query(&server.url, query, None).await.pop());
+    // A row is seen when a later reading has closed it.
+    let found = eventually(query, PATIENCE, async || {
+        let told = shell.output().unwrap();
+        let said = String::from_utf8_lossy(&told.stdout);
+        let taken = said.contains("processed: 1; failed: 0; total: 1");
+        assert!(told.status.success() && taken, "{told:?}");
+        http::query(&server.url, query, None).await.pop()
+    });
     assert_eq!(found.await["value"][1], "1024");
 
     let start_at = now_secs() - VALUES - 10;
