@@ -12,6 +12,7 @@ use alerter::notify::{self, Notifier};
 use anyhow::{Context as _, Result};
 use collector::agent::{self, AgentConfig};
 use collector::registry::TokenKind;
+use collector::scrape::{self, Scraper};
 use collector::{Credentials, Digest, Intake, Parts, TokenRequest};
 use journal::Journal;
 use rrd::disk::{OsDisk, lock_dir};
@@ -145,6 +146,14 @@ impl Server {
         lines.spawn(&intake, &mut tasks, || ended(stopped.clone()));
         tasks.spawn(notify::run(self.notifier(&state, &journal), ended(stopped.clone())));
         tasks.spawn(watch_rules(rules, ended(stopped.clone())));
+        tasks.spawn(collector::probe::run(
+            self.folders.at("probes.toml"),
+            intake.clone(),
+            Arc::clone(&self.clock),
+            ended(stopped.clone()),
+        ));
+        tasks.spawn(scrape::run(self.scraper(&intake), ended(stopped.clone())));
+        tasks.spawn(intake.clone().repeat_pushed(ended(stopped.clone())));
         if self.config.local_agent {
             self.start_agent(&intake, &mut tasks, stopped).await?;
         }
@@ -183,6 +192,7 @@ impl Server {
         let intake = intake
             .map_err(|reason| anyhow::anyhow!("this system gives no randomness: {reason}"))?;
         intake.limit_disk(disk_limit);
+        intake.keep_pushed(self.folders.at("pushed")).context("the folder of pushed groups")?;
         Ok(intake)
     }
 
@@ -229,6 +239,12 @@ impl Server {
             clock: Arc::clone(&self.clock),
             jitter: notify::random_jitter,
         }
+    }
+
+    /// Scrapes what the files of the folder `targets` list.
+    fn scraper(&self, intake: &Intake) -> Scraper {
+        let folder = self.folders.at("targets");
+        Scraper { intake: intake.clone(), clock: Arc::clone(&self.clock), folder }
     }
 
     /// Starts an agent for this very host; it comes in by the same door as any other.

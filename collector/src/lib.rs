@@ -9,9 +9,12 @@ mod refusals;
 mod secret;
 
 pub mod codec;
+mod exposition;
 mod foreign;
 pub mod native;
+mod otlp;
 mod remote_write;
+pub mod scrape;
 
 mod beat;
 mod collectd;
@@ -26,12 +29,14 @@ pub mod listen;
 pub mod registry;
 
 pub mod agent;
+pub mod probe;
 
 pub use accounting::Accounting;
 pub use auth::Credentials;
 pub use graphite::{TemplateError, Templates};
 pub use intake::{
-    Denial, GraphiteSettings, Intake, Minted, Parts, TokenRequest, ZabbixSettings, router,
+    Denial, GraphiteSettings, Intake, Look, LookSample, Minted, Parts, Stored, TokenRequest,
+    ZabbixSettings, router,
 };
 pub use registry::{FRAME_REGISTRY, Registry};
 pub use secret::Digest;

@@ -32,6 +32,16 @@ pub(crate) fn libraries() -> std::ffi::OsString {
     std::env::join_paths(folders).unwrap()
 }
 
+/// A file that a package of Debian's brings, unpacked or installed; `None`, and said, without it.
+pub(crate) fn file(test: &str, path: &str) -> Option<PathBuf> {
+    let found =
+        [unpacked().join(path), Path::new("/").join(path)].into_iter().find(|path| path.exists());
+    if found.is_none() {
+        not_run(test, path);
+    }
+    found
+}
+
 /// Says that a test did not run, and what it lacks, where `cargo xtask test` reads it.
 #[expect(clippy::print_stderr, reason = "the runner shows it")]
 pub(crate) fn not_run(test: &str, needs: &str) {

@@ -27,6 +27,10 @@ use spelling::Pairs;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     RemoteWrite = 0,
+    Scrape = 16,
+    Pushgateway = 17,
+    RemoteWrite2 = 1,
+    Otlp = 2,
     Influx = 3,
     Graphite = 4,
     Collectd = 5,

@@ -13,8 +13,12 @@ mod grants;
 mod graphite;
 mod influx;
 mod instances;
+mod local;
+mod otlp;
 mod push;
+mod pushgateway;
 mod report;
+mod scraped;
 mod session;
 mod sockets;
 mod tokens;
@@ -27,7 +31,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::middleware::map_response_with_state;
 use axum::response::Response;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use http::{HeaderMap, HeaderValue};
 use journal::Journal;
 use rrd::{Clock, InstanceId, Policy, SampleFrame, Step, Store, Verdicts};
@@ -35,6 +39,7 @@ use tokio::sync::Mutex;
 
 pub use denial::Denial;
 pub use graphite::GraphiteSettings;
+pub use local::{Look, LookSample, Stored};
 pub use tokens::{Minted, TokenRequest};
 pub use zabbix::ZabbixSettings;
 
@@ -84,6 +89,7 @@ struct Inner {
     cache: SeriesCache,
     families: Families,
     sessions: Sessions,
+    pushed: pushgateway::Pushgateway,
     // Held from reading the registry until the change that follows from it is applied.
     registry_turn: Mutex<Turn>,
     disk: disk::Disk,
@@ -101,6 +107,7 @@ impl Intake {
             cache: SeriesCache::new(u64::from_le_bytes(seed)),
             families: Families::default(),
             sessions: Sessions::default(),
+            pushed: pushgateway::Pushgateway::default(),
             registry_turn: Mutex::default(),
             disk: disk::Disk::default(),
             beats: beat::Beats::default(),
@@ -137,6 +144,11 @@ pub fn router(intake: Intake) -> Router {
         .route("/v1/instances/{id}/reclaim", post(archive::reclaim))
         .route("/api/v1/write", post(write::post))
         .route("/v1/beat/{token}", post(beat::beat).get(beat::beat))
+        .route(
+            "/metrics/{*group}",
+            put(pushgateway::push).post(pushgateway::push).delete(pushgateway::delete),
+        )
+        .route(otlp::PATH, post(otlp::post))
         .route("/collectd", post(collectd::post))
         .route("/write", post(influx::write_v1))
         .route("/api/v2/write", post(influx::write_v2))

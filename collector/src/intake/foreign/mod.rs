@@ -65,6 +65,8 @@ pub(super) struct Taken {
     pub(super) samples: u64,
     /// What does not, and why.
     pub(super) refusals: Refusals,
+    /// Exemplars left out.
+    pub(super) exemplars: u64,
 }
 
 /// Names instances, grants columns and appends.
@@ -160,7 +162,7 @@ impl Inner {
         let seq = self.append(&frames, &tally)?;
         let now = self.parts.clock.wall();
         self.parts.registry.saw(frames.iter().map(|frame| frame.instance), now);
-        Ok(Taken { seq, samples, refusals })
+        Ok(Taken { seq, samples, refusals, exemplars })
     }
 }
 
