@@ -146,6 +146,7 @@ impl Server {
 
         let mut tasks = JoinSet::new();
         tasks.spawn(collector::listen::run(listener, router, ended(stopped.clone())));
+        tasks.spawn(intake.clone().beats(ended(stopped.clone())));
         lines.spawn(&intake, &mut tasks, || ended(stopped.clone()));
         tasks.spawn(notify::run(self.notifier(&state, &journal), ended(stopped.clone())));
         tasks.spawn(watch_rules((rules, descriptors), ended(stopped.clone())));

@@ -4,15 +4,20 @@
 
 mod alerts;
 mod bad_input;
+mod beat;
 mod bombs;
 mod browser;
+mod collectd;
 mod command_line;
 mod crash;
+mod docs;
 mod faults;
 mod front;
+mod graphite;
 mod hostile;
 mod http;
 mod import;
+mod influx;
 mod instances;
 mod operate;
 mod otlp;
@@ -32,3 +37,4 @@ mod statsd;
 mod steady;
 mod tidy;
 mod trial;
+mod zabbix;

@@ -37,6 +37,7 @@ pub(crate) enum Protocol {
     Graphite = 4,
     Collectd = 5,
     Zabbix = 6,
+    Beat = 10,
 }
 
 /// Who sends, and how.

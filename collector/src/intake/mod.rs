@@ -2,6 +2,7 @@
 
 mod admission;
 mod archive;
+mod beat;
 mod change;
 mod collectd;
 mod denial;
@@ -95,6 +96,7 @@ struct Inner {
     registry_turn: Mutex<Turn>,
     disk: disk::Disk,
     descriptors: Descriptors,
+    beats: beat::Beats,
 }
 
 impl Intake {
@@ -112,6 +114,7 @@ impl Intake {
             registry_turn: Mutex::default(),
             disk: disk::Disk::default(),
             descriptors: Descriptors::default(),
+            beats: beat::Beats::default(),
         })))
     }
 
@@ -150,6 +153,7 @@ pub fn router(intake: Intake) -> Router {
         .route("/v1/instances/{id}/drop", post(archive::drop_series))
         .route("/v1/instances/{id}/reclaim", post(archive::reclaim))
         .route("/api/v1/write", post(write::post))
+        .route("/v1/beat/{token}", post(beat::beat).get(beat::beat))
         .route(
             "/metrics/{*group}",
             put(pushgateway::push).post(pushgateway::push).delete(pushgateway::delete),
