@@ -32,7 +32,7 @@ const SCRUB_RANGE: std::ops::RangeInclusive<u64> = (64 << 10)..=(1 << 30);
 /// A longer file is not a configuration.
 const FILE_BYTES: u64 = 1 << 20;
 /// What the file may say at its top level.
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "listen",
     "policy",
     "journal_size",
@@ -42,6 +42,7 @@ const KEYS: [&str; 9] = [
     "base_url",
     "mail",
     "webhook",
+    "tls",
 ];
 /// Time between two syncs of samples that are acknowledged before, when the file asks for that.
 const SYNC_EVERY: Duration = Duration::from_millis(200);
@@ -64,6 +65,27 @@ pub(crate) struct Config {
     pub(crate) notify: Notify,
     pub(crate) local_agent: bool,
     pub(crate) admin_token: Option<String>,
+    /// Where TLS is spoken, and with what.
+    pub(crate) tls: Option<TlsSection>,
+}
+
+/// What the file says of TLS.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TlsSection {
+    /// Where to listen for it.
+    #[serde(default = "TlsSection::listen")]
+    pub(crate) listen: SocketAddr,
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+    #[serde(default)]
+    pub(crate) client_ca: Option<PathBuf>,
+}
+
+impl TlsSection {
+    const fn listen() -> SocketAddr {
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 4271)
+    }
 }
 
 /// What the file says.
@@ -76,6 +98,7 @@ struct Written {
     scrub_bytes: Option<u64>,
     base_url: Option<String>,
     notify: Notify,
+    tls: Option<TlsSection>,
 }
 
 impl Config {
@@ -95,8 +118,8 @@ impl Config {
         let listen = arguments.listen.or(written.listen).unwrap_or(LISTEN);
         if !listen.ip().is_loopback() && !arguments.insecure {
             bail!(
-                "{listen} is reached by other machines and this version has no TLS: listen on 127.0.0.1 \
-                 behind a proxy that has it, or say --insecure"
+                "{listen} is reached by other machines and has no TLS: leave it at 127.0.0.1 and say where \
+                 TLS is spoken under [tls] in the configuration, or say --insecure"
             );
         }
         Ok(Self {
@@ -111,6 +134,7 @@ impl Config {
             notify: written.notify,
             local_agent: !arguments.no_local_agent,
             admin_token: arguments.admin_token.clone().filter(|token| !token.is_empty()),
+            tls: written.tls,
         })
     }
 }
@@ -217,6 +241,7 @@ impl Reader<'_> {
                 is_web_address(text).then_some(trimmed).ok_or("is not a web address".to_owned())
             }),
             notify: notify.ok()?,
+            tls: self.section(document, "tls"),
         })
     }
 

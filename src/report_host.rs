@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use collector::agent::{self, AgentConfig, Secret};
+use collector::agent::{self, AgentConfig, Secret, Trust};
 use rrd::Clock;
 
 use crate::args;
@@ -20,6 +20,11 @@ pub(crate) fn run(arguments: args::Agent) -> Result<()> {
     config.labels = arguments.labels.into_iter().collect();
     config.step = arguments.step;
     config.proc_root = arguments.proc;
+    config.trust = Trust {
+        authority: arguments.ca,
+        pin: arguments.ca_hash,
+        identity: arguments.cert.zip(arguments.key),
+    };
     if arguments.once {
         report::print(&agent::print_once(&config));
         return Ok(());

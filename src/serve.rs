@@ -11,6 +11,7 @@ use alerter::Channels;
 use alerter::notify::{self, Notifier};
 use anyhow::{Context as _, Result};
 use collector::agent::{self, AgentConfig};
+use collector::listen::{Tls, TlsFiles};
 use collector::registry::TokenKind;
 use collector::{Credentials, Digest, Intake, Parts, TokenRequest};
 use journal::Journal;
@@ -24,7 +25,7 @@ use tracing::{error, info, warn};
 use web::{Sessions, Web};
 
 use crate::clock::SystemClock;
-use crate::config::Config;
+use crate::config::{Config, TlsSection};
 use crate::disk_limit;
 use crate::operate::hold::Hold;
 use crate::operate::refuse_unfinished;
@@ -58,6 +59,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
     refuse_unfinished(&config.data)?;
     let listener = bind(config.listen)?;
     let address = listener.local_addr()?;
+    let tls = config.tls.as_ref().map(open_tls).transpose()?;
     let base_url = config.base_url.clone().unwrap_or_else(|| format!("http://{address}"));
     let mail_folder = folders.at("mail");
     let channels = config
@@ -68,7 +70,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
     let mut recovered = recover(&config, &folders, &disk, &clock, channels.names())?;
     recovered.rounds = recovered.rounds.held_by(hold);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let server = Server { config, folders, clock, channels, address, base_url, mail_folder };
+    let server = Server { config, folders, clock, channels, address, base_url, mail_folder, tls };
     runtime.block_on(server.serve(listener, recovered))
 }
 
@@ -81,6 +83,17 @@ fn bind(address: SocketAddr) -> Result<std::net::TcpListener> {
     Ok(listener)
 }
 
+/// Takes the port of TLS, with the files as they are.
+fn open_tls(section: &TlsSection) -> Result<(std::net::TcpListener, Arc<Tls>)> {
+    let files = TlsFiles {
+        certificate: section.cert.clone(),
+        key: section.key.clone(),
+        client_authority: section.client_ca.clone(),
+    };
+    let tls = Tls::open(files).context("[tls] of the configuration")?;
+    Ok((bind(section.listen)?, Arc::new(tls)))
+}
+
 /// All that the running server is made of beside the recovered parts.
 struct Server {
     config: Config,
@@ -90,10 +103,11 @@ struct Server {
     address: SocketAddr,
     base_url: String,
     mail_folder: PathBuf,
+    tls: Option<(std::net::TcpListener, Arc<Tls>)>,
 }
 
 impl Server {
-    async fn serve(self, listener: std::net::TcpListener, recovered: Recovered) -> Result<()> {
+    async fn serve(mut self, listener: std::net::TcpListener, recovered: Recovered) -> Result<()> {
         let Recovered { state, journal, rounds, applied, .. } = recovered;
         let (stop, stopped) = watch::channel(false);
         let disk_limit = self.disk_limit(state.store.all_archive_bytes())?;
@@ -133,12 +147,21 @@ impl Server {
             pulse: Arc::clone(&pulse),
             scrubbed,
             disk_limit,
+            tls: self.tls.as_ref().map(|(_, tls)| Arc::clone(tls)),
         };
         let web = self.web(&state, &intake, health, sessions);
         let router = collector::router(intake.clone()).merge(web::router(web));
         let listener = TcpListener::from_std(listener)?;
 
         let mut tasks = JoinSet::new();
+        if let Some((listener, tls)) = self.tls.take() {
+            let (listener, router) = (TcpListener::from_std(listener)?, router.clone());
+            info!(address = %listener.local_addr()?, "listening with TLS");
+            let files = collector::listen::watch_files(Arc::clone(&tls), ended(stopped.clone()));
+            tasks.spawn(files);
+            let shutdown = ended(stopped.clone());
+            tasks.spawn(collector::listen::run_tls(listener, router, tls, shutdown));
+        }
         tasks.spawn(collector::listen::run(listener, router, ended(stopped.clone())));
         tasks.spawn(notify::run(self.notifier(&state, &journal), ended(stopped.clone())));
         tasks.spawn(watch_rules(rules, ended(stopped.clone())));
@@ -403,6 +426,7 @@ mod tests {
             address: listener.local_addr().unwrap(),
             base_url: String::new(),
             mail_folder: folder.path().join("mail"),
+            tls: None,
         };
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let outcome = runtime.block_on(async {

@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use super::error::AgentError;
 use super::secret::Secret;
 use super::session::{Reply, Unreachable};
+use super::trust::Trust;
 
 /// A collector in the same region answers in milliseconds; this leaves room for lost packets.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,13 +49,19 @@ pub(super) struct Post {
 impl Client {
     /// A client for the collector at `url`, which may have a path in front of ours.
     pub(super) fn to(url: &str) -> Result<Self, AgentError> {
+        Self::trusting(url, &Trust::default())
+    }
+
+    /// A client for the collector at `url` that is known by more or less than the public
+    /// authorities.
+    pub(super) fn trusting(url: &str, trust: &Trust) -> Result<Self, AgentError> {
         let base = checked(url)?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         tcp.set_nodelay(true);
         let tls = HttpsConnectorBuilder::new()
-            .with_webpki_roots()
+            .with_tls_config(trust.config()?)
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);

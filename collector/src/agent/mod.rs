@@ -19,6 +19,7 @@ mod operator;
 mod run;
 mod secret;
 mod text;
+mod trust;
 
 #[cfg(test)]
 mod tests;
@@ -28,3 +29,4 @@ pub use facts::machine_facts;
 pub use operator::Operator;
 pub use run::{AgentConfig, print_once, run};
 pub use secret::Secret;
+pub use trust::{Pin, PinError, Trust};

@@ -23,6 +23,7 @@ use super::secret::Secret;
 use super::session::{Event, Moment, Next, Reply, Session, Start, Unreachable};
 use super::spool::SPOOL_BYTES;
 use super::text::exposition;
+use super::trust::Trust;
 use crate::native::{ENROLL_PATH, EnrollRequest, PUSH_CONTENT_TYPE, PUSH_PATH, Push};
 
 /// The step until the collector has said another.
@@ -52,6 +53,8 @@ pub struct AgentConfig {
     pub step: Option<Step>,
     /// Where `/proc` is mounted.
     pub proc_root: PathBuf,
+    /// How the collector is known, and what it is shown.
+    pub trust: Trust,
 }
 
 impl AgentConfig {
@@ -65,6 +68,7 @@ impl AgentConfig {
             labels: BTreeMap::new(),
             step: None,
             proc_root: PathBuf::from("/proc"),
+            trust: Trust::default(),
         }
     }
 
@@ -136,7 +140,7 @@ impl Agent {
         clock: Arc<dyn Clock>,
         backoff: Backoff,
     ) -> Result<Self, AgentError> {
-        let client = Client::to(&config.collector_url)?;
+        let client = Client::trusting(&config.collector_url, &config.trust)?;
         if client.is_in_the_clear() {
             warn!(
                 collector = config.collector_url,
