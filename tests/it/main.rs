@@ -21,3 +21,4 @@ mod senders;
 mod server;
 mod steady;
 mod tidy;
+mod tls;

@@ -6,6 +6,7 @@ mod change;
 mod denial;
 mod disk;
 mod enroll;
+mod fair;
 mod foreign;
 mod grants;
 mod instances;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::middleware::map_response_with_state;
+use axum::middleware::{map_request_with_state, map_response_with_state};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use http::{HeaderMap, HeaderValue};
@@ -38,6 +39,8 @@ use crate::native::{ENROLL_PATH, PUSH_PATH};
 use crate::registry::Registry;
 use admission::Room;
 use change::Turn;
+use fair::{Meters, Sender, Turns};
+pub use fair::{Rate, Rates};
 use session::Sessions;
 
 /// Said to the sender of an instance that the store has set apart; what failed stays in the log.
@@ -79,6 +82,8 @@ struct Inner {
     // Held from reading the registry until the change that follows from it is applied.
     registry_turn: Mutex<Turn>,
     disk: disk::Disk,
+    meters: Meters,
+    turns: Turns,
 }
 
 impl Intake {
@@ -94,17 +99,24 @@ impl Intake {
             sessions: Sessions::default(),
             registry_turn: Mutex::default(),
             disk: disk::Disk::default(),
+            meters: Meters::default(),
+            turns: Turns::of_this_machine(),
         })))
     }
 
-    /// Hears from the worker what became of a live frame of samples (not of one replayed at the
+    /// Hears from the worker what became of live frame `seq` of samples (not of one replayed at the
     /// start).
-    pub fn applied(&self, instance: InstanceId, verdicts: &Verdicts) {
-        self.0.parts.accounting.applied(instance, verdicts);
+    pub fn applied(&self, seq: u64, instance: InstanceId, verdicts: &Verdicts) {
+        self.0.parts.accounting.applied(seq, instance, verdicts);
         if verdicts.stale_generation > 0 {
             self.0.cache.forget(instance);
             self.0.sessions.forget(instance);
         }
+    }
+
+    /// Sets what each sender may bring in a second.
+    pub fn limit_rates(&self, rates: Rates) {
+        self.0.meters.set(rates);
     }
 
     /// Makes a token, as `POST /v1/tokens` does; durable and applied when this returns.
@@ -128,6 +140,7 @@ pub fn router(intake: Intake) -> Router {
         .route("/api/v1/write", post(write::post))
         .route("/api/v1/accounting", get(report::accounting))
         .layer(map_response_with_state(intake.clone(), say_durability))
+        .layer(map_request_with_state(intake.clone(), report::count_certificate))
         .with_state(intake)
 }
 
@@ -145,6 +158,18 @@ impl Inner {
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, Denial> {
         let now = self.parts.clock.wall();
         Ok(self.parts.credentials.caller(&self.parts.registry, headers, now)?)
+    }
+
+    /// Refuses a sender that has brought more than it may.
+    fn admit(&self, sender: Sender) -> Result<(), Denial> {
+        let wait = self.meters.wait(sender, self.parts.clock.monotonic());
+        wait.map_or(Ok(()), |wait| Err(Denial::rate(wait)))
+    }
+
+    /// Counts what a request brought against what its sender may bring.
+    fn charge(&self, sender: Sender, samples: u64, bytes: usize) {
+        let brought = Rate { samples, bytes: u64::try_from(bytes).unwrap_or(u64::MAX) };
+        self.meters.charge(sender, brought, self.parts.clock.monotonic());
     }
 
     fn admin(&self, headers: &HeaderMap) -> Result<(), Denial> {
@@ -165,7 +190,10 @@ impl Inner {
             return Ok(None);
         }
         match self.parts.journal.append_all(&frames) {
-            Ok(seqs) => Ok(Some(seqs.end - 1)),
+            Ok(seqs) => {
+                self.parts.accounting.appended(tally, seqs.clone());
+                Ok(Some(seqs.end - 1))
+            }
             Err(refused) => {
                 self.parts.accounting.take_back(tally);
                 Err(refused.into())

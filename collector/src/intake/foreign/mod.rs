@@ -15,8 +15,9 @@ use http::{HeaderMap, StatusCode};
 use rrd::{Batch, NewSeries, Sample, SampleFrame};
 
 use super::admission::Held;
+use super::fair::Sender;
 use super::{Denial, Inner, UNAVAILABLE, aside, to_the_end};
-use crate::accounting::{Reason, Tally};
+use crate::accounting::{Reason, Tally, Way};
 use crate::auth::Caller;
 use crate::foreign::cache::Place;
 use crate::foreign::{Origin, Sorted, Sorter, Stranger};
@@ -28,10 +29,15 @@ impl Inner {
     /// The relay token that a request came with; `None` is the admin token.
     pub(super) fn relay(&self, headers: &HeaderMap) -> Result<Option<TokenId>, Denial> {
         match self.caller(headers)? {
-            Caller::Admin => Ok(None),
-            Caller::Relay(token) => Ok(Some(token.id)),
+            Caller::Admin => self.admitted_relay(None),
+            Caller::Relay(token) => self.admitted_relay(Some(token.id)),
             _ => Err(Denial::forbidden("this needs a relay token")),
         }
+    }
+
+    fn admitted_relay(&self, relay: Option<TokenId>) -> Result<Option<TokenId>, Denial> {
+        self.admit(Sender::Relay(relay))?;
+        Ok(relay)
     }
 
     /// Stores what `read` hands to its sorter, and returns once that may be acknowledged. `read` runs
@@ -43,16 +49,26 @@ impl Inner {
         read: impl FnOnce(&Self, &mut Held, Sorter<'_>) -> Result<Sorted, Denial> + Send + 'static,
     ) -> Result<Taken, Denial> {
         let this = self.clone();
-        let (held, mut sorted) = aside(move || {
+        let (sender, bytes) = (Sender::Relay(origin.relay), held.body_len());
+        self.charge(sender, 0, bytes);
+        let turn = self.turns.take(sender, bytes).await;
+        let (turn, held, mut sorted) = aside(move || {
             let keep_ms = Self::keep_ms(&this.parts.foreign_policy);
             let window = Window::at(this.parts.clock.wall(), keep_ms);
             let sorter = Sorter::new(&this.cache, origin, window);
             let sorted = read(&this, &mut held, sorter)?;
-            Ok((held, sorted))
+            Ok((turn, held, sorted))
         })
         .await?;
         self.families.learn(origin.relay, std::mem::take(&mut sorted.families));
-        let taken = to_the_end(take(self.clone(), origin.relay, sorted)).await?;
+        let work = take(self.clone(), origin, sorted);
+        let taken = to_the_end(async move {
+            let taken = work.await;
+            drop(turn);
+            taken
+        })
+        .await?;
+        self.charge(sender, taken.samples + taken.refusals.samples(), 0);
         if let Some(seq) = taken.seq {
             self.accepted(seq).await?;
         }
@@ -72,20 +88,16 @@ pub(super) struct Taken {
 }
 
 /// Names instances, grants columns and appends.
-async fn take(
-    inner: Arc<Inner>,
-    relay: Option<TokenId>,
-    mut sorted: Sorted,
-) -> Result<Taken, Denial> {
-    let strangers = inner.admitted(relay, &mut sorted).await?;
+async fn take(inner: Arc<Inner>, origin: Origin, mut sorted: Sorted) -> Result<Taken, Denial> {
+    let strangers = inner.admitted(origin.relay, &mut sorted).await?;
     if strangers.is_empty() {
-        return inner.commit_groups(sorted);
+        return inner.commit_groups(origin, sorted);
     }
     aside(move || {
         for (instance, strangers) in strangers {
-            inner.place(relay, &instance, strangers, &mut sorted)?;
+            inner.place(origin.relay, &instance, strangers, &mut sorted)?;
         }
-        inner.commit_groups(sorted)
+        inner.commit_groups(origin, sorted)
     })
     .await
 }
@@ -140,9 +152,9 @@ impl Inner {
         strangers.iter().map(series).collect()
     }
 
-    fn commit_groups(&self, sorted: Sorted) -> Result<Taken, Denial> {
+    fn commit_groups(&self, origin: Origin, sorted: Sorted) -> Result<Taken, Denial> {
         let Sorted { groups, mut refusals, exemplars, .. } = sorted;
-        let mut tally = Tally::default();
+        let mut tally = Tally::of(Way::foreign(origin.relay, origin.protocol as u8));
         tally.exemplars(exemplars);
         let mut samples = 0;
         let mut frames = Vec::new();
