@@ -10,8 +10,9 @@ use std::time::Duration;
 use alerter::Problem;
 use alerter::config::{Config as Notify, MailSection, WebhookSection};
 use anyhow::{Context as _, Result, bail};
+use collector::{Rate, Rates, Relabel};
 use journal::Durability;
-use rrd::Policy;
+use rrd::{Kind, Policy};
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
@@ -32,7 +33,7 @@ const SCRUB_RANGE: std::ops::RangeInclusive<u64> = (64 << 10)..=(1 << 30);
 /// A longer file is not a configuration.
 const FILE_BYTES: u64 = 1 << 20;
 /// What the file may say at its top level.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 13] = [
     "listen",
     "policy",
     "journal_size",
@@ -43,6 +44,9 @@ const KEYS: [&str; 10] = [
     "mail",
     "webhook",
     "tls",
+    "limits",
+    "relabel",
+    "kind",
 ];
 /// Time between two syncs of samples that are acknowledged before, when the file asks for that.
 const SYNC_EVERY: Duration = Duration::from_millis(200);
@@ -67,6 +71,12 @@ pub(crate) struct Config {
     pub(crate) admin_token: Option<String>,
     /// Where TLS is spoken, and with what.
     pub(crate) tls: Option<TlsSection>,
+    /// What one sender may bring in a second.
+    pub(crate) rates: Rates,
+    /// Rules for the series of every relay.
+    pub(crate) relabel: Relabel,
+    /// Kinds that the operator knows better.
+    pub(crate) kinds: Vec<(Vec<String>, Kind)>,
 }
 
 /// What the file says of TLS.
@@ -88,6 +98,64 @@ impl TlsSection {
     }
 }
 
+/// What the file says of senders' limits.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct LimitsSection {
+    relay: RateSection,
+    instance: RateSection,
+}
+
+/// What one sender may bring; 0 is without limit.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RateSection {
+    samples_per_s: Option<u64>,
+    bytes_per_s: Option<u64>,
+}
+
+impl LimitsSection {
+    fn meant(self) -> Rates {
+        let Rates { instance, relay } = Rates::default();
+        Rates { instance: self.instance.over(instance), relay: self.relay.over(relay) }
+    }
+}
+
+impl RateSection {
+    fn over(self, usual: Rate) -> Rate {
+        Rate {
+            samples: self.samples_per_s.unwrap_or(usual.samples),
+            bytes: self.bytes_per_s.unwrap_or(usual.bytes),
+        }
+    }
+}
+
+/// What the file says of the kind of some series.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KindSection {
+    #[serde(rename = "match")]
+    matchers: Vec<String>,
+    kind: KindWord,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum KindWord {
+    Gauge,
+    Counter,
+}
+
+impl KindSection {
+    fn meant(self) -> (Vec<String>, Kind) {
+        let kind = match self.kind {
+            KindWord::Gauge => Kind::Gauge,
+            KindWord::Counter => Kind::Total,
+        };
+        (self.matchers, kind)
+    }
+}
+
 /// What the file says.
 struct Written {
     listen: Option<SocketAddr>,
@@ -99,6 +167,9 @@ struct Written {
     base_url: Option<String>,
     notify: Notify,
     tls: Option<TlsSection>,
+    rates: Rates,
+    relabel: Relabel,
+    kinds: Vec<KindSection>,
 }
 
 impl Config {
@@ -135,6 +206,9 @@ impl Config {
             local_agent: !arguments.no_local_agent,
             admin_token: arguments.admin_token.clone().filter(|token| !token.is_empty()),
             tls: written.tls,
+            rates: written.rates,
+            relabel: written.relabel,
+            kinds: written.kinds.into_iter().map(KindSection::meant).collect(),
         })
     }
 }
@@ -242,6 +316,11 @@ impl Reader<'_> {
             }),
             notify: notify.ok()?,
             tls: self.section(document, "tls"),
+            rates: self
+                .section(document, "limits")
+                .map_or_else(Rates::default, LimitsSection::meant),
+            relabel: self.section(document, "relabel").unwrap_or_default(),
+            kinds: self.section(document, "kind").unwrap_or_default(),
         })
     }
 

@@ -203,6 +203,11 @@ impl Server {
         let intake = intake
             .map_err(|reason| anyhow::anyhow!("this system gives no randomness: {reason}"))?;
         intake.limit_disk(disk_limit);
+        intake.limit_rates(self.config.rates);
+        let refused =
+            |what: &'static str| move |why| anyhow::anyhow!("the configuration: {what}: {why}");
+        intake.relabel(self.config.relabel.clone()).map_err(refused("[relabel]"))?;
+        intake.know_kinds(&self.config.kinds).map_err(refused("[[kind]]"))?;
         Ok(intake)
     }
 
@@ -264,6 +269,7 @@ impl Server {
             labels: std::collections::BTreeMap::new(),
             ttl_secs: Some(LOCAL_TOKEN_SECS),
             uses: Some(1),
+            relabel: None,
         };
         let mut config = AgentConfig::to(format!("http://{}", self.address));
         config.state_dir = Some(self.folders.at("agent"));

@@ -23,6 +23,7 @@ pub mod agent;
 
 pub use accounting::Accounting;
 pub use auth::Credentials;
+pub use foreign::relabel::{Action, Relabel, Rule};
 pub use intake::{Denial, Intake, Minted, Parts, Rate, Rates, TokenRequest, router};
 pub use registry::{FRAME_REGISTRY, Registry};
 pub use secret::Digest;

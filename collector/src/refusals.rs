@@ -13,6 +13,7 @@ use crate::native::{REFUSED_SHOWN, RefusedSeries};
 pub(crate) struct Refusals {
     shown: Vec<RefusedSeries>,
     counts: HashMap<(Option<InstanceId>, Reason), u64>,
+    left_out: u64,
 }
 
 impl Refusals {
@@ -31,6 +32,17 @@ impl Refusals {
             self.shown.push(RefusedSeries { series: series(), reason, message });
         }
         *self.counts.entry((instance, reason)).or_default() += count;
+    }
+
+    /// Counts samples of a series that the operator's rules leave out. That is no fault of the
+    /// sender's, which hears nothing of it.
+    pub(crate) fn leave_out(&mut self, samples: usize) {
+        self.left_out += u64::try_from(samples).unwrap_or(u64::MAX);
+    }
+
+    /// Samples left out by the operator's rules.
+    pub(crate) fn left_out(&self) -> u64 {
+        self.left_out
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -62,6 +74,9 @@ impl Refusals {
     pub(crate) fn tally(&self, tally: &mut Tally) {
         for ((instance, reason), count) in &self.counts {
             tally.refused(*instance, *reason, *count);
+        }
+        if self.left_out > 0 {
+            tally.refused(None, Reason::Relabelled, self.left_out);
         }
     }
 

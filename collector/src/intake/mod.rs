@@ -11,6 +11,7 @@ mod foreign;
 mod grants;
 mod instances;
 mod push;
+mod relabel;
 mod report;
 mod session;
 mod tokens;
@@ -34,7 +35,8 @@ pub use tokens::{Minted, TokenRequest};
 use crate::accounting::{Accounting, Tally};
 use crate::auth::{Caller, Credentials};
 use crate::foreign::cache::SeriesCache;
-use crate::foreign::kinds::Families;
+use crate::foreign::guesses::Guesses;
+use crate::foreign::kinds::{Families, OperatorKinds};
 use crate::native::{ENROLL_PATH, PUSH_PATH};
 use crate::registry::Registry;
 use admission::Room;
@@ -84,6 +86,9 @@ struct Inner {
     disk: disk::Disk,
     meters: Meters,
     turns: Turns,
+    rules: relabel::CommonRules,
+    kinds: OperatorKinds,
+    guesses: Guesses,
 }
 
 impl Intake {
@@ -101,6 +106,9 @@ impl Intake {
             disk: disk::Disk::default(),
             meters: Meters::default(),
             turns: Turns::of_this_machine(),
+            rules: relabel::CommonRules::default(),
+            kinds: OperatorKinds::default(),
+            guesses: Guesses::default(),
         })))
     }
 
@@ -132,6 +140,7 @@ pub fn router(intake: Intake) -> Router {
         .route(PUSH_PATH, post(push::post))
         .route("/v1/tokens", post(tokens::post).get(tokens::list))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
+        .route("/v1/tokens/{id}/relabel", get(relabel::get).put(relabel::put))
         .route("/v1/instances", get(instances::list))
         .route("/v1/instances/{id}/withdraw", post(instances::withdraw))
         .route("/v1/instances/{id}/policy", post(archive::policy))

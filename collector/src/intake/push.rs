@@ -147,7 +147,7 @@ impl Inner {
         let mut wanted: Vec<(&Entry, NewSeries)> = Vec::new();
         for entry in entries {
             match new_series(entry, readings.get(&entry.id).copied()) {
-                Ok(series) => wanted.push((entry, series)),
+                Ok(series) => wanted.push((entry, self.as_operator_says(instance, series))),
                 Err((reason, message)) => {
                     session.learn(entry.id, refused(entry, reason, message, NEVER));
                 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::{Denial, Intake};
 use crate::accounting::{Counts, Reason, Way};
+use crate::foreign::guesses::Doubt;
 use crate::listen::ClientName;
 use crate::registry::Registry;
 
@@ -23,6 +24,8 @@ pub(super) struct Books {
     senders: Vec<SenderLine>,
     /// Requests by the name in the client's certificate, where there was one.
     certificates: BTreeMap<String, u64>,
+    /// Series kept as one kind and said to be another, with the command that puts it right.
+    kinds: Vec<String>,
 }
 
 /// What came by one way, and what its sender could do better.
@@ -61,9 +64,10 @@ pub(super) async fn accounting(
         books.instances().iter().map(|(id, counts)| (name(*id), line(counts))).collect();
     let registry = &intake.0.parts.registry;
     let senders = books.ways().iter().map(|(way, counts)| sender(registry, *way, counts)).collect();
+    let kinds = intake.0.guesses.doubts().iter().map(Doubt::told).collect();
     let named = books.certificates().into_iter();
     let certificates = named.map(|(name, count)| (name.as_ref().to_owned(), count)).collect();
-    Ok(Json(Books { total: line(&books.total()), instances, senders, certificates }))
+    Ok(Json(Books { total: line(&books.total()), instances, senders, certificates, kinds }))
 }
 
 /// Counts a request whose client has shown a certificate.

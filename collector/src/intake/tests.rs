@@ -2,7 +2,10 @@
 
 mod agent;
 mod archive;
+mod books;
 mod enrolment;
+mod kinds;
 mod native;
+mod relabel;
 mod support;
 mod write;

@@ -1,6 +1,7 @@
 //! Requests of many instances' samples, in whatever protocol: sorted, instances named, columns
 //! granted, appended, acknowledged.
 
+mod kinds;
 mod relayed;
 #[cfg_attr(
     not(test),
@@ -8,11 +9,10 @@ mod relayed;
 )]
 mod unpack;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
-use rrd::{Batch, NewSeries, Sample, SampleFrame};
+use rrd::{Batch, Sample, SampleFrame};
 
 use super::admission::Held;
 use super::fair::Sender;
@@ -55,12 +55,19 @@ impl Inner {
         let (turn, held, mut sorted) = aside(move || {
             let keep_ms = Self::keep_ms(&this.parts.foreign_policy);
             let window = Window::at(this.parts.clock.wall(), keep_ms);
-            let sorter = Sorter::new(&this.cache, origin, window);
+            let rules = this.rules_of(origin.relay);
+            let sorter = Sorter::new(&this.cache, origin, window).under(rules);
             let sorted = read(&this, &mut held, sorter)?;
             Ok((turn, held, sorted))
         })
         .await?;
-        self.families.learn(origin.relay, std::mem::take(&mut sorted.families));
+        let families = std::mem::take(&mut sorted.families);
+        if self.families.learn(origin.relay, families) {
+            to_the_end(self.clone().put_right(origin.relay)).await?;
+        }
+        for key in std::mem::take(&mut sorted.left_out) {
+            self.cache.put(key, Place::LEFT_OUT);
+        }
         let work = take(self.clone(), origin, sorted);
         let taken = to_the_end(async move {
             let taken = work.await;
@@ -68,7 +75,8 @@ impl Inner {
             taken
         })
         .await?;
-        self.charge(sender, taken.samples + taken.refusals.samples(), 0);
+        let refused = taken.refusals.samples() + taken.refusals.left_out();
+        self.charge(sender, taken.samples + refused, 0);
         if let Some(seq) = taken.seq {
             self.accepted(seq).await?;
         }
@@ -111,8 +119,9 @@ impl Inner {
         strangers: Vec<Stranger>,
         sorted: &mut Sorted,
     ) -> Result<(), Denial> {
-        let series = self.kinds(relay, &strangers);
+        let (series, guessed) = self.kinds(relay, instance, &strangers);
         let granted = self.columns(instance, &series)?;
+        self.guesses.note(relay, self.guesses_of(instance, (&series, &guessed), &granted));
         for (stranger, granted) in strangers.into_iter().zip(granted) {
             match granted {
                 Ok(column) => {
@@ -128,28 +137,6 @@ impl Inner {
             }
         }
         Ok(())
-    }
-
-    fn kinds(&self, relay: Option<TokenId>, strangers: &[Stranger]) -> Vec<NewSeries> {
-        // Only names of histograms and summaries ask for siblings, so only those are kept to be
-        // found.
-        let with_sibling = |stranger: &&Stranger| {
-            let metric = stranger.labels.metric().unwrap_or_default();
-            metric.ends_with("_count") || metric.ends_with("_sum")
-        };
-        let siblings: HashSet<Vec<u8>> =
-            strangers.iter().filter(with_sibling).map(|one| one.labels.to_key()).collect();
-        let series = |stranger: &Stranger| {
-            let labels = stranger.labels.clone();
-            let sibling = |name: &str| siblings.contains(&labels.with(rrd::NAME, name).to_key());
-            let kind = stranger.kind.unwrap_or_else(|| self.families.kind(relay, &labels, sibling));
-            NewSeries {
-                labels,
-                kind,
-                first_reading: stranger.samples.first().map(|(_, value)| *value),
-            }
-        };
-        strangers.iter().map(series).collect()
     }
 
     fn commit_groups(&self, origin: Origin, sorted: Sorted) -> Result<Taken, Denial> {
