@@ -151,7 +151,7 @@ mod tests {
         let hits = guess(1, "hits", Kind::Unknown, 0);
         let odd = guess(2, "odd_total", Kind::Total, 0);
         guesses.note(None, [hits.clone(), odd.clone(), guess(3, "level", Kind::Unknown, 0)]);
-        let now = Duration::from_secs(600);
+        let now = Duration::from_mins(10);
         assert_eq!(guesses.wrong(Some(TokenId(1)), now, told), Default::default());
         assert_eq!(guesses.wrong(None, now, told), (vec![hits, odd], vec![]));
         assert_eq!(guesses.wrong(None, now, told), Default::default());

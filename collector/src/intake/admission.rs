@@ -181,6 +181,10 @@ impl Room {
     ) -> Result<T, Denial> {
         let (_held, body) = self.body(headers, body, JSON_BODY_LIMIT).await?;
         let body: &[u8] = if body.is_empty() { b"{}" } else { &body };
+        // A list would be read as the fields in their order, which nobody means.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Denial::bad("the body is not the JSON expected: send an object"));
+        }
         serde_json::from_slice(body)
             .map_err(|error| Denial::bad(format!("the body is not the JSON expected: {error}")))
     }
