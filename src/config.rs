@@ -18,6 +18,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use crate::args::Serve;
+use crate::lines::{Graphite, Lines, Zabbix};
 
 /// Where the server listens when nobody says.
 const LISTEN: SocketAddr =
@@ -33,7 +34,7 @@ const SCRUB_RANGE: std::ops::RangeInclusive<u64> = (64 << 10)..=(1 << 30);
 /// A longer file is not a configuration.
 const FILE_BYTES: u64 = 1 << 20;
 /// What the file may say at its top level.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 15] = [
     "listen",
     "policy",
     "journal_size",
@@ -47,6 +48,8 @@ const KEYS: [&str; 13] = [
     "limits",
     "relabel",
     "kind",
+    "graphite",
+    "zabbix",
 ];
 /// Time between two syncs of samples that are acknowledged before, when the file asks for that.
 const SYNC_EVERY: Duration = Duration::from_millis(200);
@@ -77,6 +80,8 @@ pub(crate) struct Config {
     pub(crate) relabel: Relabel,
     /// Kinds that the operator knows better.
     pub(crate) kinds: Vec<(Vec<String>, Kind)>,
+    /// Listeners of senders that speak no HTTP.
+    pub(crate) lines: Lines,
 }
 
 /// What the file says of TLS.
@@ -170,6 +175,7 @@ struct Written {
     rates: Rates,
     relabel: Relabel,
     kinds: Vec<KindSection>,
+    lines: Lines,
 }
 
 impl Config {
@@ -187,6 +193,7 @@ impl Config {
             },
         };
         let listen = arguments.listen.or(written.listen).unwrap_or(LISTEN);
+        written.lines.check(arguments.insecure)?;
         if !listen.ip().is_loopback() && !arguments.insecure {
             bail!(
                 "{listen} is reached by other machines and has no TLS: leave it at 127.0.0.1 and say where \
@@ -203,6 +210,7 @@ impl Config {
             scrub_bytes: written.scrub_bytes.unwrap_or(SCRUB_BYTES),
             base_url: written.base_url,
             notify: written.notify,
+            lines: written.lines,
             local_agent: !arguments.no_local_agent,
             admin_token: arguments.admin_token.clone().filter(|token| !token.is_empty()),
             tls: written.tls,
@@ -283,6 +291,10 @@ impl Reader<'_> {
         }
         let mail: Option<MailSection> = self.section(document, "mail");
         let webhooks: Vec<WebhookSection> = self.section(document, "webhook").unwrap_or_default();
+        let lines = Lines {
+            graphite: self.section::<Graphite>(document, "graphite"),
+            zabbix: self.section::<Zabbix>(document, "zabbix"),
+        };
         let notify = Notify::check(mail.as_ref(), &webhooks, self.file, self.text)
             .map_err(|problems| self.problems.extend(problems));
         Some(Written {
@@ -321,6 +333,7 @@ impl Reader<'_> {
                 .map_or_else(Rates::default, LimitsSection::meant),
             relabel: self.section(document, "relabel").unwrap_or_default(),
             kinds: self.section(document, "kind").unwrap_or_default(),
+            lines,
         })
     }
 

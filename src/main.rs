@@ -5,6 +5,7 @@ mod aside;
 mod clock;
 mod config;
 mod disk_limit;
+mod lines;
 mod offline;
 mod operate;
 mod progress;

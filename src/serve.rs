@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result};
 use collector::agent::{self, AgentConfig};
 use collector::listen::{Tls, TlsFiles};
 use collector::registry::TokenKind;
+use collector::scrape::{self, Scraper};
 use collector::{Credentials, Digest, Intake, Parts, TokenRequest};
 use journal::Journal;
 use rrd::disk::{OsDisk, lock_dir};
@@ -150,6 +151,7 @@ impl Server {
             tls: self.tls.as_ref().map(|(_, tls)| Arc::clone(tls)),
         };
         let web = self.web(&state, &intake, health, sessions);
+        let lines = self.config.lines.bind()?;
         let router = collector::router(intake.clone()).merge(web::router(web));
         let listener = TcpListener::from_std(listener)?;
 
@@ -163,8 +165,17 @@ impl Server {
             tasks.spawn(collector::listen::run_tls(listener, router, tls, shutdown));
         }
         tasks.spawn(collector::listen::run(listener, router, ended(stopped.clone())));
+        lines.spawn(&intake, &mut tasks, || ended(stopped.clone()));
         tasks.spawn(notify::run(self.notifier(&state, &journal), ended(stopped.clone())));
         tasks.spawn(watch_rules(rules, ended(stopped.clone())));
+        tasks.spawn(collector::probe::run(
+            self.folders.at("probes.toml"),
+            intake.clone(),
+            Arc::clone(&self.clock),
+            ended(stopped.clone()),
+        ));
+        tasks.spawn(scrape::run(self.scraper(&intake), ended(stopped.clone())));
+        tasks.spawn(intake.clone().repeat_pushed(ended(stopped.clone())));
         if self.config.local_agent {
             self.start_agent(&intake, &mut tasks, stopped).await?;
         }
@@ -208,6 +219,7 @@ impl Server {
             |what: &'static str| move |why| anyhow::anyhow!("the configuration: {what}: {why}");
         intake.relabel(self.config.relabel.clone()).map_err(refused("[relabel]"))?;
         intake.know_kinds(&self.config.kinds).map_err(refused("[[kind]]"))?;
+        intake.keep_pushed(self.folders.at("pushed")).context("the folder of pushed groups")?;
         Ok(intake)
     }
 
@@ -254,6 +266,12 @@ impl Server {
             clock: Arc::clone(&self.clock),
             jitter: notify::random_jitter,
         }
+    }
+
+    /// Scrapes what the files of the folder `targets` list.
+    fn scraper(&self, intake: &Intake) -> Scraper {
+        let folder = self.folders.at("targets");
+        Scraper { intake: intake.clone(), clock: Arc::clone(&self.clock), folder }
     }
 
     /// Starts an agent for this very host; it comes in by the same door as any other.

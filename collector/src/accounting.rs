@@ -47,15 +47,21 @@ pub enum Reason {
     DiskFull,
     /// A native histogram, which no archive holds.
     NativeHistogram,
+    /// A sum or histogram of which no archive can tell since when it counts.
+    Temporality,
+    /// A point, line or element that contradicts itself or its protocol, or has no value.
+    Malformed,
     /// The store could not take the series.
     Store,
+    /// A text where a number is kept.
+    Text,
     /// The operator's rules leave the series out.
     Relabelled,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Future,
         Self::TooOld,
         Self::LabelLimit,
@@ -67,7 +73,10 @@ impl Reason {
         Self::Withdrawn,
         Self::DiskFull,
         Self::NativeHistogram,
+        Self::Temporality,
+        Self::Malformed,
         Self::Store,
+        Self::Text,
         Self::Relabelled,
     ];
 
@@ -85,7 +94,10 @@ impl Reason {
             Self::Withdrawn => "withdrawn",
             Self::DiskFull => "disk_full",
             Self::NativeHistogram => "native_histogram",
+            Self::Temporality => "temporality",
+            Self::Malformed => "malformed",
             Self::Store => "store",
+            Self::Text => "text",
             Self::Relabelled => "relabelled",
         }
     }

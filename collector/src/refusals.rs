@@ -14,6 +14,7 @@ pub(crate) struct Refusals {
     shown: Vec<RefusedSeries>,
     counts: HashMap<(Option<InstanceId>, Reason), u64>,
     left_out: u64,
+    passed_over: u64,
 }
 
 impl Refusals {
@@ -43,6 +44,17 @@ impl Refusals {
     /// Samples left out by the operator's rules.
     pub(crate) fn left_out(&self) -> u64 {
         self.left_out
+    }
+
+    /// Counts samples that are refused as a matter of course, so that nobody is told of each.
+    pub(crate) fn pass_over(&mut self, reason: Reason, count: u64) {
+        self.passed_over += count;
+        *self.counts.entry((None, reason)).or_default() += count;
+    }
+
+    /// Samples refused that their sender should hear of.
+    pub(crate) fn told(&self) -> u64 {
+        self.samples() - self.passed_over
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -17,6 +17,18 @@ pub(crate) fn program(test: &str, name: &str) -> Option<PathBuf> {
     found
 }
 
+/// A file that a package of Debian's brings, unpacked or installed; `None`, and said, without it.
+pub(crate) fn file(test: &str, path: &str) -> Option<PathBuf> {
+    let unpacked = std::env::var_os("ROUNDEL_PEERS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers"), PathBuf::from);
+    let found =
+        [unpacked.join(path), Path::new("/").join(path)].into_iter().find(|path| path.exists());
+    if found.is_none() {
+        not_run(test, path);
+    }
+    found
+}
+
 /// Says that a test did not run, and what it lacks, where `cargo xtask test` reads it.
 #[expect(clippy::print_stderr, reason = "the runner shows it")]
 pub(crate) fn not_run(test: &str, needs: &str) {

@@ -8,12 +8,15 @@ use anyhow::{Context as _, Result, bail};
 use crate::outcome::say;
 use crate::{root, run};
 
-/// Static programs: unpacked, never installed, so that no daemon of theirs starts. (package, program)
-const UNPACKED: [(&str, &str); 4] = [
+/// Static programs, and libraries of Python alone: unpacked, never installed, so that no daemon of
+/// theirs starts. (package, program)
+const UNPACKED: [(&str, &str); 6] = [
     ("prometheus", "usr/bin/prometheus"),
     ("prometheus-node-exporter", "usr/bin/prometheus-node-exporter"),
     ("prometheus-alertmanager", "usr/bin/prometheus-alertmanager"),
     ("victoria-metrics", "usr/bin/victoria-metrics"),
+    ("python3-decorator", "usr/lib/python3/dist-packages/decorator.py"),
+    ("python3-prometheus-client", "usr/lib/python3/dist-packages/prometheus_client/__init__.py"),
 ];
 
 /// Programs that bring libraries and so are installed, by root only. (package, program)

@@ -1,5 +1,6 @@
 //! The way samples came: under whose token, by which protocol.
 
+use crate::foreign::{Origin, Protocol};
 use crate::registry::TokenId;
 
 /// A token and a protocol. An instance of our own agent stands under the token it enrolled with.
@@ -14,19 +15,22 @@ pub struct Way {
 /// The protocol of our own agents.
 const NATIVE: &str = "native";
 
-/// Words of the senders' protocols, by their number.
-const PROTOCOLS: [&str; 10] = [
-    "remote_write",
-    "remote_write_2",
-    "otlp",
-    "influx",
-    "graphite",
-    "collectd",
-    "zabbix",
-    "pushgateway",
-    "scrape",
-    "probe",
-];
+impl From<Origin> for Way {
+    fn from(Origin { relay, protocol }: Origin) -> Self {
+        let protocol = match protocol {
+            Protocol::RemoteWrite => "remote_write",
+            Protocol::RemoteWrite2 => "remote_write_2",
+            Protocol::Otlp => "otlp",
+            Protocol::Influx => "influx",
+            Protocol::Graphite => "graphite",
+            Protocol::Collectd => "collectd",
+            Protocol::Zabbix => "zabbix",
+            Protocol::Pushgateway => "pushgateway",
+            Protocol::Scrape => "scrape",
+        };
+        Self { token: relay, protocol }
+    }
+}
 
 impl Way {
     /// Where ways beyond the limit are counted together.
@@ -37,9 +41,8 @@ impl Way {
         Self { token, protocol: NATIVE }
     }
 
-    /// The way of a sender of another make; `number` is that of its protocol.
-    pub(crate) fn foreign(token: Option<TokenId>, number: u8) -> Self {
-        let word = PROTOCOLS.get(usize::from(number)).copied();
-        Self { token, protocol: word.unwrap_or("other") }
+    /// The way of a probe of our own.
+    pub(crate) const fn probe() -> Self {
+        Self { token: None, protocol: "probe" }
     }
 }

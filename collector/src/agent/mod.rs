@@ -1,11 +1,18 @@
 //! The agent: reads this machine and sends what it found to a collector, losing nothing on the way.
 //!
-//! `proc` reads, `session` decides, `client` sends, `run` waits: only `run` knows the time.
+//! `proc` and the sources read, `session` decides, `client` sends, `run` waits: only `run` knows the time.
 
 mod reading;
+mod source;
+mod sources;
+
+mod exporters;
+mod textfile;
 
 mod facts;
+mod plugins;
 mod proc;
+mod statsd;
 
 mod backoff;
 mod dictionary;
@@ -18,6 +25,7 @@ mod error;
 mod operator;
 mod run;
 mod secret;
+mod settings;
 mod text;
 mod trust;
 
@@ -29,4 +37,5 @@ pub use facts::machine_facts;
 pub use operator::Operator;
 pub use run::{AgentConfig, print_once, run};
 pub use secret::Secret;
+pub use settings::Settings;
 pub use trust::{Pin, PinError, Trust};

@@ -7,6 +7,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rrd::disk::{DirLock, Disk as _, OsDisk, lock_dir};
 use rrd::{Clock, Step, Timestamp};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
@@ -15,19 +16,26 @@ use tracing::{debug, info, warn};
 use super::backoff::Backoff;
 use super::client::{Client, Post};
 use super::credential::Credential;
+use super::dictionary::Dictionary;
 use super::error::AgentError;
 use super::facts::{boot_id, facts_under};
 use super::proc::Host;
 use super::reading::Readings;
 use super::secret::Secret;
 use super::session::{Event, Moment, Next, Reply, Session, Start, Unreachable};
-use super::spool::SPOOL_BYTES;
+use super::settings::Settings;
+use super::source::Look;
+use super::sources::{self, Answered, PROMPT, Sources};
+use super::spool::{Life, Queue, SPOOL_BYTES, Spool};
 use super::text::exposition;
 use super::trust::Trust;
 use crate::native::{ENROLL_PATH, EnrollRequest, PUSH_CONTENT_TYPE, PUSH_PATH, Push};
 
 /// The step until the collector has said another.
 const STEP_MS: u64 = 10_000;
+
+/// How often what waits for a collector that is away is synced, besides each segment.
+const SYNC_EVERY: Duration = Duration::from_mins(1);
 
 /// How long the last readings may take to leave when the agent is told to stop.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -45,6 +53,10 @@ pub struct AgentConfig {
     pub token: Option<Secret>,
     /// Where `agent.json` is kept; without it the machine enrols anew at every start.
     pub state_dir: Option<PathBuf>,
+    /// Where the spool is kept; without it readings that wait end with the process.
+    pub spool_dir: Option<PathBuf>,
+    /// Bytes the spool may take, all of them reserved at the start when it is on disk.
+    pub spool_bytes: usize,
     /// The name to ask for; the host name when there is none.
     pub name: Option<String>,
     /// Labels the machine declares of itself.
@@ -53,6 +65,8 @@ pub struct AgentConfig {
     pub step: Option<Step>,
     /// Where `/proc` is mounted.
     pub proc_root: PathBuf,
+    /// Sources besides the kernel: their tables in `agent.toml`, by name.
+    pub sources: BTreeMap<String, toml::Table>,
     /// How the collector is known, and what it is shown.
     pub trust: Trust,
 }
@@ -64,12 +78,38 @@ impl AgentConfig {
             collector_url: collector_url.into(),
             token: None,
             state_dir: None,
+            spool_dir: None,
+            spool_bytes: SPOOL_BYTES,
             name: None,
             labels: BTreeMap::new(),
             step: None,
             proc_root: PathBuf::from("/proc"),
+            sources: BTreeMap::new(),
             trust: Trust::default(),
         }
+    }
+
+    /// What a configuration file says, where it says something. Errors when its token cannot be read.
+    pub fn with(mut self, settings: Settings) -> Result<Self, AgentError> {
+        if let Some(url) = settings.collector {
+            self.collector_url = url;
+        }
+        if let Some(path) = settings.token_file {
+            let token = std::fs::read_to_string(&path);
+            let token = token.map_err(|problem| AgentError::State { path, problem })?;
+            self.token = Some(Secret::new(&token));
+        }
+        self.state_dir = settings.state.or(self.state_dir);
+        self.spool_dir.clone_from(&self.state_dir);
+        self.spool_bytes = settings.spool.unwrap_or(self.spool_bytes);
+        self.name = settings.name.or(self.name);
+        self.step = settings.step.or(self.step);
+        self.proc_root = settings.proc.unwrap_or(self.proc_root);
+        self.labels.extend(settings.labels);
+        self.sources = settings.sources;
+        let identity = settings.cert.zip(settings.key);
+        self.trust = Trust { authority: settings.ca, pin: settings.ca_hash, identity };
+        Ok(self)
     }
 
     fn request(&self) -> EnrollRequest {
@@ -93,11 +133,48 @@ pub async fn run(
     Agent::start(config, clock, backoff)?.run(shutdown).await
 }
 
-/// What a look at this machine finds now, in Prometheus' text form. Blocks for some milliseconds.
-pub fn print_once(config: &AgentConfig) -> String {
+/// What a look at this machine finds now, in Prometheus' text form, with all that its sources say
+/// in good time. Blocks for some milliseconds.
+pub async fn print_once(config: &AgentConfig, clock: &dyn Clock) -> Result<String, AgentError> {
     let mut readings = Readings::default();
     Host::under(&config.proc_root).read(&mut readings);
-    exposition(&readings)
+    let mut sources = sources_of(config)?;
+    sources.ask(Look { at: clock.wall(), step: config.step.unwrap_or(usual_step()) });
+    while sources.is_asking() {
+        let answered = sources.answered().await;
+        readings.append(answered.readings());
+        sources.put_back(answered);
+    }
+    Ok(exposition(&readings))
+}
+
+fn sources_of(config: &AgentConfig) -> Result<Sources, AgentError> {
+    let mut sources = Sources::default();
+    for (name, table) in &config.sources {
+        sources.set(name, sources::build(name, table)?);
+    }
+    Ok(sources)
+}
+
+/// The spool of this configuration, and what keeps other agents away from it.
+fn open_spool(
+    config: &AgentConfig,
+    life: Life,
+    dictionary: &mut Dictionary,
+) -> Result<(Spool, Option<DirLock>), AgentError> {
+    let bytes = config.spool_bytes;
+    let Some(dir) = &config.spool_dir else {
+        return Ok((Spool::of(Queue::in_memory(bytes, life)), None));
+    };
+    let failed = |problem| AgentError::Spool { path: dir.clone(), mib: bytes >> 20, problem };
+    OsDisk.create_dir(dir).map_err(failed)?;
+    let lock = lock_dir(dir).map_err(|problem| AgentError::StateInUse { problem })?;
+    let queue = Queue::open(&OsDisk, dir, bytes, life, dictionary).map_err(failed)?;
+    Ok((Spool::of(queue), Some(lock)))
+}
+
+fn usual_step() -> Step {
+    Step::from_millis(STEP_MS).expect("ten seconds are a step")
 }
 
 /// A running agent.
@@ -105,7 +182,10 @@ pub(super) struct Agent {
     client: Client,
     session: Session,
     clock: Arc<dyn Clock>,
-    look: Look,
+    host: Seat,
+    sources: Sources,
+    /// Until when what was read waits for what sources add to the same moment; monotonic.
+    gathering_until: Duration,
     /// When to look next.
     due: Timestamp,
     step: Step,
@@ -115,10 +195,13 @@ pub(super) struct Agent {
     request: EnrollRequest,
     is_troubled: bool,
     is_refused: bool,
+    synced_at: Duration,
+    /// No other agent uses the state folder.
+    _lock: Option<DirLock>,
 }
 
 /// The machine and the buffer for what it says; absent while a look is under way.
-type Look = Option<Box<(Host, Readings)>>;
+type Seat = Option<Box<(Host, Readings)>>;
 
 type Exchange = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
@@ -129,6 +212,7 @@ enum Answer {
 
 enum Wake {
     Answer(Answer),
+    Source(Answered),
     Look,
     Retry,
 }
@@ -159,29 +243,42 @@ impl Agent {
         }
         let request = config.request();
         let told = credential.as_ref().and_then(|credential| credential.step);
-        let usual = Step::from_millis(STEP_MS).expect("ten seconds are a step");
+        let step = config.step.or(told).unwrap_or_else(usual_step);
+        let life = Life { boot_id: request.boot_id, step_ms: step.as_millis(), salt: random()? };
+        let mut dictionary = Dictionary::default();
+        let (spool, lock) = open_spool(&config, life, &mut dictionary)?;
         let session = Session::new(Start {
-            boot_id: request.boot_id,
             incarnation: random()?,
             credential,
             may_enrol: config.token.is_some(),
             backoff,
-            spool_bytes: SPOOL_BYTES,
+            spool,
+            dictionary,
         });
         Ok(Self {
             client,
             session,
-            look: Some(Box::new((Host::under(&config.proc_root), Readings::default()))),
+            host: Some(Box::new((Host::under(&config.proc_root), Readings::default()))),
+            sources: sources_of(&config)?,
+            gathering_until: Duration::ZERO,
             due: clock.wall(),
             clock,
-            step: config.step.or(told).unwrap_or(usual),
+            step,
+            _lock: lock,
             is_step_fixed: config.step.is_some(),
             token: config.token,
             state_dir: config.state_dir,
             request,
             is_troubled: false,
             is_refused: false,
+            synced_at: Duration::ZERO,
         })
+    }
+
+    /// Gives it one more source, for tests.
+    #[cfg(test)]
+    pub(super) fn set_source(&mut self, name: &str, source: Box<dyn super::source::Source>) {
+        self.sources.set(name, source);
     }
 
     /// Runs until `shutdown` is ready.
@@ -193,8 +290,8 @@ impl Agent {
         let mut exchange: Option<Exchange> = None;
         self.look().await?;
         loop {
-            let mut retry = None;
-            if exchange.is_none() {
+            let mut retry = self.gathering();
+            if let (true, None) = (exchange.is_none(), retry) {
                 match self.session.next(self.clock.monotonic(), self.clock.wall()) {
                     Next::Enrol => exchange = self.enrol(),
                     Next::Push(push) => exchange = self.push(&push),
@@ -207,6 +304,7 @@ impl Agent {
                 biased;
                 () = &mut shutdown => break,
                 answer = answered(&mut exchange) => Wake::Answer(answer),
+                answered = self.sources.answered() => Wake::Source(answered),
                 () = sleep(until_due) => Wake::Look,
                 () = passed(retry) => Wake::Retry,
             };
@@ -215,13 +313,21 @@ impl Agent {
                     exchange = None;
                     self.answered(answer).await?;
                 }
+                Wake::Source(answered) => self.heard(answered),
                 // A clock that is being slowed down is not there yet when the timer is.
                 Wake::Look if self.until_due().is_zero() => self.look().await?,
                 Wake::Look | Wake::Retry => {}
             }
         }
-        // What cannot leave in this time is lost with the process, as it would be at a crash.
-        timeout(FAREWELL, self.farewell(exchange)).await.unwrap_or(Ok(()))
+        // What cannot leave in this time stays in the spool, or is lost with one in memory.
+        let outcome = timeout(FAREWELL, self.farewell(exchange)).await.unwrap_or(Ok(()));
+        if let Some(file) = self.session.spool().queue().to_sync(true) {
+            let synced = spawn_blocking(move || file.sync_data()).await;
+            synced
+                .map_err(|error| AgentError::Reader(error.to_string()))?
+                .unwrap_or_else(|error| warn!(%error, "the spool cannot be synced"));
+        }
+        outcome
     }
 
     /// Sends what is in the spool, once.
@@ -251,22 +357,53 @@ impl Agent {
         moment.saturating_sub(self.clock.monotonic())
     }
 
-    /// Looks at the machine, in a thread where it may block.
+    /// Time that is left to gather one moment's readings, while a source is being asked.
+    fn gathering(&self) -> Option<Duration> {
+        let left = self.until(self.gathering_until);
+        (self.sources.is_asking() && !left.is_zero()).then_some(left)
+    }
+
+    /// Looks at the machine, in a thread where it may block, and asks the sources meanwhile.
     async fn look(&mut self) -> Result<(), AgentError> {
         let now = self.clock.wall();
-        let mut look = self.look.take().expect("a look is put back when it ends");
+        let look = Look { at: nominal(now, self.step), step: self.step };
+        self.gathering_until = self.clock.monotonic() + PROMPT;
+        self.sources.ask(look);
+        let mut seat = self.host.take().expect("a host is put back when its look ends");
         let reading = spawn_blocking(move || {
-            let (host, readings) = &mut *look;
+            let (host, readings) = &mut *seat;
             readings.clear();
             host.read(readings);
-            look
+            seat
         });
-        let mut look = reading.await.map_err(|error| AgentError::Reader(error.to_string()))?;
-        self.session.report(&mut look.1);
-        self.session.take(nominal(now, self.step), &look.1);
-        self.look = Some(look);
+        let mut seat = reading.await.map_err(|error| AgentError::Reader(error.to_string()))?;
+        self.session.report(&mut seat.1);
+        self.sources.report(&mut seat.1);
+        self.session.take(look.at, &seat.1);
+        self.host = Some(seat);
         self.due = next_boundary(now, self.step);
+        self.sync_spool();
         Ok(())
+    }
+
+    /// Has the spool synced by a thread that may wait, when it is time.
+    fn sync_spool(&mut self) {
+        let now = self.clock.monotonic();
+        let is_time = now.saturating_sub(self.synced_at) >= SYNC_EVERY;
+        let Some(file) = self.session.spool().queue().to_sync(is_time) else { return };
+        self.synced_at = now;
+        drop(spawn_blocking(move || {
+            if let Err(error) = file.sync_data() {
+                warn!(%error, "the spool cannot be synced");
+            }
+        }));
+    }
+
+    /// Takes what a source found, at the moment it belongs to.
+    fn heard(&mut self, answered: Answered) {
+        let at = if answered.is_prompt { answered.look.at } else { self.clock.wall() };
+        self.session.take(at, answered.readings());
+        self.sources.put_back(answered);
     }
 
     fn enrol(&self) -> Option<Exchange> {
@@ -402,9 +539,10 @@ mod tests {
         assert_eq!(agent.until_due(), Duration::ZERO);
     }
 
-    #[test]
-    fn this_machine_prints_its_readings() {
-        let text = print_once(&AgentConfig::to("http://127.0.0.1:1"));
+    #[tokio::test]
+    async fn this_machine_prints_its_readings() {
+        let clock = rrd::ManualClock::at(Timestamp::from_secs(60));
+        let text = print_once(&AgentConfig::to("http://127.0.0.1:1"), &clock).await.unwrap();
         assert!(text.contains("# TYPE node_cpu_seconds_total counter\n"), "{text}");
         assert!(text.contains("node_cpu_seconds_total{mode=\"idle\"} "), "{text}");
     }

@@ -71,19 +71,19 @@ pub(super) enum Event {
 
 /// What a session starts with.
 pub(super) struct Start {
-    pub(super) boot_id: u128,
     /// Random, for this life of the process.
     pub(super) incarnation: u64,
     pub(super) credential: Option<Credential>,
     /// There is a token to enrol with.
     pub(super) may_enrol: bool,
     pub(super) backoff: Backoff,
-    pub(super) spool_bytes: usize,
+    pub(super) spool: Spool,
+    /// What the spool's last segment has named already.
+    pub(super) dictionary: Dictionary,
 }
 
 /// The state of the conversation with one collector.
 pub(super) struct Session {
-    boot_id: u128,
     incarnation: u64,
     credential: Option<Credential>,
     may_enrol: bool,
@@ -117,14 +117,13 @@ impl Session {
     /// A session that has not said anything yet.
     pub(super) fn new(start: Start) -> Self {
         Self {
-            boot_id: start.boot_id,
             incarnation: start.incarnation,
             credential: start.credential,
             may_enrol: start.may_enrol,
             is_untried: false,
             backoff: start.backoff,
-            dictionary: Dictionary::default(),
-            spool: Spool::bounded(start.spool_bytes),
+            dictionary: start.dictionary,
+            spool: start.spool,
             sent: None,
             corrections: 0,
             counts: Counts::default(),
@@ -135,6 +134,11 @@ impl Session {
     /// The credential to push with.
     pub(super) fn credential(&self) -> Option<&Credential> {
         self.credential.as_ref()
+    }
+
+    /// What waits to be sent.
+    pub(super) fn spool(&mut self) -> &mut Spool {
+        &mut self.spool
     }
 
     /// Failures in a row.
@@ -152,13 +156,14 @@ impl Session {
             }
         }
         if !values.is_empty() {
-            self.spool.push(Reading { at_ms: at.as_millis(), values });
+            self.spool.push(&Reading { at_ms: at.as_millis(), values }, &self.dictionary);
         }
     }
 
     /// Adds what the session knows of itself to the readings of this moment.
     pub(super) fn report(&self, out: &mut Readings) {
-        let dropped = self.spool.dropped() + self.counts.unnumbered_samples;
+        let losses = self.spool.losses();
+        let dropped = losses.dropped + self.counts.unnumbered_samples;
         out.gauge("agent_spool_batches", &[], count(self.spool.len() as u64));
         out.gauge("agent_spool_bytes", &[], count(self.spool.byte_count() as u64));
         out.total("agent_send_errors_total", &[], count(self.counts.send_errors));
@@ -175,15 +180,15 @@ impl Session {
             return Next::Wait(until);
         }
         let Some(credential) = &self.credential else { return Next::Enrol };
-        let Some(batch) = self.spool.next() else { return Next::Idle };
+        let Some(batch) = self.spool.next(&mut self.dictionary) else { return Next::Idle };
         let dictionary = self.dictionary.unknown_in(&batch.readings);
         let entries = dictionary.iter().map(|entry| entry.id).collect();
-        let (number, readings) = (batch.number, batch.readings.clone());
+        let (number, boot_id, readings) = (batch.number, batch.boot_id, batch.readings.clone());
         self.sent = Some(Sent { number, entries, wall, now });
         Next::Push(Push {
             instance: credential.instance,
             incarnation: self.incarnation,
-            boot_id: self.boot_id,
+            boot_id,
             number,
             floor: self.spool.floor(),
             sent_ms: wall.as_millis(),

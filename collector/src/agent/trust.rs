@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use hyper_rustls::ConfigBuilderExt as _;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use sha2::{Digest as _, Sha256};
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{
@@ -44,6 +45,12 @@ pub struct Pin([u8; 32]);
     "a pin is sha256: and 64 hexadecimal digits; openssl x509 -noout -fingerprint -sha256 shows them"
 )]
 pub struct PinError;
+
+impl<'de> Deserialize<'de> for Pin {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
 
 impl FromStr for Pin {
     type Err = PinError;

@@ -109,8 +109,13 @@ impl Room {
         Self { all: Arc::new(Semaphore::new(IN_FLIGHT_LIMIT >> 10)), shares: Shares::default() }
     }
 
-    /// Room for `bytes`, or 503 when there is none in time.
-    async fn take(&self, mut share: Share, bytes: usize) -> Result<Held, Denial> {
+    /// Room for `bytes` of a sender that has no credential, or 503 when there is none in time.
+    pub(super) async fn take(&self, bytes: usize) -> Result<Held, Denial> {
+        let held = self.take_of(self.shares.of(&HeaderMap::new()), bytes).await?;
+        Ok(Held { body_len: bytes, ..held })
+    }
+
+    async fn take_of(&self, mut share: Share, bytes: usize) -> Result<Held, Denial> {
         share.add(bytes)?;
         let taken = timeout(ROOM_WAIT, self.all.clone().acquire_many_owned(kib(bytes))).await;
         match taken {
@@ -128,6 +133,14 @@ impl Room {
         Ok(())
     }
 
+    /// Makes what is held at least `bytes`, now or not at all.
+    pub(super) fn hold(&self, held: &mut Held, bytes: usize) -> Result<(), Denial> {
+        match bytes.checked_sub(held.bytes()) {
+            None | Some(0) => Ok(()),
+            Some(more) => self.add(held, more),
+        }
+    }
+
     /// The body of a request of at most `limit` bytes, and the room it takes: that of what came, not
     /// of what was announced, or a few stalled senders would keep all others out.
     pub(super) async fn body(
@@ -142,7 +155,7 @@ impl Room {
             return Err(Denial::large(limit));
         }
         let share = self.shares.of(headers);
-        let held = self.take(share, claimed.unwrap_or(limit).min(ROOM_STEP)).await?;
+        let held = self.take_of(share, claimed.unwrap_or(limit).min(ROOM_STEP)).await?;
         let whole = self.read(held, Limited::new(body, limit), limit);
         timeout(Duration::from_secs(BODY_READ_SECS), whole).await.unwrap_or_else(|_| {
             Err(Denial::later("slow", "the body did not arrive in time; send it again"))

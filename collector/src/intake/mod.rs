@@ -3,19 +3,28 @@
 mod admission;
 mod archive;
 mod change;
+mod collectd;
 mod denial;
 mod disk;
 mod enroll;
 mod fair;
 mod foreign;
 mod grants;
+mod graphite;
+mod influx;
 mod instances;
+mod local;
+mod otlp;
 mod push;
+mod pushgateway;
 mod relabel;
 mod report;
+mod scraped;
 mod session;
+mod sockets;
 mod tokens;
 mod write;
+mod zabbix;
 
 use std::sync::Arc;
 
@@ -23,14 +32,17 @@ use axum::Router;
 use axum::extract::State;
 use axum::middleware::{map_request_with_state, map_response_with_state};
 use axum::response::Response;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use http::{HeaderMap, HeaderValue};
 use journal::Journal;
 use rrd::{Clock, InstanceId, Policy, SampleFrame, Step, Store, Verdicts};
 use tokio::sync::Mutex;
 
 pub use denial::Denial;
+pub use graphite::GraphiteSettings;
+pub use local::{Look, LookSample, Stored};
 pub use tokens::{Minted, TokenRequest};
+pub use zabbix::ZabbixSettings;
 
 use crate::accounting::{Accounting, Tally};
 use crate::auth::{Caller, Credentials};
@@ -81,6 +93,7 @@ struct Inner {
     cache: SeriesCache,
     families: Families,
     sessions: Sessions,
+    pushed: pushgateway::Pushgateway,
     // Held from reading the registry until the change that follows from it is applied.
     registry_turn: Mutex<Turn>,
     disk: disk::Disk,
@@ -102,6 +115,7 @@ impl Intake {
             cache: SeriesCache::new(u64::from_le_bytes(seed)),
             families: Families::default(),
             sessions: Sessions::default(),
+            pushed: pushgateway::Pushgateway::default(),
             registry_turn: Mutex::default(),
             disk: disk::Disk::default(),
             meters: Meters::default(),
@@ -147,6 +161,17 @@ pub fn router(intake: Intake) -> Router {
         .route("/v1/instances/{id}/drop", post(archive::drop_series))
         .route("/v1/instances/{id}/reclaim", post(archive::reclaim))
         .route("/api/v1/write", post(write::post))
+        .route(
+            "/metrics/{*group}",
+            put(pushgateway::push).post(pushgateway::push).delete(pushgateway::delete),
+        )
+        .route(otlp::PATH, post(otlp::post))
+        .route("/collectd", post(collectd::post))
+        .route("/write", post(influx::write_v1))
+        .route("/api/v2/write", post(influx::write_v2))
+        .route("/query", post(influx::query).get(influx::query))
+        .route("/ping", get(influx::ping))
+        .route("/health", get(influx::health))
         .route("/api/v1/accounting", get(report::accounting))
         .layer(map_response_with_state(intake.clone(), say_durability))
         .layer(map_request_with_state(intake.clone(), report::count_certificate))

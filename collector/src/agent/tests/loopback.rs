@@ -1,7 +1,7 @@
 //! The agent over real connections, against a server that answers as it is told.
 
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::agent::backoff::Backoff;
+use crate::agent::reading::Readings;
 use crate::agent::run::Agent;
+use crate::agent::source::{self, Look, Source};
 use crate::agent::{AgentConfig, AgentError, Secret};
 use crate::native::{EnrollAnswer, EnrollRequest, Position, Problem, Push, PushAnswer};
 
@@ -219,6 +221,64 @@ async fn an_agent_waits_for_a_collector_that_is_not_there_yet() {
     assert!(matches!(server.hears().await, Heard::Enrol { .. }));
     assert_eq!(server.hears_push().await.number, 1);
     agent.stop().await.unwrap();
+}
+
+/// Says how often it was asked, after some time.
+struct Counter {
+    asked: f64,
+    delay: Duration,
+}
+
+impl Source for Counter {
+    fn read<'a>(&'a mut self, _: Look, out: &'a mut Readings) -> source::Answer<'a> {
+        self.asked += 1.0;
+        Box::pin(async move {
+            tokio::time::sleep(self.delay).await;
+            out.total("asked_total", &[], self.asked);
+            Ok(())
+        })
+    }
+}
+
+/// The moments of each push that holds `asked_total`, and whether the kernel's readings share them.
+async fn moments_of_a_source(delay: Duration) -> Vec<(i64, bool)> {
+    let mut server = Server::saying(&[], &[]).await;
+    let clock = Arc::new(RuntimeClock(Instant::now()));
+    let backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(8));
+    let mut agent = Agent::start(config(server.address), clock, backoff).unwrap();
+    agent.set_source("counter", Box::new(Counter { asked: 0.0, delay }));
+    let running = tokio::spawn(agent.run(pending()));
+    assert!(matches!(server.hears().await, Heard::Enrol { .. }));
+    let (mut id, mut moments) = (None, Vec::new());
+    while moments.len() < 3 {
+        let push = server.hears_push().await;
+        let entry = push.dictionary.iter().find(|entry| entry.labels[0].1 == "asked_total");
+        id = id.or(entry.map(|entry| entry.id));
+        let of_kernel = |at| {
+            let same = push.readings.iter().filter(|reading| reading.at_ms == at);
+            same.flat_map(|reading| &reading.values).any(|(id, _)| *id == 0)
+        };
+        for reading in &push.readings {
+            if reading.values.iter().any(|(value, _)| Some(*value) == id) {
+                moments.push((reading.at_ms, of_kernel(reading.at_ms)));
+            }
+        }
+    }
+    running.abort();
+    moments
+}
+
+#[tokio::test]
+async fn a_prompt_source_shares_the_moment_of_the_look_and_its_push() {
+    let moments = moments_of_a_source(Duration::ZERO).await;
+    assert!(moments.iter().all(|(_, is_shared)| *is_shared), "{moments:?}");
+}
+
+#[tokio::test]
+async fn a_late_source_has_a_moment_of_its_own_and_the_look_does_not_wait() {
+    let moments = moments_of_a_source(Duration::from_millis(130)).await;
+    assert!(moments.iter().all(|(_, is_shared)| !is_shared), "{moments:?}");
+    assert!(moments.windows(2).all(|pair| pair[1].0 - pair[0].0 >= 130), "{moments:?}");
 }
 
 #[tokio::test]

@@ -8,8 +8,10 @@ use crate::agent::AgentError;
 use crate::agent::Secret;
 use crate::agent::backoff::Backoff;
 use crate::agent::credential::Credential;
+use crate::agent::dictionary::Dictionary;
 use crate::agent::reading::Readings;
 use crate::agent::session::{Event, Moment, Next, Reply, Session, Start, Unreachable};
+use crate::agent::tests::spool;
 use crate::native::{EnrollAnswer, Position, Problem, Push, PushAnswer};
 
 /// A session on a stage: `at(…)` sets the second, the other verbs act or expect.
@@ -21,12 +23,12 @@ struct Stage {
 
 fn start(credential: Option<Credential>, may_enrol: bool) -> Stage {
     let session = Session::new(Start {
-        boot_id: 0xb007,
         incarnation: 77,
         credential,
         may_enrol,
         backoff: Backoff::new(Duration::from_secs(1), Duration::from_mins(1)),
-        spool_bytes: 1 << 20,
+        spool: spool(),
+        dictionary: Dictionary::default(),
     });
     Stage { session, now: Duration::ZERO, random: 1 << 63 }
 }

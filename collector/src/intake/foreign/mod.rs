@@ -3,10 +3,6 @@
 
 mod kinds;
 mod relayed;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the first protocol that packs its bodies uses it")
-)]
 mod unpack;
 
 use std::sync::Arc;
@@ -93,6 +89,8 @@ pub(super) struct Taken {
     pub(super) samples: u64,
     /// What does not, and why.
     pub(super) refusals: Refusals,
+    /// Exemplars left out.
+    pub(super) exemplars: u64,
 }
 
 /// Names instances, grants columns and appends.
@@ -141,7 +139,7 @@ impl Inner {
 
     fn commit_groups(&self, origin: Origin, sorted: Sorted) -> Result<Taken, Denial> {
         let Sorted { groups, mut refusals, exemplars, .. } = sorted;
-        let mut tally = Tally::of(Way::foreign(origin.relay, origin.protocol as u8));
+        let mut tally = Tally::of(Way::from(origin));
         tally.exemplars(exemplars);
         let mut samples = 0;
         let mut frames = Vec::new();
@@ -163,7 +161,7 @@ impl Inner {
         let seq = self.append(&frames, &tally)?;
         let now = self.parts.clock.wall();
         self.parts.registry.saw(frames.iter().map(|frame| frame.instance), now);
-        Ok(Taken { seq, samples, refusals })
+        Ok(Taken { seq, samples, refusals, exemplars })
     }
 }
 
