@@ -160,6 +160,12 @@ impl Health {
                 "Samples too late to change a row.",
                 float(counts.late),
             ),
+            (
+                "roundel_samples_in_flight",
+                "gauge",
+                "Samples received and not yet applied by the worker; 0 at rest, or the books are wrong.",
+                float(u64::try_from(counts.in_flight()).unwrap_or_default()),
+            ),
         ]
     }
 

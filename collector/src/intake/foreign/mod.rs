@@ -71,8 +71,7 @@ impl Inner {
             taken
         })
         .await?;
-        let refused = taken.refusals.samples() + taken.refusals.left_out();
-        self.charge(sender, taken.samples + refused, 0);
+        self.charge(sender, taken.samples + taken.refusals.samples(), 0);
         if let Some(seq) = taken.seq {
             self.accepted(seq).await?;
         }
@@ -85,7 +84,8 @@ impl Inner {
 pub(super) struct Taken {
     /// The last frame; `None` when there was nothing to store.
     seq: Option<u64>,
-    /// Samples that stand in the journal.
+    /// Samples that stand in the journal, or that the operator's own rules leave out: their sender
+    /// has done all it can.
     pub(super) samples: u64,
     /// What does not, and why.
     pub(super) refusals: Refusals,
@@ -161,7 +161,7 @@ impl Inner {
         let seq = self.append(&frames, &tally)?;
         let now = self.parts.clock.wall();
         self.parts.registry.saw(frames.iter().map(|frame| frame.instance), now);
-        Ok(Taken { seq, samples, refusals, exemplars })
+        Ok(Taken { seq, samples: samples + refusals.left_out(), refusals, exemplars })
     }
 }
 
