@@ -72,8 +72,18 @@ impl SampleFrame {
     /// # Panics
     /// Above `u32::MAX` samples; intake takes 20,000 a request.
     pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.encode_into(&mut bytes);
+        bytes
+    }
+
+    /// Writes the bytes of this frame behind those there are.
+    ///
+    /// # Panics
+    /// Above `u32::MAX` samples; intake takes 20,000 a request.
+    pub fn encode_into(&self, bytes: &mut Vec<u8>) {
         let count = u32::try_from(self.samples.len()).expect("intake limits samples a request");
-        let mut bytes = Vec::with_capacity(HEAD_LEN + self.samples.len() * SAMPLE_LEN);
+        bytes.reserve(HEAD_LEN + self.samples.len() * SAMPLE_LEN);
         bytes.extend_from_slice(&[VERSION, 0, 0, 0]);
         bytes.extend_from_slice(&count.to_le_bytes());
         bytes.extend_from_slice(&self.instance.0.to_le_bytes());
@@ -81,12 +91,8 @@ impl SampleFrame {
         bytes.extend_from_slice(&self.batch.boot_id.to_le_bytes());
         bytes.extend_from_slice(&self.batch.number.to_le_bytes());
         for sample in &self.samples {
-            bytes.extend_from_slice(&sample.column.index.to_le_bytes());
-            bytes.extend_from_slice(&sample.column.generation.to_le_bytes());
-            bytes.extend_from_slice(&sample.at.as_millis().to_le_bytes());
-            bytes.extend_from_slice(&sample.value.to_le_bytes());
+            bytes.extend_from_slice(&sample.encode());
         }
-        bytes
     }
 
     /// The frame that [`SampleFrame::encode`] wrote.
@@ -99,6 +105,33 @@ impl SampleFrame {
         let mut fields = Fields(body);
         let frame = fields.frame().ok_or_else(damaged)?;
         if fields.0.is_empty() { Ok(frame) } else { Err(damaged()) }
+    }
+}
+
+impl Sample {
+    #[inline]
+    fn encode(self) -> [u8; SAMPLE_LEN] {
+        let mut bytes = [0; SAMPLE_LEN];
+        bytes[..4].copy_from_slice(&self.column.index.to_le_bytes());
+        bytes[4..8].copy_from_slice(&self.column.generation.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.at.as_millis().to_le_bytes());
+        bytes[16..].copy_from_slice(&self.value.to_le_bytes());
+        bytes
+    }
+
+    #[inline]
+    fn decode(bytes: &[u8; SAMPLE_LEN]) -> Self {
+        fn part<const N: usize>(bytes: &[u8; SAMPLE_LEN], at: usize) -> [u8; N] {
+            *bytes[at..].first_chunk().expect("all parts lie within a sample")
+        }
+        Self {
+            column: Column {
+                index: u32::from_le_bytes(part(bytes, 0)),
+                generation: u32::from_le_bytes(part(bytes, 4)),
+            },
+            at: Timestamp::from_millis(i64::from_le_bytes(part(bytes, 8))),
+            value: f64::from_le_bytes(part(bytes, 16)),
+        }
     }
 }
 
@@ -121,22 +154,12 @@ impl Fields<'_> {
             number: u64::from_le_bytes(self.take()?),
         };
         // The count is compared with the bytes there are before anything is reserved for it.
-        if self.0.len() != count.checked_mul(SAMPLE_LEN)? {
+        let (samples, rest) = self.0.as_chunks::<SAMPLE_LEN>();
+        if samples.len() != count || !rest.is_empty() {
             return None;
         }
-        let samples = (0..count).map(|_| self.sample()).collect::<Option<_>>()?;
-        Some(SampleFrame { instance, batch, samples })
-    }
-
-    fn sample(&mut self) -> Option<Sample> {
-        Some(Sample {
-            column: Column {
-                index: u32::from_le_bytes(self.take()?),
-                generation: u32::from_le_bytes(self.take()?),
-            },
-            at: Timestamp::from_millis(i64::from_le_bytes(self.take()?)),
-            value: f64::from_le_bytes(self.take()?),
-        })
+        self.0 = &[];
+        Some(SampleFrame { instance, batch, samples: samples.iter().map(Sample::decode).collect() })
     }
 }
 

@@ -21,9 +21,6 @@ const SCRAPES: i64 = 40;
 /// Readings of a push that carries a backlog: 20,000 samples, as many as a push may hold.
 const BACKLOG_READINGS: i64 = 40;
 const BACKLOG_PUSHES: i64 = 5;
-/// An agent's policy has the minutes of ten seconds in front: 12 KiB a series.
-pub(crate) const BYTES_A_SERIES: u64 = 12 << 10;
-
 /// What native frames came to.
 #[derive(Debug)]
 pub(crate) struct Native {

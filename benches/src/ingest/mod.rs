@@ -28,6 +28,8 @@ pub(crate) const TARGETS: usize = 10_000;
 const TARGET_STEP: usize = 100 * CONNECTIONS;
 /// Readings after the first.
 const WARM_TICKS: usize = 20;
+/// One more comes alone.
+const LAST_TICK: usize = WARM_TICKS + 1;
 /// Prometheus takes five seconds for each.
 const PROMETHEUS_TICKS: usize = 3;
 /// The four archives of the default, kept for less long: a million series of it take 175 GB.
@@ -35,6 +37,8 @@ const POLICY: &str = "1m:1h,5m:6h,1h:2d,1d:10d";
 /// A target's file of such archives, with its share of everything else.
 const FILE_BYTES: u64 = 800 << 10;
 const JOURNAL_BYTES: u64 = 256 << 20;
+/// A server is watched so long after it is sent known series: our rounds come every minute.
+const MINUTE: Duration = Duration::from_secs(65);
 /// A server is left alone until it uses less than this of a processor, so many times in a row.
 const QUIET: Duration = Duration::from_millis(30);
 const LOOK: Duration = Duration::from_secs(1);
@@ -63,6 +67,8 @@ struct Measured {
     name: &'static str,
     first: CpuCost,
     warm: CpuCost,
+    /// One reading, and the minute after it.
+    minute: CpuCost,
     /// Anonymous memory and page tables, bytes a series.
     memory: f64,
     /// Bytes written while it was warm, a sample.
@@ -88,9 +94,11 @@ pub(crate) fn run(parent: &Path, targets: usize, part: &str) -> Result<()> {
         let load = Load::make(targets, end)?;
         type Start<'a> = Box<dyn Fn(&Path) -> Result<Option<Engine>> + 'a>;
         let starts: [(&str, usize, Start<'_>); 3] = [
-            ("roundel", WARM_TICKS, Box::new(|at| {
-                Engine::roundel_with(at, &["--policy", POLICY]).map(Some)
-            })),
+            (
+                "roundel",
+                WARM_TICKS,
+                Box::new(|at| Engine::roundel_with(at, &["--policy", POLICY]).map(Some)),
+            ),
             ("peers", WARM_TICKS, Box::new(Engine::victoria)),
             ("peers", PROMETHEUS_TICKS, Box::new(Engine::prometheus)),
         ];
@@ -136,10 +144,10 @@ impl Load {
     /// A reading a minute, up to `end`.
     fn make(targets: usize, end: Timestamp) -> Result<Self> {
         let tick = |step: usize| {
-            let at = end.plus_millis((i64::try_from(step)? - WARM_TICKS as i64) * 60_000);
+            let at = end.plus_millis((i64::try_from(step)? - LAST_TICK as i64) * 60_000);
             Ok((at, bodies::tick(targets, i64::try_from(step)?, at)?))
         };
-        let ticks = (0..=WARM_TICKS).map(tick).collect::<Result<_>>()?;
+        let ticks = (0..=LAST_TICK).map(tick).collect::<Result<_>>()?;
         Ok(Self { targets, ticks })
     }
 
@@ -164,26 +172,32 @@ fn measure(engine: &Engine, load: &Load, ticks: usize) -> Result<Measured> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(engine.connect())?;
     let process = engine.process();
-    let phase = |ticks: std::ops::Range<usize>| -> Result<(CpuCost, Sent)> {
+    let phase = |ticks: std::ops::Range<usize>, least: Duration| -> Result<(CpuCost, Sent)> {
         let samples = load.series() * ticks.len() as u64;
         let requests = load.requests(engine, ticks);
-        let before = process.whole_processor_time()?;
+        let (before, wall) = (process.whole_processor_time()?, Wall::start());
         let sent = send(engine.address(), &requests)?;
+        while wall.elapsed() < least {
+            std::thread::park_timeout(LOOK);
+        }
         settle(process)?;
         let used = process.whole_processor_time()?.saturating_sub(before);
-        Ok((CpuCost::of(samples, used, rate(samples, sent.time)), sent))
+        let cost = CpuCost::of(samples, used, rate(samples, sent.time));
+        progress(&format!("{cost:?} {sent:?}"))?;
+        Ok((cost, sent))
     };
-    let (first, first_sent) = phase(0..1)?;
-    progress(&format!("first sight: {first:?}"))?;
+    let (first, first_sent) = phase(0..1, Duration::ZERO)?;
     let written = process.written()?;
-    let (warm, warm_sent) = phase(1..1 + ticks)?;
+    let (warm, warm_sent) = phase(1..1 + ticks, MINUTE)?;
     let written = process.written()?.saturating_sub(written);
-    let count = load.series() * (1 + ticks as u64);
+    let (minute, minute_sent) = phase(1 + ticks..2 + ticks, MINUTE)?;
     let memory = process.memory()?;
+    let ticks = 2 + ticks;
+    let count = load.series() * ticks as u64;
     if engine.name == "roundel" {
         runtime.block_on(balanced(engine, count))?;
     } else {
-        runtime.block_on(counted(engine, load, 1 + ticks))?;
+        runtime.block_on(counted(engine, load, ticks))?;
     }
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     let share = |bytes: u64, of: u64| bytes as f64 / of as f64;
@@ -191,9 +205,10 @@ fn measure(engine: &Engine, load: &Load, ticks: usize) -> Result<Measured> {
         name: engine.name,
         first,
         warm,
+        minute,
         memory: share(memory, load.series()),
-        written: share(written, count - load.series()),
-        put_off: first_sent.put_off + warm_sent.put_off,
+        written: share(written, count - 2 * load.series()),
+        put_off: first_sent.put_off + warm_sent.put_off + minute_sent.put_off,
     })
 }
 
@@ -242,21 +257,38 @@ fn list(measured: &[Measured], native: Option<&Native>) -> Goals {
             let peer = peers.next().unwrap_or(Peer::NotRun);
             goals.add(Figure { what, unit, ours: of(ours), peer, goal }, note);
             for peer in peers {
-                goals.add(Figure { what: "  the same", unit, ours: of(ours), peer, goal: Goal::None }, note);
+                goals.add(
+                    Figure { what: "  the same", unit, ours: of(ours), peer, goal: Goal::None },
+                    note,
+                );
             }
         };
-        let note = "processor time of the whole process, rounds and merges included; none of the peers syncs \
-                    before it answers";
+        let note = "processor time of the whole process until all is written, rounds and merges included; no \
+                    peer syncs before it answers";
         row("warm, CPU a sample", Unit::Micros, Goal::AtMost(0.25), &|of| of.warm.secs * 1e6, note);
+        let note = "one reading alone and the minute after it, with a round of ours of all files";
+        row("  a reading a minute", Unit::Micros, Goal::None, &|of| of.minute.secs * 1e6, note);
         let theirs = peers.first().map_or(f64::NAN, |peer| peer.warm.rate);
         let goal = if theirs.is_finite() { Goal::AtLeast(4.0 * theirs) } else { Goal::None };
         let note = "by the wall, all samples of known series, the sender on the same processors";
         row("warm, samples a second", Unit::PerSecond, goal, &|of| of.warm.rate, note);
         let note = "by the wall, until the last answer: named, granted, synced";
-        row("first sight, series a second", Unit::PerSecond, Goal::AtLeast(300e3), &|of| of.first.rate, note);
+        row(
+            "first sight, series a second",
+            Unit::PerSecond,
+            Goal::AtLeast(300e3),
+            &|of| of.first.rate,
+            note,
+        );
         let note = "processor time of the whole process";
         row("first sight, CPU a series", Unit::Micros, Goal::None, &|of| of.first.secs * 1e6, note);
-        let note = "anonymous memory and page tables of the whole process at the end";
+        let put_off: Vec<_> =
+            measured.iter().map(|of| format!("{} {}", of.name, of.put_off)).collect();
+        let note = format!(
+            "anonymous memory and page tables of the whole process at the end; answers that said later: {}",
+            put_off.join(", ")
+        );
+        let note = note.as_str();
         row("memory a series", Unit::Bytes, Goal::AtMost(350.0), &|of| of.memory, note);
         let note = "as the kernel counts it, while known series are sent";
         row("written a sample", Unit::Bytes, Goal::None, &|of| of.written, note);
@@ -270,11 +302,23 @@ fn list(measured: &[Measured], native: Option<&Native>) -> Goals {
              processors",
             native.series
         );
-        row("native backlog, samples a second", Unit::PerSecond, Goal::AtLeast(10e6), native.backlog.rate, &note);
+        row(
+            "native backlog, samples a second",
+            Unit::PerSecond,
+            Goal::AtLeast(10e6),
+            native.backlog.rate,
+            &note,
+        );
         let cpu = "processor time of the whole process";
         row("  CPU a sample", Unit::Micros, Goal::None, native.backlog.secs * 1e6, cpu);
         let note = "the same, a push for each reading of 500 series";
-        row("native scrapes, samples a second", Unit::PerSecond, Goal::None, native.scrapes.rate, note);
+        row(
+            "native scrapes, samples a second",
+            Unit::PerSecond,
+            Goal::None,
+            native.scrapes.rate,
+            note,
+        );
         row("  CPU a sample", Unit::Micros, Goal::None, native.scrapes.secs * 1e6, cpu);
     }
     goals

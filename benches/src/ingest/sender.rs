@@ -45,9 +45,8 @@ pub(crate) fn send(address: SocketAddr, requests: &[Request]) -> Result<Sent> {
     let put_off = std::thread::scope(|scope| {
         let of = |(number, mut connection): (usize, Connection)| {
             let mine = requests.iter().skip(number).step_by(CONNECTIONS);
-            scope.spawn(move || -> Result<u64> {
-                mine.map(|request| connection.put(request)).sum()
-            })
+            scope
+                .spawn(move || -> Result<u64> { mine.map(|request| connection.put(request)).sum() })
         };
         let threads: Vec<_> = connections.into_iter().enumerate().map(of).collect();
         let joined = threads.into_iter().map(|thread| thread.join());

@@ -17,7 +17,7 @@ use crate::accounting::Reason;
 use crate::limits::{Window, checked_series};
 use crate::refusals::Refusals;
 use crate::registry::{Namespace, TokenId};
-use cache::{Keys, Place, SeriesCache, SeriesKey};
+use cache::{Keys, Place, Reader, SeriesCache, SeriesKey};
 pub(crate) use groups::Groups;
 use kinds::FamilyKind;
 
@@ -72,7 +72,7 @@ pub(crate) struct Stranger {
 
 /// Sorts the series of one request. Changes nothing outside itself.
 pub(crate) struct Sorter<'a> {
-    cache: &'a SeriesCache,
+    reader: Reader<'a>,
     keys: Keys,
     relay: Option<TokenId>,
     window: Window,
@@ -82,7 +82,7 @@ pub(crate) struct Sorter<'a> {
 impl<'a> Sorter<'a> {
     pub(crate) fn new(cache: &'a SeriesCache, origin: Origin, window: Window) -> Self {
         let (keys, relay) = (cache.keys(origin), origin.relay);
-        Self { cache, keys, relay, window, sorted: Sorted::default() }
+        Self { reader: cache.reader(), keys, relay, window, sorted: Sorted::default() }
     }
 
     /// Takes a series. Equal `key` bytes are equal labels. Samples out of the window are refused.
@@ -93,9 +93,12 @@ impl<'a> Sorter<'a> {
         (samples, kind): (&[(Timestamp, f64)], Option<Kind>),
     ) {
         let key = self.keys.of(key);
-        match self.cache.get(key) {
+        match self.reader.get(key) {
             Some(place) => self.known(place, name, samples),
-            None => self.stranger(key, name, (samples, kind)),
+            None => {
+                self.reader.rest();
+                self.stranger(key, name, (samples, kind));
+            }
         }
     }
 

@@ -101,12 +101,13 @@ impl Inner {
     ) -> Result<(), Denial> {
         let series = self.kinds(relay, &strangers);
         let granted = self.columns(instance, &series)?;
+        let mut known = Vec::with_capacity(strangers.len());
         for (stranger, granted) in strangers.into_iter().zip(granted) {
             match granted {
                 Ok(column) => {
                     let sample = |(at, value)| Sample { column, at, value };
                     sorted.groups.of(instance.id).extend(stranger.samples.into_iter().map(sample));
-                    self.cache.put(stranger.key, Place { instance: instance.id, column });
+                    known.push((stranger.key, Place { instance: instance.id, column }));
                 }
                 Err((reason, message)) => {
                     let count = u64::try_from(stranger.samples.len()).expect("limited");
@@ -115,6 +116,7 @@ impl Inner {
                 }
             }
         }
+        self.cache.put(known);
         Ok(())
     }
 
