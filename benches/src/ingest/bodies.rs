@@ -1,8 +1,9 @@
 //! What is sent: remote write 1.0 of a fleet, encoded before any clock runs.
 
+use std::fmt::Arguments;
 use std::io::Write as _;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use rrd::Timestamp;
 
 use crate::data::value;
@@ -36,43 +37,39 @@ pub(crate) const COUNTED: &str = "node_bench_metric_07";
 /// Labels like those of a machine's exporter, about 130 bytes.
 fn push_series(request: &mut Vec<u8>, number: usize, step: i64, at: Timestamp) -> Result<()> {
     let (target, metric) = (number / SERIES_EACH, number % SERIES_EACH);
-    let mut series = [0_u8; 256];
-    let mut room = &mut series[..];
-    push_label(&mut room, "__name__", format_args!("node_bench_metric_{metric:02}"))?;
-    push_label(&mut room, "device", format_args!("device-{}", metric / 20))?;
-    push_label(&mut room, "instance", format_args!("web-{target:05}.example.net:9100"))?;
-    push_label(&mut room, "job", format_args!("node"))?;
-    push_label(&mut room, "mode", format_args!("system"))?;
-    room.write_all(&[0x12, SAMPLE_LEN, 0x09])?;
-    room.write_all(&value(number, step).to_le_bytes())?;
-    room.write_all(&[0x10])?;
+    let start = request.len();
+    // The length takes two bytes: a series has at least 128 bytes, and fewer than 256.
+    request.extend_from_slice(&[0x0a, 0, 0]);
+    push_label(request, "__name__", format_args!("node_bench_metric_{metric:02}"))?;
+    push_label(request, "device", format_args!("device-{}", metric / 20))?;
+    push_label(request, "instance", format_args!("web-{target:05}.example.net:9100"))?;
+    push_label(request, "job", format_args!("node"))?;
+    push_label(request, "mode", format_args!("system"))?;
+    request.extend_from_slice(&[0x12, SAMPLE_LEN, 0x09]);
+    request.extend_from_slice(&value(number, step).to_le_bytes());
+    request.push(0x10);
     let mut millis = at.as_millis().cast_unsigned();
     for last in [false, false, false, false, false, true] {
-        let bits = u8::try_from(millis & 0x7f).context("seven bits")?;
-        room.write_all(&[if last { bits } else { bits | 0x80 }])?;
+        let bits = u8::try_from(millis & 0x7f)?;
+        request.push(if last { bits } else { bits | 0x80 });
         millis >>= 7;
     }
-    let left = room.len();
-    let len = series.len() - left;
-    request.push(0x0a);
-    // Two bytes: a series has at least 128 bytes, and fewer than 256.
-    request.push(u8::try_from(len & 0x7f)? | 0x80);
-    request.push(u8::try_from(len >> 7)?);
-    request.extend_from_slice(&series[..len]);
+    let len = request.len() - start - 3;
+    request[start + 1] = u8::try_from(len & 0x7f)? | 0x80;
+    request[start + 2] = u8::try_from(len >> 7)?;
     Ok(())
 }
 
-fn push_label(room: &mut &mut [u8], name: &str, value: std::fmt::Arguments<'_>) -> Result<()> {
-    let mut text = [0_u8; 64];
-    let mut rest = &mut text[..];
-    rest.write_fmt(value)?;
-    let left = rest.len();
-    let value = &text[..text.len() - left];
-    let (name_len, value_len) = (u8::try_from(name.len())?, u8::try_from(value.len())?);
-    room.write_all(&[0x0a, name_len + value_len + 4, 0x0a, name_len])?;
-    room.write_all(name.as_bytes())?;
-    room.write_all(&[0x12, value_len])?;
-    Ok(room.write_all(value)?)
+fn push_label(request: &mut Vec<u8>, name: &str, value: Arguments<'_>) -> Result<()> {
+    let start = request.len();
+    request.extend_from_slice(&[0x0a, 0, 0x0a, u8::try_from(name.len())?]);
+    request.extend_from_slice(name.as_bytes());
+    request.extend_from_slice(&[0x12, 0]);
+    let value_at = request.len();
+    request.write_fmt(value)?;
+    request[value_at - 1] = u8::try_from(request.len() - value_at)?;
+    request[start + 1] = u8::try_from(request.len() - start - 2)?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -82,44 +82,24 @@ pub(crate) fn run(parent: &Path, targets: usize, part: &str) -> Result<()> {
     procfs::check_space(parent, targets as u64 * FILE_BYTES + JOURNAL_BYTES)?;
     let does = |name: &str| part == "all" || part == name;
     let scratch = tempfile::tempdir_in(parent).context("a folder for the data")?;
-    let folder = |name: &str| -> Result<std::path::PathBuf> {
-        let folder = scratch.path().join(name);
-        std::fs::create_dir(&folder)?;
-        Ok(folder)
-    };
     let end = Wall::start().wall().floor(Step::from_secs(60).expect("a minute is not zero"));
     let mut measured = Vec::new();
     if does("roundel") || does("peers") {
         progress("making the bodies")?;
         let load = Load::make(targets, end)?;
-        type Start<'a> = Box<dyn Fn(&Path) -> Result<Option<Engine>> + 'a>;
-        let starts: [(&str, usize, Start<'_>); 3] = [
-            (
-                "roundel",
-                WARM_TICKS,
-                Box::new(|at| Engine::roundel_with(at, &["--policy", POLICY]).map(Some)),
-            ),
-            ("peers", WARM_TICKS, Box::new(Engine::victoria)),
-            ("peers", PROMETHEUS_TICKS, Box::new(Engine::prometheus)),
-        ];
-        for (number, (name, ticks, start)) in starts.into_iter().enumerate() {
-            if !does(name) {
-                continue;
+        for name in ["roundel", "victoria", "prometheus"] {
+            if does(if name == "roundel" { name } else { "peers" }) {
+                measured.extend(measure_one(name, &scratch.path().join(name), &load)?);
             }
-            let at = folder(&number.to_string())?;
-            if let Some(engine) = start(&at)? {
-                progress(engine.name)?;
-                measured.push(measure(&engine, &load, ticks)?);
-                progress(&format!("{:?}", measured.last()))?;
-            }
-            std::fs::remove_dir_all(at)?;
         }
     }
     let native = if does("native") {
         progress("native frames")?;
+        let folder = scratch.path().join("native");
+        std::fs::create_dir(&folder)?;
         // A fiftieth of the targets, and so a tenth of the series.
         let agents = (targets / 50).next_multiple_of(CONNECTIONS);
-        Some(agents::measure(&folder("native")?, agents, end)?)
+        Some(agents::measure(&folder, agents, end)?)
     } else {
         None
     };
@@ -134,6 +114,26 @@ pub(crate) fn run(parent: &Path, targets: usize, part: &str) -> Result<()> {
     Ok(())
 }
 
+/// Measures one server on an empty folder, which it leaves as it found it; `None` where it is not there.
+fn measure_one(name: &str, folder: &Path, load: &Load) -> Result<Option<Measured>> {
+    std::fs::create_dir(folder)?;
+    let (engine, ticks) = match name {
+        "roundel" => (Some(Engine::roundel_with(folder, &["--policy", POLICY])?), WARM_TICKS),
+        "victoria" => (Engine::victoria(folder)?, WARM_TICKS),
+        _ => (Engine::prometheus(folder)?, PROMETHEUS_TICKS),
+    };
+    let measured = match &engine {
+        Some(engine) => {
+            progress(engine.name)?;
+            Some(measure(engine, load, ticks)?)
+        }
+        None => None,
+    };
+    drop(engine); // Killed before its files go.
+    std::fs::remove_dir_all(folder)?;
+    Ok(measured)
+}
+
 /// Requests of each reading, in order.
 struct Load {
     targets: usize,
@@ -144,8 +144,9 @@ impl Load {
     /// A reading a minute, up to `end`.
     fn make(targets: usize, end: Timestamp) -> Result<Self> {
         let tick = |step: usize| {
-            let at = end.plus_millis((i64::try_from(step)? - LAST_TICK as i64) * 60_000);
-            Ok((at, bodies::tick(targets, i64::try_from(step)?, at)?))
+            let (step, last) = (i64::try_from(step)?, i64::try_from(LAST_TICK)?);
+            let at = end.plus_millis((step - last) * 60_000);
+            Ok((at, bodies::tick(targets, step, at)?))
         };
         let ticks = (0..=LAST_TICK).map(tick).collect::<Result<_>>()?;
         Ok(Self { targets, ticks })

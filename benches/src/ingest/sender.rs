@@ -3,6 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -49,7 +50,7 @@ pub(crate) fn send(address: SocketAddr, requests: &[Request]) -> Result<Sent> {
                 .spawn(move || -> Result<u64> { mine.map(|request| connection.put(request)).sum() })
         };
         let threads: Vec<_> = connections.into_iter().enumerate().map(of).collect();
-        let joined = threads.into_iter().map(|thread| thread.join());
+        let joined = threads.into_iter().map(ScopedJoinHandle::join);
         joined.map(|sent| sent.map_err(|_| anyhow!("a sender panicked"))?).sum::<Result<u64>>()
     })?;
     Ok(Sent { time: wall.elapsed(), put_off })

@@ -93,13 +93,11 @@ impl<'a> Sorter<'a> {
         (samples, kind): (&[(Timestamp, f64)], Option<Kind>),
     ) {
         let key = self.keys.of(key);
-        match self.reader.get(key) {
-            Some(place) => self.known(place, name, samples),
-            None => {
-                self.reader.rest();
-                self.stranger(key, name, (samples, kind));
-            }
+        if let Some(place) = self.reader.get(key) {
+            return self.known(place, name, samples);
         }
+        self.reader.rest();
+        self.stranger(key, name, (samples, kind));
     }
 
     /// Refuses `count` samples of a series.
@@ -151,7 +149,7 @@ impl<'a> Sorter<'a> {
             job: labels.get("job").unwrap_or_default().to_owned(),
             instance: labels.get("instance").unwrap_or_default().to_owned(),
         };
-        let labels = labels.filtered(|name| name != "job" && name != "instance");
+        let labels = labels.into_filtered(|name| name != "job" && name != "instance");
         self.sorted.strangers.push(Stranger { key, space, labels, kind, samples });
     }
 

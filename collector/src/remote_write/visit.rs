@@ -151,11 +151,10 @@ const LABEL_KEY: u8 = 0x0a;
 const SAMPLE_KEY: u8 = 0x12;
 const VALUE_KEY: u8 = 0x09;
 const TIME_KEY: u8 = 0x10;
-/// Bytes of a sample with its key and length, whose time takes six bytes: those from 1971 to 2109 do.
-const USUAL_SAMPLE: usize = 18;
 
 /// The end of the labels, and the sample, of a series as nearly every sender writes it: labels below 128
-/// bytes each, then one sample. `None` where anything is otherwise.
+/// bytes each, then one sample, whose time takes six bytes as from 1971 to 2109. `None` where anything is
+/// otherwise.
 #[inline]
 fn usual(message: &[u8]) -> Option<(usize, (Timestamp, f64))> {
     let mut at = 0;
@@ -166,15 +165,14 @@ fn usual(message: &[u8]) -> Option<(usize, (Timestamp, f64))> {
         }
         at += 2 + usize::from(len);
     }
-    let bytes: &[u8; USUAL_SAMPLE] = message.get(at..)?.try_into().ok()?;
-    let [SAMPLE_KEY, 16, VALUE_KEY, value @ .., TIME_KEY, a, b, c, d, e, f] = bytes else {
-        return None;
-    };
-    if a & b & c & d & e & 0x80 == 0 || *f >= 0x80 {
+    let (head, time) = message[at..].split_first_chunk::<12>()?;
+    let [SAMPLE_KEY, 16, VALUE_KEY, value @ .., TIME_KEY] = head else { return None };
+    let time: &[u8; 6] = time.try_into().ok()?;
+    let (last, others) = time.split_last()?;
+    if *last >= 0x80 || others.iter().any(|byte| *byte < 0x80) {
         return None;
     }
-    let bits = |byte: &u8| u64::from(byte & 0x7f);
-    let millis = [f, e, d, c, b, a].into_iter().fold(0, |high, byte| high << 7 | bits(byte));
+    let millis = time.iter().rev().fold(0, |high, byte| high << 7 | u64::from(byte & 0x7f));
     Some((at, kept(millis, f64::from_le_bytes(*value))))
 }
 
