@@ -114,12 +114,12 @@ fn checked(digest: Option<&Digest>, secret: &str) -> Result<(), AuthError> {
     }
 }
 
-/// The secret of a bearer token, or the password of basic authentication: Prometheus can send
-/// either.
+/// The secret of a bearer token, the password of basic authentication (Prometheus can send
+/// either), or the token of InfluxDB's clients.
 fn presented(headers: &HeaderMap) -> Option<String> {
     let (scheme, rest) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     let rest = rest.trim();
-    if scheme.eq_ignore_ascii_case("bearer") {
+    if scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("token") {
         return Some(rest.to_owned());
     }
     if scheme.eq_ignore_ascii_case("basic") {
@@ -142,6 +142,7 @@ mod tests {
         for (header, secret) in [
             ("Bearer abc", Some("abc")),
             ("bearer  abc ", Some("abc")),
+            ("Token abc", Some("abc")),
             ("Basic dXNlcjpwYTpzcw==", Some("pa:ss")),
             ("Basic !!", None),
             ("Basic dXNlcg==", None),

@@ -8,6 +8,7 @@
 pub(crate) mod cache;
 mod groups;
 pub(crate) mod kinds;
+pub(crate) mod spelling;
 
 use std::fmt::Write as _;
 
@@ -20,11 +21,22 @@ use crate::registry::{Namespace, TokenId};
 use cache::{Keys, Place, Reader, SeriesCache, SeriesKey};
 pub(crate) use groups::Groups;
 use kinds::FamilyKind;
+use spelling::Pairs;
 
 /// How a series came. Two protocols may use the same bytes for two series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     RemoteWrite = 0,
+    Scrape = 16,
+    Pushgateway = 17,
+    /// What the server found itself.
+    Local = 18,
+    RemoteWrite2 = 1,
+    Otlp = 2,
+    Influx = 3,
+    Graphite = 4,
+    Collectd = 5,
+    Zabbix = 6,
 }
 
 /// Who sends, and how.
@@ -172,6 +184,29 @@ impl Named for &[(&str, &str)] {
     fn shown(&self) -> String {
         shown_pairs(self.iter().copied())
     }
+}
+
+/// A piece of a request that could not be read, for a person.
+pub(crate) struct Unread<'a>(pub(crate) &'a [u8]);
+
+impl Named for Unread<'_> {
+    fn labels(&self) -> Result<Labels, (Reason, String)> {
+        Err((Reason::Malformed, "it cannot be read".to_owned()))
+    }
+
+    fn shown(&self) -> String {
+        const LONGEST: usize = 100;
+        let start = &self.0[..self.0.len().min(4 * LONGEST)];
+        let text = String::from_utf8_lossy(start);
+        text.chars().take(LONGEST).flat_map(char::escape_debug).collect()
+    }
+}
+
+/// Labels of pairs that a protocol's reader made, within the limits.
+pub(crate) fn checked_pairs(pairs: &Pairs) -> Result<Labels, (Reason, String)> {
+    let pairs: Vec<(&str, &str)> =
+        pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    checked_series(&pairs)
 }
 
 /// What a person is told about a sample at a moment that is not taken.

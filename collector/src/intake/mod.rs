@@ -3,17 +3,27 @@
 mod admission;
 mod archive;
 mod change;
+mod collectd;
 mod denial;
+mod descriptors;
 mod disk;
 mod enroll;
 mod foreign;
 mod grants;
+mod graphite;
+mod influx;
 mod instances;
+mod local;
+mod otlp;
 mod push;
+mod pushgateway;
 mod report;
+mod scraped;
 mod session;
+mod sockets;
 mod tokens;
 mod write;
+mod zabbix;
 
 use std::sync::Arc;
 
@@ -21,20 +31,24 @@ use axum::Router;
 use axum::extract::State;
 use axum::middleware::map_response_with_state;
 use axum::response::Response;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use http::{HeaderMap, HeaderValue};
 use journal::Journal;
 use rrd::{Clock, InstanceId, Policy, SampleFrame, Step, Store, Verdicts};
 use tokio::sync::Mutex;
 
 pub use denial::Denial;
+pub use descriptors::Descriptors;
+pub use graphite::GraphiteSettings;
+pub use local::{Look, LookSample, Stored};
 pub use tokens::{Minted, TokenRequest};
+pub use zabbix::ZabbixSettings;
 
 use crate::accounting::{Accounting, Tally};
 use crate::auth::{Caller, Credentials};
 use crate::foreign::cache::SeriesCache;
 use crate::foreign::kinds::Families;
-use crate::native::{ENROLL_PATH, PUSH_PATH};
+use crate::native::{DESCRIPTOR_PATH, ENROLL_PATH, PUSH_PATH};
 use crate::registry::Registry;
 use admission::Room;
 use change::Turn;
@@ -76,9 +90,11 @@ struct Inner {
     cache: SeriesCache,
     families: Families,
     sessions: Sessions,
+    pushed: pushgateway::Pushgateway,
     // Held from reading the registry until the change that follows from it is applied.
     registry_turn: Mutex<Turn>,
     disk: disk::Disk,
+    descriptors: Descriptors,
 }
 
 impl Intake {
@@ -92,8 +108,10 @@ impl Intake {
             cache: SeriesCache::new(u64::from_le_bytes(seed)),
             families: Families::default(),
             sessions: Sessions::default(),
+            pushed: pushgateway::Pushgateway::default(),
             registry_turn: Mutex::default(),
             disk: disk::Disk::default(),
+            descriptors: Descriptors::default(),
         })))
     }
 
@@ -107,6 +125,11 @@ impl Intake {
         }
     }
 
+    /// What agents are told of their work.
+    pub fn descriptors(&self) -> Descriptors {
+        self.0.descriptors.clone()
+    }
+
     /// Makes a token, as `POST /v1/tokens` does; durable and applied when this returns.
     pub async fn mint(&self, request: TokenRequest) -> Result<Minted, Denial> {
         self.0.mint(request).await
@@ -118,6 +141,7 @@ pub fn router(intake: Intake) -> Router {
     Router::new()
         .route(ENROLL_PATH, post(enroll::post))
         .route(PUSH_PATH, post(push::post))
+        .route(DESCRIPTOR_PATH, get(descriptors::get))
         .route("/v1/tokens", post(tokens::post).get(tokens::list))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/v1/instances", get(instances::list))
@@ -126,6 +150,17 @@ pub fn router(intake: Intake) -> Router {
         .route("/v1/instances/{id}/drop", post(archive::drop_series))
         .route("/v1/instances/{id}/reclaim", post(archive::reclaim))
         .route("/api/v1/write", post(write::post))
+        .route(
+            "/metrics/{*group}",
+            put(pushgateway::push).post(pushgateway::push).delete(pushgateway::delete),
+        )
+        .route(otlp::PATH, post(otlp::post))
+        .route("/collectd", post(collectd::post))
+        .route("/write", post(influx::write_v1))
+        .route("/api/v2/write", post(influx::write_v2))
+        .route("/query", post(influx::query).get(influx::query))
+        .route("/ping", get(influx::ping))
+        .route("/health", get(influx::health))
         .route("/api/v1/accounting", get(report::accounting))
         .layer(map_response_with_state(intake.clone(), say_durability))
         .with_state(intake)

@@ -2,7 +2,17 @@
 
 mod agent;
 mod archive;
+mod collectd;
 mod enrolment;
+mod graphite;
+mod influx;
+mod local;
 mod native;
+mod otlp;
+mod pushed;
+mod scraped;
+mod sockets;
 mod support;
 mod write;
+mod write2;
+mod zabbix;

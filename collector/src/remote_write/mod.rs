@@ -1,8 +1,9 @@
-//! Prometheus remote write 1.0: from a body to series.
+//! Prometheus remote write, 1.0 here and 2.0 in `v2`: from a body to series.
 
 mod unpacked;
+pub(crate) mod v2;
 mod visit;
-mod wire;
+pub(crate) mod wire;
 
 use rrd::Labels;
 use thiserror::Error;
@@ -21,7 +22,7 @@ const SNAPPY_RATIO_LIMIT: usize = 22;
 /// Why a body is not a write request.
 #[derive(Debug, Error)]
 pub(crate) enum WriteError {
-    #[error("the body is not a snappy block: {0}; remote write 1.0 sends one")]
+    #[error("the body is not a snappy block: {0}; remote write sends one")]
     Snappy(#[from] snap::Error),
     #[error(
         "the body claims to hold {0} bytes, at most {WRITE_DECODED_LIMIT} are taken; send less"
@@ -29,7 +30,7 @@ pub(crate) enum WriteError {
     Large(usize),
     #[error("the body claims to hold {0} bytes, more than snappy can pack into it; send it whole")]
     Bomb(usize),
-    #[error("the body is not a remote-write 1.0 request: {0}")]
+    #[error("the body is not the remote-write request that Content-Type says: {0}")]
     Wire(#[from] WireError),
 }
 

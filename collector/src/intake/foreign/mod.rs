@@ -2,10 +2,6 @@
 //! granted, appended, acknowledged.
 
 mod relayed;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the first protocol that packs its bodies uses it")
-)]
 mod unpack;
 
 use std::collections::HashSet;
@@ -69,6 +65,8 @@ pub(super) struct Taken {
     pub(super) samples: u64,
     /// What does not, and why.
     pub(super) refusals: Refusals,
+    /// Exemplars left out.
+    pub(super) exemplars: u64,
 }
 
 /// Names instances, grants columns and appends.
@@ -166,7 +164,7 @@ impl Inner {
         let seq = self.append(&frames, &tally)?;
         let now = self.parts.clock.wall();
         self.parts.registry.saw(frames.iter().map(|frame| frame.instance), now);
-        Ok(Taken { seq, samples, refusals })
+        Ok(Taken { seq, samples, refusals, exemplars })
     }
 }
 
