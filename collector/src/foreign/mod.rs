@@ -21,7 +21,7 @@ use crate::accounting::Reason;
 use crate::limits::{Window, checked_series};
 use crate::refusals::Refusals;
 use crate::registry::{Namespace, TokenId};
-use cache::{Keys, Place, SeriesCache, SeriesKey};
+use cache::{Keys, Place, Reader, SeriesCache, SeriesKey};
 pub(crate) use groups::Groups;
 use kinds::FamilyKind;
 use relabel::Rules;
@@ -91,7 +91,7 @@ pub(crate) struct Stranger {
 
 /// Sorts the series of one request. Changes nothing outside itself.
 pub(crate) struct Sorter<'a> {
-    cache: &'a SeriesCache,
+    reader: Reader<'a>,
     keys: Keys,
     relay: Option<TokenId>,
     window: Window,
@@ -102,7 +102,8 @@ pub(crate) struct Sorter<'a> {
 impl<'a> Sorter<'a> {
     pub(crate) fn new(cache: &'a SeriesCache, origin: Origin, window: Window) -> Self {
         let (keys, relay) = (cache.keys(origin), origin.relay);
-        Self { cache, keys, relay, window, rules: Vec::new(), sorted: Sorted::default() }
+        let rules = Vec::new();
+        Self { reader: cache.reader(), keys, relay, window, rules, sorted: Sorted::default() }
     }
 
     /// The same under the operator's rules. Series known under others are strangers.
@@ -120,11 +121,13 @@ impl<'a> Sorter<'a> {
         (samples, kind): (&[(Timestamp, f64)], Option<Kind>),
     ) {
         let key = self.keys.of(key);
-        match self.cache.get(key) {
-            Some(Place::LEFT_OUT) => self.sorted.refusals.leave_out(samples.len()),
-            Some(place) => self.known(place, name, samples),
-            None => self.stranger(key, name, (samples, kind)),
+        match self.reader.get(key) {
+            Some(Place::LEFT_OUT) => return self.sorted.refusals.leave_out(samples.len()),
+            Some(place) => return self.known(place, name, samples),
+            None => {}
         }
+        self.reader.rest();
+        self.stranger(key, name, (samples, kind));
     }
 
     /// Refuses `count` samples of a series.
@@ -186,7 +189,7 @@ impl<'a> Sorter<'a> {
             job: labels.get("job").unwrap_or_default().to_owned(),
             instance: labels.get("instance").unwrap_or_default().to_owned(),
         };
-        let labels = labels.filtered(|name| name != "job" && name != "instance");
+        let labels = labels.into_filtered(|name| name != "job" && name != "instance");
         self.sorted.strangers.push(Stranger { key, space, labels, kind, samples });
     }
 

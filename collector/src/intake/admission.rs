@@ -156,7 +156,8 @@ impl Room {
         }
         let share = self.shares.of(headers);
         let held = self.take_of(share, claimed.unwrap_or(limit).min(ROOM_STEP)).await?;
-        let whole = self.read(held, Limited::new(body, limit), limit);
+        let room = BytesMut::with_capacity(claimed.unwrap_or(0).min(ROOM_STEP));
+        let whole = self.read(held, (Limited::new(body, limit), room), limit);
         timeout(Duration::from_secs(BODY_READ_SECS), whole).await.unwrap_or_else(|_| {
             Err(Denial::later("slow", "the body did not arrive in time; send it again"))
         })
@@ -165,10 +166,9 @@ impl Room {
     async fn read(
         &self,
         mut held: Held,
-        mut body: Limited<Body>,
+        (mut body, mut whole): (Limited<Body>, BytesMut),
         limit: usize,
     ) -> Result<(Held, Bytes), Denial> {
-        let mut whole = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| {
                 if error.is::<LengthLimitError>() {

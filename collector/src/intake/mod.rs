@@ -230,9 +230,16 @@ impl Inner {
     /// Appends frames of samples, all or none, with the books entered just before the worker can
     /// see them.
     fn append(&self, frames: &[SampleFrame], tally: &Tally) -> Result<Option<u64>, Denial> {
-        let bodies: Vec<Vec<u8>> = frames.iter().map(SampleFrame::encode).collect();
-        let frames: Vec<(u8, &[u8])> =
-            bodies.iter().map(|body| (rrd::FRAME_SAMPLES, body.as_slice())).collect();
+        let mut bytes = Vec::new();
+        let ends = frames.iter().map(|frame| {
+            frame.encode_into(&mut bytes);
+            bytes.len()
+        });
+        let ends: Vec<usize> = ends.collect();
+        let mut start = 0;
+        let body =
+            |end: &usize| (rrd::FRAME_SAMPLES, &bytes[std::mem::replace(&mut start, *end)..*end]);
+        let frames: Vec<(u8, &[u8])> = ends.iter().map(body).collect();
         self.parts.accounting.enter(tally);
         if frames.is_empty() {
             return Ok(None);

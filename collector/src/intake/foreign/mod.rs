@@ -61,8 +61,9 @@ impl Inner {
         if self.families.learn(origin.relay, families) {
             to_the_end(self.clone().put_right(origin.relay)).await?;
         }
-        for key in std::mem::take(&mut sorted.left_out) {
-            self.cache.put(key, Place::LEFT_OUT);
+        let left_out = std::mem::take(&mut sorted.left_out);
+        if !left_out.is_empty() {
+            self.cache.put(left_out.into_iter().map(|key| (key, Place::LEFT_OUT)));
         }
         let work = take(self.clone(), origin, sorted);
         let taken = to_the_end(async move {
@@ -120,12 +121,13 @@ impl Inner {
         let (series, guessed) = self.kinds(relay, instance, &strangers);
         let granted = self.columns(instance, &series)?;
         self.guesses.note(relay, self.guesses_of(instance, (&series, &guessed), &granted));
+        let mut known = Vec::with_capacity(strangers.len());
         for (stranger, granted) in strangers.into_iter().zip(granted) {
             match granted {
                 Ok(column) => {
                     let sample = |(at, value)| Sample { column, at, value };
                     sorted.groups.of(instance.id).extend(stranger.samples.into_iter().map(sample));
-                    self.cache.put(stranger.key, Place { instance: instance.id, column });
+                    known.push((stranger.key, Place { instance: instance.id, column }));
                 }
                 Err((reason, message)) => {
                     let count = u64::try_from(stranger.samples.len()).expect("limited");
@@ -134,6 +136,7 @@ impl Inner {
                 }
             }
         }
+        self.cache.put(known);
         Ok(())
     }
 
