@@ -5,6 +5,7 @@ mod archive;
 mod change;
 mod collectd;
 mod denial;
+mod descriptors;
 mod disk;
 mod enroll;
 mod foreign;
@@ -37,6 +38,7 @@ use rrd::{Clock, InstanceId, Policy, SampleFrame, Step, Store, Verdicts};
 use tokio::sync::Mutex;
 
 pub use denial::Denial;
+pub use descriptors::Descriptors;
 pub use graphite::GraphiteSettings;
 pub use local::{Look, LookSample, Stored};
 pub use tokens::{Minted, TokenRequest};
@@ -46,7 +48,7 @@ use crate::accounting::{Accounting, Tally};
 use crate::auth::{Caller, Credentials};
 use crate::foreign::cache::SeriesCache;
 use crate::foreign::kinds::Families;
-use crate::native::{ENROLL_PATH, PUSH_PATH};
+use crate::native::{DESCRIPTOR_PATH, ENROLL_PATH, PUSH_PATH};
 use crate::registry::Registry;
 use admission::Room;
 use change::Turn;
@@ -92,6 +94,7 @@ struct Inner {
     // Held from reading the registry until the change that follows from it is applied.
     registry_turn: Mutex<Turn>,
     disk: disk::Disk,
+    descriptors: Descriptors,
 }
 
 impl Intake {
@@ -108,6 +111,7 @@ impl Intake {
             pushed: pushgateway::Pushgateway::default(),
             registry_turn: Mutex::default(),
             disk: disk::Disk::default(),
+            descriptors: Descriptors::default(),
         })))
     }
 
@@ -121,6 +125,11 @@ impl Intake {
         }
     }
 
+    /// What agents are told of their work.
+    pub fn descriptors(&self) -> Descriptors {
+        self.0.descriptors.clone()
+    }
+
     /// Makes a token, as `POST /v1/tokens` does; durable and applied when this returns.
     pub async fn mint(&self, request: TokenRequest) -> Result<Minted, Denial> {
         self.0.mint(request).await
@@ -132,6 +141,7 @@ pub fn router(intake: Intake) -> Router {
     Router::new()
         .route(ENROLL_PATH, post(enroll::post))
         .route(PUSH_PATH, post(push::post))
+        .route(DESCRIPTOR_PATH, get(descriptors::get))
         .route("/v1/tokens", post(tokens::post).get(tokens::list))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/v1/instances", get(instances::list))
