@@ -140,6 +140,7 @@ impl Server {
 
         let mut tasks = JoinSet::new();
         tasks.spawn(collector::listen::run(listener, router, ended(stopped.clone())));
+        tasks.spawn(intake.clone().watch_over(ended(stopped.clone())));
         tasks.spawn(notify::run(self.notifier(&state, &journal), ended(stopped.clone())));
         tasks.spawn(watch_rules(rules, ended(stopped.clone())));
         if self.config.local_agent {
@@ -236,11 +237,10 @@ impl Server {
         stopped: watch::Receiver<bool>,
     ) -> Result<()> {
         let request = TokenRequest {
-            kind: TokenKind::Join,
             name: "this host".to_owned(),
-            labels: std::collections::BTreeMap::new(),
             ttl_secs: Some(LOCAL_TOKEN_SECS),
             uses: Some(1),
+            ..TokenRequest::of(TokenKind::Join)
         };
         let mut config = AgentConfig::to(format!("http://{}", self.address));
         config.state_dir = Some(self.folders.at("agent"));

@@ -4,6 +4,8 @@
 //! the journal; only when they are durable is it answered. Nothing here is applied to the store:
 //! that is the worker's part. `agent` is the other end of the line and shares only the formats.
 
+mod address;
+mod identity;
 mod limits;
 mod refusals;
 mod secret;
@@ -15,13 +17,16 @@ mod remote_write;
 pub mod accounting;
 pub mod auth;
 pub mod intake;
+pub mod lifecycle;
 pub mod listen;
 pub mod registry;
 
 pub mod agent;
 
 pub use accounting::Accounting;
+pub use address::Network;
 pub use auth::Credentials;
+pub use identity::PublicKey;
 pub use intake::{Denial, Intake, Minted, Parts, TokenRequest, router};
 pub use registry::{FRAME_REGISTRY, Registry};
 pub use secret::Digest;

@@ -1,16 +1,23 @@
 //! The door: requests authenticated, limited, resolved, appended, and answered once durable.
 
 mod admission;
+mod approve;
 mod archive;
 mod change;
+mod clones;
+mod cloud_events;
 mod denial;
+mod discovery;
 mod disk;
 mod enroll;
 mod grants;
 mod instances;
+mod policies;
 mod push;
+mod renew;
 mod report;
 mod session;
+mod sweep;
 mod tokens;
 mod write;
 
@@ -27,10 +34,11 @@ use rrd::{Clock, InstanceId, Policy, SampleFrame, Step, Store, Verdicts};
 use tokio::sync::Mutex;
 
 pub use denial::Denial;
-pub use tokens::{Minted, TokenRequest};
+pub use tokens::{Minted, Spans, TokenRequest};
 
 use crate::accounting::{Accounting, Tally};
 use crate::auth::{Caller, Credentials};
+use crate::identity::Proofs;
 use crate::native::{ENROLL_PATH, PUSH_PATH};
 use crate::registry::Registry;
 use crate::remote_write::cache::SeriesCache;
@@ -78,6 +86,9 @@ struct Inner {
     // Held from reading the registry until the change that follows from it is applied.
     registry_turn: Mutex<Turn>,
     disk: disk::Disk,
+    proofs: std::sync::Mutex<Proofs>,
+    watch: std::sync::Mutex<sweep::Watch>,
+    heard_events: std::sync::Mutex<cloud_events::Heard>,
 }
 
 impl Intake {
@@ -85,6 +96,7 @@ impl Intake {
     pub fn new(parts: Parts) -> Result<Self, getrandom::Error> {
         let mut seed = [0_u8; 8];
         getrandom::fill(&mut seed)?;
+        let watch = sweep::Watch::begun(parts.clock.wall(), parts.clock.monotonic());
         Ok(Self(Arc::new(Inner {
             parts,
             room: Room::new(),
@@ -93,6 +105,9 @@ impl Intake {
             sessions: Sessions::default(),
             registry_turn: Mutex::default(),
             disk: disk::Disk::default(),
+            proofs: std::sync::Mutex::default(),
+            watch: std::sync::Mutex::new(watch),
+            heard_events: std::sync::Mutex::default(),
         })))
     }
 
@@ -118,9 +133,25 @@ pub fn router(intake: Intake) -> Router {
         .route(ENROLL_PATH, post(enroll::post))
         .route(PUSH_PATH, post(push::post))
         .route("/v1/tokens", post(tokens::post).get(tokens::list))
+        .route("/v1/enroll/{id}", get(approve::poll))
+        .route("/v1/enrollments", get(approve::list))
+        .route("/v1/enrollments/{id}/approve", post(approve::approve))
+        .route("/v1/enrollments/{id}/reject", post(approve::reject))
+        .route("/v1/policies", post(policies::put).get(policies::list))
+        .route("/v1/policies/try", post(policies::try_out))
+        .route("/v1/policies/{name}", delete(policies::remove))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
+        .route("/v1/tokens/{id}/approve", post(approve::approve_token))
         .route("/v1/instances", get(instances::list))
         .route("/v1/instances/{id}/withdraw", post(instances::withdraw))
+        .route("/v1/instances/{id}/goodbye", post(instances::goodbye))
+        .route("/v1/instances/{id}/quarantine", post(instances::quarantine))
+        .route("/v1/instances/{id}/release", post(instances::release))
+        .route("/v1/instances/{id}/revoke", post(instances::revoke))
+        .route("/v1/instances/{id}/renew", post(renew::post))
+        .route("/v1/cloud-events", post(cloud_events::post))
+        .route("/v1/events", get(discovery::events))
+        .route("/v1/sd/prometheus", get(discovery::prometheus))
         .route("/v1/instances/{id}/policy", post(archive::policy))
         .route("/v1/instances/{id}/drop", post(archive::drop_series))
         .route("/v1/instances/{id}/reclaim", post(archive::reclaim))

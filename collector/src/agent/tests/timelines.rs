@@ -283,7 +283,13 @@ fn what_is_read_before_enrolment_is_sent_after_it() {
 }
 
 fn enrol(stage: &mut Stage, id: u128) {
-    let answer = EnrollAnswer { id, credential: "new".into(), labels: [].into(), step_ms: 10_000 };
+    let answer = EnrollAnswer {
+        id,
+        credential: "new".into(),
+        labels: [].into(),
+        step_ms: 10_000,
+        expires_ms: None,
+    };
     let at = Moment { now: stage.now, random: stage.random };
     let event = stage.session.enrol_answered(reply(201, &answer), at).unwrap();
     assert!(matches!(event, Event::Enrolled(credential) if credential.instance == id));
