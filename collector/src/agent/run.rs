@@ -7,6 +7,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
 use rrd::{Clock, Step, Timestamp};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
@@ -17,13 +18,15 @@ use super::client::{Client, Post};
 use super::credential::Credential;
 use super::error::AgentError;
 use super::facts::{boot_id, facts_under};
+use super::key::{Found, Key, machine};
 use super::proc::Host;
 use super::reading::Readings;
 use super::secret::Secret;
 use super::session::{Event, Moment, Next, Reply, Session, Start, Unreachable};
 use super::spool::SPOOL_BYTES;
 use super::text::exposition;
-use crate::native::{ENROLL_PATH, EnrollRequest, PUSH_CONTENT_TYPE, PUSH_PATH, Push};
+use crate::lifecycle::Farewell;
+use crate::native::{EnrollRequest, PUSH_CONTENT_TYPE, PUSH_PATH, Push};
 
 /// The step until the collector has said another.
 const STEP_MS: u64 = 10_000;
@@ -52,6 +55,8 @@ pub struct AgentConfig {
     pub step: Option<Step>,
     /// Where `/proc` is mounted.
     pub proc_root: PathBuf,
+    /// What to say of the reason when it is told to stop; nothing at all when there is none.
+    pub goodbye: Option<Farewell>,
 }
 
 impl AgentConfig {
@@ -65,6 +70,7 @@ impl AgentConfig {
             labels: BTreeMap::new(),
             step: None,
             proc_root: PathBuf::from("/proc"),
+            goodbye: None,
         }
     }
 
@@ -111,6 +117,8 @@ pub(super) struct Agent {
     request: EnrollRequest,
     is_troubled: bool,
     is_refused: bool,
+    key: Option<Key>,
+    goodbye: Option<Farewell>,
 }
 
 /// The machine and the buffer for what it says; absent while a look is under way.
@@ -121,6 +129,7 @@ type Exchange = Pin<Box<dyn Future<Output = Answer> + Send>>;
 enum Answer {
     Enrol(Result<Reply, Unreachable>),
     Push(Result<Reply, Unreachable>),
+    Renew(Result<Reply, Unreachable>),
 }
 
 enum Wake {
@@ -143,11 +152,11 @@ impl Agent {
                 "the credential travels unencrypted; use https"
             );
         }
-        let credential = match &config.state_dir {
-            Some(dir) => Credential::load(dir)?,
-            None => None,
+        let (credential, key) = match &config.state_dir {
+            Some(dir) => identity(dir)?,
+            None => (None, None),
         };
-        if credential.is_none() && config.token.is_none() {
+        if credential.is_none() && config.token.is_none() && key.is_none() {
             return Err(AgentError::NoToken);
         }
         if let (None, Some(dir)) = (&credential, &config.state_dir) {
@@ -156,7 +165,7 @@ impl Agent {
         let request = config.request();
         let told = credential.as_ref().and_then(|credential| credential.step);
         let usual = Step::from_millis(STEP_MS).expect("ten seconds are a step");
-        let session = Session::new(Start {
+        let mut session = Session::new(Start {
             boot_id: request.boot_id,
             incarnation: random()?,
             credential,
@@ -164,6 +173,9 @@ impl Agent {
             backoff,
             spool_bytes: SPOOL_BYTES,
         });
+        if key.is_some() {
+            session.signs();
+        }
         Ok(Self {
             client,
             session,
@@ -177,6 +189,8 @@ impl Agent {
             request,
             is_troubled: false,
             is_refused: false,
+            key,
+            goodbye: config.goodbye,
         })
     }
 
@@ -194,6 +208,7 @@ impl Agent {
                 match self.session.next(self.clock.monotonic(), self.clock.wall()) {
                     Next::Enrol => exchange = self.enrol(),
                     Next::Push(push) => exchange = self.push(&push),
+                    Next::Renew => exchange = self.renew(),
                     Next::Wait(moment) => retry = Some(self.until(moment)),
                     Next::Idle => {}
                 }
@@ -226,13 +241,32 @@ impl Agent {
             if exchange.is_none() {
                 match self.session.next(self.clock.monotonic(), self.clock.wall()) {
                     Next::Push(push) => exchange = self.push(&push),
-                    Next::Enrol | Next::Wait(_) | Next::Idle => return Ok(()),
+                    Next::Enrol | Next::Renew | Next::Wait(_) | Next::Idle => break,
                 }
             }
             let answer = answered(&mut exchange).await;
             exchange = None;
             self.answered(answer).await?;
         }
+        if let Some(goodbye) = self.goodbye() {
+            // Nobody is left to be told of a failure: the collector will miss it as if it had crashed.
+            let _said = self.client.clone().post(goodbye).await;
+        }
+        Ok(())
+    }
+
+    /// Why it goes, for the collector not to take silence for a loss.
+    fn goodbye(&self) -> Option<Post> {
+        let (reason, credential) = (self.goodbye?, self.session.credential()?);
+        let body = serde_json::json!({ "reason": reason });
+        Some(Post {
+            method: Method::POST,
+            path: format!("/v1/instances/{:032x}/goodbye", credential.instance).into(),
+            bearer: Some(credential.secret.clone()),
+            proof: Vec::new(),
+            content_type: "application/json",
+            body: body.to_string().into_bytes(),
+        })
     }
 
     /// Time until the next look: at the latest on the next boundary, also when the clock is set back.
@@ -265,22 +299,49 @@ impl Agent {
         Ok(())
     }
 
-    fn enrol(&self) -> Option<Exchange> {
-        let body = serde_json::to_vec(&self.request).expect("texts and numbers always are JSON");
-        let post = Post {
-            path: ENROLL_PATH,
-            bearer: self.token.clone()?,
-            content_type: "application/json",
-            body,
+    fn enrol(&mut self) -> Option<Exchange> {
+        let enrolment = self.session.enrolment();
+        let (method, path) = enrolment.question();
+        let bearer = self.token.clone().filter(|_| enrolment.shows_token());
+        let body = match method {
+            "POST" => serde_json::to_vec(&self.request).expect("texts and numbers always are JSON"),
+            _ => Vec::new(),
         };
+        let proof = self.proof((method, &path), &body);
+        let method = if method == "POST" { Method::POST } else { Method::GET };
+        let content_type = "application/json";
+        let post = Post { method, path: path.into(), bearer, proof, content_type, body };
         let client = self.client.clone();
         Some(Box::pin(async move { Answer::Enrol(client.post(post).await) }))
     }
 
+    /// Headers by which the collector knows this machine; none without a key.
+    fn proof(&mut self, request: (&str, &str), body: &[u8]) -> Vec<(&'static str, String)> {
+        let now = Timestamp::from_millis(self.session.server_ms(self.clock.wall()));
+        self.key.as_mut().map(|key| key.proof(request, body, now)).unwrap_or_default()
+    }
+
+    fn renew(&mut self) -> Option<Exchange> {
+        let credential = self.session.credential()?.clone();
+        let path = format!("/v1/instances/{:032x}/renew", credential.instance);
+        let post = Post {
+            method: Method::POST,
+            proof: self.proof(("POST", &path), b""),
+            path: path.into(),
+            bearer: Some(credential.secret),
+            content_type: "application/json",
+            body: Vec::new(),
+        };
+        let client = self.client.clone();
+        Some(Box::pin(async move { Answer::Renew(client.post(post).await) }))
+    }
+
     fn push(&self, push: &Push) -> Option<Exchange> {
         let post = Post {
-            path: PUSH_PATH,
-            bearer: self.session.credential()?.secret.clone(),
+            method: Method::POST,
+            path: PUSH_PATH.into(),
+            bearer: Some(self.session.credential()?.secret.clone()),
+            proof: Vec::new(),
             content_type: PUSH_CONTENT_TYPE,
             body: push.encode(),
         };
@@ -289,10 +350,12 @@ impl Agent {
     }
 
     async fn answered(&mut self, answer: Answer) -> Result<(), AgentError> {
-        let at = Moment { now: self.clock.monotonic(), random: random()? };
+        let wall_ms = self.clock.wall().as_millis();
+        let at = Moment { now: self.clock.monotonic(), random: random()?, wall_ms };
         let event = match answer {
             Answer::Enrol(outcome) => self.session.enrol_answered(outcome, at)?,
             Answer::Push(outcome) => self.session.push_answered(outcome, at)?,
+            Answer::Renew(outcome) => self.session.renew_answered(outcome, at),
         };
         match event {
             Event::Enrolled(credential) => self.enrolled(credential).await?,
@@ -300,6 +363,8 @@ impl Agent {
                 self.accepted(refused_samples, first_refusal.as_deref());
             }
             Event::Trouble(why) => self.trouble(&why),
+            Event::MakeKey(why) => self.make_key(&why, at.random).await?,
+            Event::NotRenewed => debug!("the credential was not renewed yet"),
         }
         Ok(())
     }
@@ -313,6 +378,24 @@ impl Agent {
         let Some(dir) = self.state_dir.clone() else { return Ok(()) };
         let saved = spawn_blocking(move || credential.save(&dir)).await;
         saved.map_err(|error| AgentError::Reader(error.to_string()))?
+    }
+
+    /// Becomes another machine to the collector, because there are two of this one.
+    async fn make_key(&mut self, why: &str, random: u64) -> Result<(), AgentError> {
+        let Some(dir) = self.state_dir.clone() else { return Ok(()) };
+        let made = spawn_blocking(move || {
+            Credential::remove(&dir)?;
+            Key::create(&dir, &machine())
+        });
+        let key = made.await.map_err(|error| AgentError::Reader(error.to_string()))??;
+        warn!(
+            why,
+            fingerprint = key.fingerprint(),
+            "this machine has a new key and enrols with it"
+        );
+        self.key = Some(key);
+        self.session.has_new_key(random);
+        Ok(())
     }
 
     /// Logs what changed; a state that lasts is not repeated at every step.
@@ -335,6 +418,21 @@ impl Agent {
             warn!(why, "the collector does not take readings; they are kept and sent later");
         }
         self.is_troubled = true;
+    }
+}
+
+/// Who this machine is, by its state folder. What a copy of another machine's disk brought along is
+/// forgotten.
+fn identity(dir: &Path) -> Result<(Option<Credential>, Option<Key>), AgentError> {
+    let machine = machine();
+    match Key::load(dir, &machine)? {
+        Found::Own(key) => Ok((Credential::load(dir)?, Some(key))),
+        Found::None => Ok((Credential::load(dir)?, Some(Key::create(dir, &machine)?))),
+        Found::Copied => {
+            warn!("the state folder is another machine's: a new key is made");
+            Credential::remove(dir)?;
+            Ok((None, Some(Key::create(dir, &machine)?)))
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 mod agent;
 mod archive;
 mod enrolment;
+mod fleet;
+mod keys;
 mod native;
 mod support;
 mod write;

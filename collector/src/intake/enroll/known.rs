@@ -66,8 +66,13 @@ impl Inner {
             Denial::identity_conflict(message, bad.state)
         })?;
         let (secret, credential) = credential(instance.id, Some(now))?;
-        let mut resumed =
-            Instance { credential: Some(credential), former_credential: None, ..instance.clone() };
+        // Where two machines have one key neither shuts the other out, so that their turns are seen.
+        let former = instance.credential.clone().filter(|_| instance.is_active());
+        let mut resumed = Instance {
+            credential: Some(credential),
+            former_credential: former,
+            ..instance.clone()
+        };
         if let Some(knock) = knock {
             resumed.boot_id = knock.request.boot_id;
             resumed.facts = knock.request.facts.clone();
