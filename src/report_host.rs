@@ -20,6 +20,7 @@ pub(crate) fn run(arguments: args::Agent) -> Result<()> {
     config.labels = arguments.labels.into_iter().collect();
     config.step = arguments.step;
     config.proc_root = arguments.proc;
+    config.goodbye = arguments.goodbye;
     if arguments.once {
         report::print(&agent::print_once(&config));
         return Ok(());

@@ -125,3 +125,78 @@ impl Enrolment {
         self.renew_from = Some(now + RENEW_AGAIN);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keyed() -> Enrolment {
+        Enrolment { has_key: true, ..Enrolment::default() }
+    }
+
+    fn body(problem: &Problem) -> Vec<u8> {
+        serde_json::to_vec(problem).unwrap()
+    }
+
+    fn problem(word: &str) -> Problem {
+        Problem { error: word.to_owned(), message: "so".to_owned(), ..Problem::default() }
+    }
+
+    #[test]
+    fn who_waits_asks_for_its_request_until_it_is_decided() {
+        let mut enrolment = keyed();
+        assert_eq!(enrolment.question(), ("POST", "/v1/enroll".to_owned()));
+        let answer =
+            PendingAnswer { request_id: 0xab, poll_after_secs: 30, fingerprint: "f".to_owned() };
+        let waits = serde_json::to_vec(&answer).unwrap();
+        for status in [202, 200] {
+            let Some(Turn::Wait { after, why }) = enrolment.turned(status, &waits, 0) else {
+                panic!("it waits")
+            };
+            assert_eq!(after, Duration::from_secs(30));
+            assert!(why.contains("roundel approve 000000000000000000000000000000ab"), "{why}");
+            let (method, path) = enrolment.question();
+            assert_eq!((method, path.len()), ("GET", "/v1/enroll/".len() + 32));
+            assert!(!enrolment.shows_token());
+        }
+        let forgotten = enrolment.turned(404, &body(&problem("not_found")), 0);
+        assert_eq!(forgotten, Some(Turn::Again("so".to_owned())));
+        assert_eq!(enrolment.question().0, "POST", "it asks anew");
+    }
+
+    #[test]
+    fn a_token_that_ran_out_is_left_away_by_who_was_enrolled_before() {
+        let over = body(&problem("token_expired"));
+        assert_eq!(keyed().turned(410, &over, 0), None, "a first start ends with the reason");
+        let mut known = Enrolment { has_history: true, ..keyed() };
+        assert_eq!(known.turned(410, &over, 0), Some(Turn::Again("so".to_owned())));
+        assert!(!known.shows_token());
+        assert_eq!(known.turned(410, &over, 0), None);
+    }
+
+    #[test]
+    fn a_wrong_clock_is_made_up_for_in_proofs() {
+        let mut enrolment = keyed();
+        let stale = Problem { server_ms: Some(5_000), ..problem("stale_proof") };
+        assert_eq!(enrolment.turned(401, &body(&stale), 8_000), Some(Turn::Again("so".to_owned())));
+        assert_eq!(enrolment.lead_ms(), -3_000);
+        let clone = Problem { make_key: true, ..problem("identity_conflict") };
+        assert_eq!(enrolment.turned(409, &body(&clone), 0), Some(Turn::MakeKey("so".to_owned())));
+        assert_eq!(Enrolment::default().turned(409, &body(&clone), 0), None, "it has no key");
+    }
+
+    #[test]
+    fn a_credential_is_renewed_at_half_its_day_and_not_asked_for_all_the_time() {
+        let hour = 3_600_000;
+        let (soon, now) = (Some(12 * hour), Duration::from_secs(50));
+        let mut enrolment = Enrolment { was_accepted: true, ..keyed() };
+        assert!(!enrolment.is_to_renew(Some(12 * hour + 1), now, 0));
+        assert!(enrolment.is_to_renew(soon, now, 0) && enrolment.is_to_renew(None, now, 0));
+        assert!(!keyed().is_to_renew(soon, now, 0), "it has not sent anything");
+        enrolment.renewal_failed(Some(503), now);
+        assert!(!enrolment.is_to_renew(soon, now + RENEW_AGAIN / 2, 0));
+        assert!(enrolment.is_to_renew(soon, now + RENEW_AGAIN, 0));
+        enrolment.renewal_failed(Some(404), now);
+        assert!(!enrolment.is_to_renew(soon, now + 9 * RENEW_AGAIN, 0));
+    }
+}
