@@ -152,7 +152,11 @@ fn valid(token: Option<Arc<Token>>, secret: &str, now: Timestamp) -> Result<Arc<
 /// The secret of a bearer token, or the password of basic authentication: Prometheus can send
 /// either.
 fn presented(headers: &HeaderMap) -> Option<String> {
-    let (scheme, rest) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let header = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    // Prometheus leaves the scheme away in service discovery, unless its configuration names one.
+    let Some((scheme, rest)) = header.trim().split_once(' ') else {
+        return Some(header.trim().to_owned());
+    };
     let rest = rest.trim();
     if scheme.eq_ignore_ascii_case("bearer") {
         return Some(rest.to_owned());
@@ -181,7 +185,7 @@ mod tests {
             ("Basic !!", None),
             ("Basic dXNlcg==", None),
             ("Digest abc", None),
-            ("abc", None),
+            ("abc", Some("abc")),
         ] {
             assert_eq!(presented(&headers(header)).as_deref(), secret, "{header}");
         }

@@ -2,9 +2,11 @@
 
 use anyhow::{Context as _, Result, bail};
 use collector::agent::{Operator, Secret};
+use rrd::Clock as _;
 use serde_json::Value;
 
 use crate::args::Asked;
+use crate::clock::SystemClock;
 
 /// Speaks to the server that the command line names.
 pub(crate) struct Asking {
@@ -113,13 +115,19 @@ pub(crate) fn columns<const N: usize>(lines: &[[String; N]]) -> String {
     text
 }
 
+/// True of a moment that is still to come.
+pub(crate) fn is_ahead(at_ms: i64) -> bool {
+    at_ms > now_ms()
+}
+
+fn now_ms() -> i64 {
+    SystemClock::start().wall().as_millis()
+}
+
 /// How long ago a moment of the server's is, by our clock.
 pub(crate) fn ago(at_ms: &Value) -> String {
-    #[expect(clippy::disallowed_methods, reason = "a command that ends has no clock of its own")]
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now_ms = now.map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
     let Some(at_ms) = at_ms.as_i64() else { return "never".to_owned() };
-    match now_ms.saturating_sub(at_ms) / 1000 {
+    match now_ms().saturating_sub(at_ms) / 1000 {
         secs @ ..120 => format!("{} s ago", secs.max(0)),
         secs @ ..7_200 => format!("{} min ago", secs / 60),
         secs @ ..172_800 => format!("{} h ago", secs / 3_600),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
-use super::asking::{Asking, ago, ask, columns, entries, shown};
+use super::asking::{Asking, ago, ask, columns, entries, is_ahead, shown};
 use crate::args::{SpanArguments, TokenArguments, TokenCommand, TokenWish};
 use crate::report;
 
@@ -139,10 +139,7 @@ fn cells(token: &Value) -> [String; 6] {
 fn ends(token: &Value) -> String {
     match token["expires_ms"].as_i64() {
         None => "does not end".to_owned(),
-        Some(end_ms) => {
-            let left = ago(&json!(end_ms));
-            // A moment ahead reads as no time ago.
-            if left == "0 s ago" { "is good".to_owned() } else { format!("ended {left}") }
-        }
+        Some(end_ms) if is_ahead(end_ms) => "ends by itself".to_owned(),
+        Some(end_ms) => format!("ended {}", ago(&json!(end_ms))),
     }
 }

@@ -7,6 +7,7 @@ mod bad_input;
 mod browser;
 mod command_line;
 mod crash;
+mod enrolment;
 mod faults;
 mod hostile;
 mod http;

@@ -11,7 +11,7 @@ use http::{HeaderMap, StatusCode};
 use rrd::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::enroll::{self, Plan, Welcome, check_reserved, pending};
+use super::enroll::{self, Plan, Welcome, check_reserved};
 use super::tokens::{Spans, quota};
 use super::{Denial, Inner, Intake, to_the_end};
 use crate::lifecycle::{Evidence, Move, State as Life, Terms, Who};
@@ -102,7 +102,7 @@ pub(super) async fn poll(
     let request = request.ok_or_else(unknown)?;
     match (request.lifecycle.state, request.lifecycle.evidence.who) {
         (Life::Pending, _) => {
-            Ok(Welcome::Waits(pending(id, &key)).into_response_as(StatusCode::OK))
+            Ok(Welcome::Waits(inner.pending(id, &key)).into_response_as(StatusCode::OK))
         }
         (Life::Approved, _) => {
             let welcome = to_the_end(async move { inner.handed_over(&request).await }).await?;

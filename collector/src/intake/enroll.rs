@@ -36,8 +36,10 @@ const CREDENTIAL_MS: i64 = 24 * 3_600_000;
 const PENDING_LIMIT: usize = 1_000;
 /// Of these, requests that showed no token, which anybody can make.
 const STRANGER_LIMIT: usize = 200;
-/// Seconds between two questions of a machine that waits.
-const POLL_AFTER_SECS: u64 = 30;
+/// Seconds between two questions of a machine that waits, while few do.
+const POLL_AFTER_SECS: u64 = 5;
+/// Machines that wait for each second more: however many they are, the door hears twenty a second.
+const POLLS_A_SEC: usize = 20;
 
 /// What a machine shows beside its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,7 +259,19 @@ impl Inner {
             request = %asked.id, name = asked.name, fingerprint = key.fingerprint(),
             "a machine waits for approval"
         );
-        Ok(pending(asked.id, &key))
+        Ok(self.pending(asked.id, &key))
+    }
+
+    /// What a machine is told that has to wait.
+    pub(super) fn pending(&self, id: RequestId, key: &PublicKey) -> PendingAnswer {
+        let all = self.parts.registry.requests();
+        let waiting = all.iter().filter(|one| one.lifecycle.state == Life::Pending).count();
+        let more_secs = u64::try_from(waiting / POLLS_A_SEC).unwrap_or(u64::MAX);
+        PendingAnswer {
+            request_id: id.0,
+            poll_after_secs: POLL_AFTER_SECS.saturating_add(more_secs),
+            fingerprint: key.fingerprint(),
+        }
     }
 
     /// Room for one more archive, or for making some.
@@ -369,14 +383,6 @@ pub(super) fn credential(
     let digest = Digest::of(&secret);
     let expires_at = now.map(|now| now.plus_millis(CREDENTIAL_MS));
     Ok((secret, Credential { digest, expires_at }))
-}
-
-pub(super) fn pending(id: RequestId, key: &PublicKey) -> PendingAnswer {
-    PendingAnswer {
-        request_id: id.0,
-        poll_after_secs: POLL_AFTER_SECS,
-        fingerprint: key.fingerprint(),
-    }
 }
 
 pub(super) fn random_id() -> Result<InstanceId, Denial> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rrd::Labels;
 
-use super::{Change, Denial, Inner, Knock, Welcome, credential, pending};
+use super::{Change, Denial, Inner, Knock, Welcome, credential};
 use crate::identity::PublicKey;
 use crate::lifecycle::{Act, Evidence, State, Who, after};
 use crate::registry::{Event, Instance, Request, What};
@@ -41,7 +41,7 @@ impl Inner {
             Known::Instance(instance) => self.resumed(instance, Some(knock)),
             Known::Waits(request) => {
                 let key = knock.key.as_ref().expect("known by its key");
-                Ok((Vec::new(), Welcome::Waits(pending(request.id, key))))
+                Ok((Vec::new(), Welcome::Waits(self.pending(request.id, key))))
             }
             Known::Rejected(request) => Err(rejected(request)),
         }
