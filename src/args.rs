@@ -413,14 +413,17 @@ impl Serve {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Agent {
     /// Address of the collector
-    #[arg(long, value_name = "http://HOST:PORT", required_unless_present = "once")]
+    #[arg(long, value_name = "http://HOST:PORT", required_unless_present_any = ["once", "config"])]
     pub(crate) collector: Option<String>,
+    /// Configuration file (TOML): step, labels, sources, and all that can be said here, which wins
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Join token; needed until this host is enrolled
     #[arg(long, value_name = "T", env = "ROUNDEL_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
-    /// Folder that keeps this host's identity
-    #[arg(long, value_name = "DIR", default_value = "./roundel-agent")]
-    pub(crate) state: PathBuf,
+    /// Folder that keeps this host's identity [default: ./roundel-agent]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
     /// Name to ask for [default: the host's name]
     #[arg(long)]
     pub(crate) name: Option<String>,
@@ -430,9 +433,9 @@ pub(crate) struct Agent {
     /// Time between readings [default: what the collector says, usually 10s]
     #[arg(long, value_name = "DURATION", value_parser = step)]
     pub(crate) step: Option<rrd::Step>,
-    /// Where the kernel's files are, for an agent in a container
-    #[arg(long, value_name = "DIR", default_value = "/proc")]
-    pub(crate) proc: PathBuf,
+    /// Where the kernel's files are, for an agent in a container [default: /proc]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) proc: Option<PathBuf>,
     /// What to tell the collector when it is stopped: terminate, reboot, upgrade or stop
     #[arg(long, value_name = "REASON", default_value = "stop", value_parser = farewell)]
     pub(crate) goodbye: Option<collector::lifecycle::Farewell>,

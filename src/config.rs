@@ -17,6 +17,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use crate::args::Serve;
+use crate::lines::{Graphite, Lines, Zabbix};
 
 /// Where the server listens when nobody says.
 const LISTEN: SocketAddr =
@@ -32,7 +33,7 @@ const SCRUB_RANGE: std::ops::RangeInclusive<u64> = (64 << 10)..=(1 << 30);
 /// A longer file is not a configuration.
 const FILE_BYTES: u64 = 1 << 20;
 /// What the file may say at its top level.
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 11] = [
     "listen",
     "policy",
     "journal_size",
@@ -42,6 +43,8 @@ const KEYS: [&str; 9] = [
     "base_url",
     "mail",
     "webhook",
+    "graphite",
+    "zabbix",
 ];
 /// Time between two syncs of samples that are acknowledged before, when the file asks for that.
 const SYNC_EVERY: Duration = Duration::from_millis(200);
@@ -64,6 +67,8 @@ pub(crate) struct Config {
     pub(crate) notify: Notify,
     pub(crate) local_agent: bool,
     pub(crate) admin_token: Option<String>,
+    /// Listeners of senders that speak no HTTP.
+    pub(crate) lines: Lines,
 }
 
 /// What the file says.
@@ -76,6 +81,7 @@ struct Written {
     scrub_bytes: Option<u64>,
     base_url: Option<String>,
     notify: Notify,
+    lines: Lines,
 }
 
 impl Config {
@@ -93,6 +99,7 @@ impl Config {
             },
         };
         let listen = arguments.listen.or(written.listen).unwrap_or(LISTEN);
+        written.lines.check(arguments.insecure)?;
         if !listen.ip().is_loopback() && !arguments.insecure {
             bail!(
                 "{listen} is reached by other machines and this version has no TLS: listen on 127.0.0.1 \
@@ -109,6 +116,7 @@ impl Config {
             scrub_bytes: written.scrub_bytes.unwrap_or(SCRUB_BYTES),
             base_url: written.base_url,
             notify: written.notify,
+            lines: written.lines,
             local_agent: !arguments.no_local_agent,
             admin_token: arguments.admin_token.clone().filter(|token| !token.is_empty()),
         })
@@ -185,6 +193,10 @@ impl Reader<'_> {
         }
         let mail: Option<MailSection> = self.section(document, "mail");
         let webhooks: Vec<WebhookSection> = self.section(document, "webhook").unwrap_or_default();
+        let lines = Lines {
+            graphite: self.section::<Graphite>(document, "graphite"),
+            zabbix: self.section::<Zabbix>(document, "zabbix"),
+        };
         let notify = Notify::check(mail.as_ref(), &webhooks, self.file, self.text)
             .map_err(|problems| self.problems.extend(problems));
         Some(Written {
@@ -217,6 +229,7 @@ impl Reader<'_> {
                 is_web_address(text).then_some(trimmed).ok_or("is not a web address".to_owned())
             }),
             notify: notify.ok()?,
+            lines,
         })
     }
 

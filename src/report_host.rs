@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use collector::agent::{self, AgentConfig, Secret};
+use collector::agent::{self, AgentConfig, Secret, Settings};
 use rrd::Clock;
 
 use crate::args;
@@ -13,21 +13,38 @@ use crate::serve::told_to_stop;
 
 /// Runs the agent until SIGTERM or Ctrl-C, or looks once.
 pub(crate) fn run(arguments: args::Agent) -> Result<()> {
-    let mut config = AgentConfig::to(arguments.collector.unwrap_or_default());
-    config.token = arguments.token.as_deref().map(Secret::new);
-    config.state_dir = Some(arguments.state);
-    config.name = arguments.name;
-    config.labels = arguments.labels.into_iter().collect();
-    config.step = arguments.step;
-    config.proc_root = arguments.proc;
-    config.goodbye = arguments.goodbye;
-    if arguments.once {
-        report::print(&agent::print_once(&config));
-        return Ok(());
-    }
+    let (once, config) = (arguments.once, config(arguments)?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     // One thread: an agent waits nearly all the time.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime
-        .block_on(async { agent::run(config, clock, told_to_stop()?).await.context("the agent") })
+    runtime.block_on(async {
+        if once {
+            report::print(&agent::print_once(&config, &*clock).await?);
+            return Ok(());
+        }
+        agent::run(config, clock, told_to_stop()?).await.context("the agent")
+    })
+}
+
+/// What the configuration file says, and over it what the command line says.
+fn config(arguments: args::Agent) -> Result<AgentConfig> {
+    let mut settings = match &arguments.config {
+        Some(path) => Settings::read(path)?,
+        None => Settings::default(),
+    };
+    settings.collector = arguments.collector.or(settings.collector);
+    settings.state = arguments.state.or(settings.state).or(Some("./roundel-agent".into()));
+    settings.name = arguments.name.or(settings.name);
+    settings.step = arguments.step.or(settings.step);
+    settings.proc = arguments.proc.or(settings.proc);
+    settings.labels.extend(arguments.labels);
+    // Where another service answers for the cloud's, as in a container or a test.
+    settings.imds = std::env::var("ROUNDEL_IMDS_ENDPOINT").ok().or(settings.imds);
+    let mut config = AgentConfig::to(String::new());
+    if let Some(token) = &arguments.token {
+        settings.token_file = None;
+        config.token = Some(Secret::new(token));
+    }
+    config.goodbye = arguments.goodbye;
+    Ok(config.with(settings)?)
 }

@@ -12,6 +12,7 @@ use alerter::notify::{self, Notifier};
 use anyhow::{Context as _, Result};
 use collector::agent::{self, AgentConfig};
 use collector::registry::TokenKind;
+use collector::scrape::{self, Scraper};
 use collector::{Credentials, Digest, Intake, Parts, TokenRequest};
 use journal::Journal;
 use rrd::disk::{OsDisk, lock_dir};
@@ -25,6 +26,7 @@ use web::{Sessions, Web};
 
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::descriptors_folder::DescriptorsFolder;
 use crate::disk_limit;
 use crate::operate::hold::Hold;
 use crate::operate::refuse_unfinished;
@@ -122,6 +124,9 @@ impl Server {
         let engine = Arc::clone(&state.engine);
         let mut rules = RulesFolder::open(&self.folders.at("rules"), engine, journal.clone())?;
         rules.look();
+        let folder = self.folders.at("descriptors");
+        let mut descriptors = DescriptorsFolder::open(&folder, intake.descriptors());
+        descriptors.look();
         let sessions = Arc::new(Sessions::new(false, self.address.port()));
         let login = sessions.issue_token(self.clock.monotonic())?;
         let health = Health {
@@ -135,14 +140,24 @@ impl Server {
             disk_limit,
         };
         let web = self.web(&state, &intake, health, sessions);
+        let lines = self.config.lines.bind()?;
         let router = collector::router(intake.clone()).merge(web::router(web));
         let listener = TcpListener::from_std(listener)?;
 
         let mut tasks = JoinSet::new();
         tasks.spawn(collector::listen::run(listener, router, ended(stopped.clone())));
         tasks.spawn(intake.clone().watch_over(ended(stopped.clone())));
+        lines.spawn(&intake, &mut tasks, || ended(stopped.clone()));
         tasks.spawn(notify::run(self.notifier(&state, &journal), ended(stopped.clone())));
-        tasks.spawn(watch_rules(rules, ended(stopped.clone())));
+        tasks.spawn(watch_rules((rules, descriptors), ended(stopped.clone())));
+        tasks.spawn(collector::probe::run(
+            self.folders.at("probes.toml"),
+            intake.clone(),
+            Arc::clone(&self.clock),
+            ended(stopped.clone()),
+        ));
+        tasks.spawn(scrape::run(self.scraper(&intake), ended(stopped.clone())));
+        tasks.spawn(intake.clone().repeat_pushed(ended(stopped.clone())));
         if self.config.local_agent {
             self.start_agent(&intake, &mut tasks, stopped).await?;
         }
@@ -181,6 +196,7 @@ impl Server {
         let intake = intake
             .map_err(|reason| anyhow::anyhow!("this system gives no randomness: {reason}"))?;
         intake.limit_disk(disk_limit);
+        intake.keep_pushed(self.folders.at("pushed")).context("the folder of pushed groups")?;
         Ok(intake)
     }
 
@@ -227,6 +243,12 @@ impl Server {
             clock: Arc::clone(&self.clock),
             jitter: notify::random_jitter,
         }
+    }
+
+    /// Scrapes what the files of the folder `targets` list.
+    fn scraper(&self, intake: &Intake) -> Scraper {
+        let folder = self.folders.at("targets");
+        Scraper { intake: intake.clone(), clock: Arc::clone(&self.clock), folder }
     }
 
     /// Starts an agent for this very host; it comes in by the same door as any other.
@@ -330,14 +352,20 @@ impl WorkerThread {
     }
 }
 
-/// Looks at the rules until the server stops. The files are small and local.
-async fn watch_rules(mut rules: RulesFolder, shutdown: impl Future<Output = ()>) {
+/// Looks at the rules and descriptors until the server stops. The files are small and local.
+async fn watch_rules(
+    (mut rules, mut descriptors): (RulesFolder, DescriptorsFolder),
+    shutdown: impl Future<Output = ()>,
+) {
     let mut tick = tokio::time::interval(LOOK_EVERY);
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => return,
-            _ = tick.tick() => tokio::task::block_in_place(|| rules.look()),
+            _ = tick.tick() => tokio::task::block_in_place(|| {
+                rules.look();
+                descriptors.look();
+            }),
         }
     }
 }

@@ -34,13 +34,19 @@ pub enum Reason {
     DiskFull,
     /// A native histogram, which no archive holds.
     NativeHistogram,
+    /// A sum or histogram of which no archive can tell since when it counts.
+    Temporality,
+    /// A point, line or element that contradicts itself or its protocol, or has no value.
+    Malformed,
     /// The store could not take the series.
     Store,
+    /// A text where a number is kept.
+    Text,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Future,
         Self::TooOld,
         Self::LabelLimit,
@@ -52,7 +58,10 @@ impl Reason {
         Self::Withdrawn,
         Self::DiskFull,
         Self::NativeHistogram,
+        Self::Temporality,
+        Self::Malformed,
         Self::Store,
+        Self::Text,
     ];
 
     /// The reason as answers and counters spell it.
@@ -69,7 +78,10 @@ impl Reason {
             Self::Withdrawn => "withdrawn",
             Self::DiskFull => "disk_full",
             Self::NativeHistogram => "native_histogram",
+            Self::Temporality => "temporality",
+            Self::Malformed => "malformed",
             Self::Store => "store",
+            Self::Text => "text",
         }
     }
 }

@@ -149,8 +149,8 @@ fn valid(token: Option<Arc<Token>>, secret: &str, now: Timestamp) -> Result<Arc<
     Ok(token)
 }
 
-/// The secret of a bearer token, or the password of basic authentication: Prometheus can send
-/// either.
+/// The secret of a bearer token, the password of basic authentication (Prometheus can send
+/// either), or the token of InfluxDB's clients.
 fn presented(headers: &HeaderMap) -> Option<String> {
     let header = headers.get(AUTHORIZATION)?.to_str().ok()?;
     // Prometheus leaves the scheme away in service discovery, unless its configuration names one.
@@ -158,7 +158,7 @@ fn presented(headers: &HeaderMap) -> Option<String> {
         return Some(header.trim().to_owned());
     };
     let rest = rest.trim();
-    if scheme.eq_ignore_ascii_case("bearer") {
+    if scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("token") {
         return Some(rest.to_owned());
     }
     if scheme.eq_ignore_ascii_case("basic") {
@@ -181,6 +181,7 @@ mod tests {
         for (header, secret) in [
             ("Bearer abc", Some("abc")),
             ("bearer  abc ", Some("abc")),
+            ("Token abc", Some("abc")),
             ("Basic dXNlcjpwYTpzcw==", Some("pa:ss")),
             ("Basic !!", None),
             ("Basic dXNlcg==", None),

@@ -11,8 +11,17 @@ mod refusals;
 mod secret;
 
 pub mod codec;
+mod exposition;
+mod foreign;
 pub mod native;
+mod otlp;
 mod remote_write;
+pub mod scrape;
+
+mod collectd;
+mod graphite;
+mod influx;
+mod zabbix;
 
 pub mod accounting;
 pub mod auth;
@@ -22,11 +31,16 @@ pub mod listen;
 pub mod registry;
 
 pub mod agent;
+pub mod probe;
 
 pub use accounting::Accounting;
 pub use address::Network;
 pub use auth::Credentials;
+pub use graphite::{TemplateError, Templates};
 pub use identity::PublicKey;
-pub use intake::{Denial, Intake, Minted, Parts, TokenRequest, router};
+pub use intake::{
+    Denial, GraphiteSettings, Intake, Look, LookSample, Minted, Parts, Stored, TokenRequest,
+    ZabbixSettings, router,
+};
 pub use registry::{FRAME_REGISTRY, Registry};
 pub use secret::Digest;

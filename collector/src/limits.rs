@@ -13,6 +13,10 @@ pub(crate) const WRITE_DECODED_LIMIT: usize = 8 << 20;
 pub(crate) const WRITE_SERIES_LIMIT: usize = 20_000;
 /// Samples in a remote-write request.
 pub(crate) const WRITE_SAMPLE_LIMIT: usize = 20_000;
+/// Bytes of an OTLP request as it is sent.
+pub(crate) const OTLP_BODY_LIMIT: usize = 8 << 20;
+/// Unpacked bytes of an OTLP request; no more of them are unpacked.
+pub(crate) const OTLP_DECODED_LIMIT: usize = 8 << 20;
 /// Bytes of a JSON request (enrolment, tokens): a hundred labels fit.
 pub(crate) const JSON_BODY_LIMIT: usize = 64 << 10;
 

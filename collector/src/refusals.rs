@@ -13,6 +13,7 @@ use crate::native::{REFUSED_SHOWN, RefusedSeries};
 pub(crate) struct Refusals {
     shown: Vec<RefusedSeries>,
     counts: HashMap<(Option<InstanceId>, Reason), u64>,
+    passed_over: u64,
 }
 
 impl Refusals {
@@ -31,6 +32,17 @@ impl Refusals {
             self.shown.push(RefusedSeries { series: series(), reason, message });
         }
         *self.counts.entry((instance, reason)).or_default() += count;
+    }
+
+    /// Counts samples that are refused as a matter of course, so that nobody is told of each.
+    pub(crate) fn pass_over(&mut self, reason: Reason, count: u64) {
+        self.passed_over += count;
+        *self.counts.entry((None, reason)).or_default() += count;
+    }
+
+    /// Samples refused that their sender should hear of.
+    pub(crate) fn told(&self) -> u64 {
+        self.samples() - self.passed_over
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -9,6 +9,7 @@
 #![expect(unsafe_code, reason = "mapped memory is reached through raw pointers, here alone")]
 
 mod ahead;
+mod number;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -17,14 +18,12 @@ use std::ffi::{c_int, c_void};
 use std::io;
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{self, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{self, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
+use number::Atomic;
 use table::Claim;
-
-/// Bytes that are copied at once where they lie aligned.
-const WORD_LEN: usize = 8;
 
 /// A read-only map of the first bytes of a file.
 #[derive(Debug)]
@@ -62,24 +61,34 @@ impl Map {
         if end > self.raw.len() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let before = (start.next_multiple_of(WORD_LEN) - start).min(buffer.len());
-        let (before, rest) = buffer.split_at_mut(before);
-        let whole = rest.len() / WORD_LEN * WORD_LEN;
-        let (whole, after) = rest.split_at_mut(whole);
-        let (whole_at, after_at) = (start + before.len(), end - after.len());
-        for (at, byte) in (start..).zip(before).chain((after_at..).zip(after)) {
-            *byte = self.place::<AtomicU8>(at).load(Ordering::Relaxed);
-        }
-        for (at, word) in (whole_at..).step_by(WORD_LEN).zip(whole.chunks_exact_mut(WORD_LEN)) {
-            let bits = self.place::<AtomicU64>(at).load(Ordering::Relaxed);
-            word.copy_from_slice(&u64::from_le(bits).to_le_bytes());
-        }
+        // Words where they lie aligned; tiles begin and end on half a word.
+        let (half, word) = (start.next_multiple_of(4).min(end), start.next_multiple_of(8).min(end));
+        let (bytes, rest) = buffer.split_at_mut(half - start);
+        let (before, rest) = rest.split_at_mut(word - half);
+        let (words, after) = rest.split_at_mut(rest.len() / 8 * 8);
+        self.copy::<AtomicU8>(start, bytes);
+        self.copy_halves(half, before);
+        self.copy::<AtomicU64>(word, words);
+        self.copy_halves(word + words.len(), after);
         // The bytes first, then the mark: whoever saw the zeroes of a lost page sees it.
         atomic::fence(Ordering::Acquire);
         if self.claim.is_broken() {
             return Err(io::Error::other("a page of the file cannot be read"));
         }
         Ok(())
+    }
+
+    /// Copies half words from `at`, a multiple of four, and the bytes behind them.
+    fn copy_halves(&self, at: usize, out: &mut [u8]) {
+        let (halves, bytes) = out.split_at_mut(out.len() / 4 * 4);
+        self.copy::<AtomicU32>(at, halves);
+        self.copy::<AtomicU8>(at + halves.len(), bytes);
+    }
+
+    fn copy<T: Atomic>(&self, at: usize, out: &mut [u8]) {
+        for (at, out) in (at..).step_by(size_of::<T>()).zip(out.chunks_exact_mut(size_of::<T>())) {
+            self.place::<T>(at).copy_to(out);
+        }
     }
 
     /// The atomic at `at`, a multiple of its size that the caller has checked to be inside the map.
@@ -92,10 +101,6 @@ impl Map {
         unsafe { &*place.cast::<T>() }
     }
 }
-
-trait Atomic {}
-impl Atomic for AtomicU8 {}
-impl Atomic for AtomicU64 {}
 
 /// What the handler needs: the disposition before ours, and the bytes of a page.
 static BEFORE: OnceLock<(libc::sigaction, usize)> = OnceLock::new();

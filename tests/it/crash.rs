@@ -16,7 +16,8 @@ use crate::http;
 use crate::server::{Server, config, eventually, folder, roundel};
 use crate::steady::{POLICY, Sender, now_secs};
 
-const SENDERS: usize = 4;
+/// Agents that push at the same time.
+const SENDERS: usize = 200;
 /// How many times the server is killed.
 const KILLS: usize = 50;
 /// A start after a kill takes this long at most, in the middle of all starts.

@@ -106,6 +106,9 @@ impl Sender {
 
     /// All that the server answers for this sender.
     pub(crate) async fn stored(&self, url: &str) -> Stored {
+        if self.acknowledged() == 0 {
+            return Stored::new();
+        }
         let pairs = [
             ("query", format!("steady{{instance=\"i{}\"}}", self.number)),
             ("start", (self.from_ms / 1000).to_string()),

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use rrd::NAME;
+use rrd::{Kind, NAME};
 
-use super::reading::Reading;
+use super::reading::{Reading, Readings};
 use crate::native;
 
 /// Series of one agent's life. Mounts and interfaces that come and go make new ones; this many is
@@ -14,7 +14,7 @@ const ENTRIES_MAX: usize = 20_000;
 /// Numbers for series, given out in the order they are first seen.
 #[derive(Default)]
 pub(super) struct Dictionary {
-    ids: HashMap<&'static str, HashMap<Box<str>, u32>>,
+    ids: HashMap<Box<str>, HashMap<Box<str>, u32>>,
     entries: Vec<native::Entry>,
     /// By id: the server answered 200 to a push that held the entry.
     known: Vec<bool>,
@@ -23,8 +23,8 @@ pub(super) struct Dictionary {
 impl Dictionary {
     /// The number of a reading's series; `None` when it is new and the dictionary is full.
     pub(super) fn id(&mut self, reading: &Reading<'_>) -> Option<u32> {
-        let series = self.ids.entry(reading.metric).or_default();
-        if let Some(id) = series.get(reading.key()) {
+        let series = self.ids.get(reading.metric);
+        if let Some(id) = series.and_then(|series| series.get(reading.key())) {
             return Some(*id);
         }
         if self.entries.len() >= ENTRIES_MAX {
@@ -36,8 +36,28 @@ impl Dictionary {
         let labels = std::iter::once(name).chain(labels).collect();
         self.entries.push(native::Entry { id, kind: reading.kind as u8, labels });
         self.known.push(false);
+        let series = self.ids.entry(reading.metric.into()).or_default();
         series.insert(reading.key().into(), id);
         Some(id)
+    }
+
+    /// The number of a series that an earlier life has named, or that is named anew.
+    pub(super) fn adopt(&mut self, entry: &native::Entry) -> Option<u32> {
+        let (metric, labels) = match entry.labels.split_first() {
+            Some(((name, metric), labels)) if name == NAME => (metric.as_str(), labels),
+            _ => return None,
+        };
+        let labels: Vec<(&str, &str)> =
+            labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let mut one = Readings::default();
+        one.add(metric, &labels, Kind::from_number(entry.kind).unwrap_or(Kind::Unknown), 0.0);
+        let reading = one.iter().next()?;
+        self.id(&reading)
+    }
+
+    /// What a number stands for.
+    pub(super) fn entry(&self, id: u32) -> Option<&native::Entry> {
+        self.entries.get(index(id))
     }
 
     /// The entries among these readings that the server does not know, each once.
@@ -75,7 +95,6 @@ fn index(id: u32) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::reading::Readings;
 
     fn ids_of(dictionary: &mut Dictionary, devices: &[&str]) -> Vec<u32> {
         let mut readings = Readings::default();

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::Method;
+
 use crate::native::{ENROLL_PATH, PendingAnswer, Problem};
 
 /// How long before its end a credential is renewed: half of its day.
@@ -41,10 +43,10 @@ pub(super) enum Turn {
 
 impl Enrolment {
     /// Method and path of the question.
-    pub(super) fn question(&self) -> (&'static str, String) {
+    pub(super) fn question(&self) -> (Method, String) {
         match self.request {
-            None => ("POST", ENROLL_PATH.to_owned()),
-            Some(id) => ("GET", format!("{ENROLL_PATH}/{id:032x}")),
+            None => (Method::POST, ENROLL_PATH.to_owned()),
+            Some(id) => (Method::GET, format!("{ENROLL_PATH}/{id:032x}")),
         }
     }
 
@@ -145,7 +147,7 @@ mod tests {
     #[test]
     fn who_waits_asks_for_its_request_until_it_is_decided() {
         let mut enrolment = keyed();
-        assert_eq!(enrolment.question(), ("POST", "/v1/enroll".to_owned()));
+        assert_eq!(enrolment.question(), (Method::POST, "/v1/enroll".to_owned()));
         let answer =
             PendingAnswer { request_id: 0xab, poll_after_secs: 30, fingerprint: "f".to_owned() };
         let waits = serde_json::to_vec(&answer).unwrap();
@@ -156,12 +158,12 @@ mod tests {
             assert_eq!(after, Duration::from_secs(30));
             assert!(why.contains("roundel approve 000000000000000000000000000000ab"), "{why}");
             let (method, path) = enrolment.question();
-            assert_eq!((method, path.len()), ("GET", "/v1/enroll/".len() + 32));
+            assert_eq!((method, path.len()), (Method::GET, "/v1/enroll/".len() + 32));
             assert!(!enrolment.shows_token());
         }
         let forgotten = enrolment.turned(404, &body(&problem("not_found")), 0);
         assert_eq!(forgotten, Some(Turn::Again("so".to_owned())));
-        assert_eq!(enrolment.question().0, "POST", "it asks anew");
+        assert_eq!(enrolment.question().0, Method::POST, "it asks anew");
     }
 
     #[test]

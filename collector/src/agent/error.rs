@@ -73,6 +73,41 @@ pub enum AgentError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The disk has no room for the spool, or does not take it.
+    #[error(
+        "{}: no room for the spool of {mib} MiB: {problem}; free some, or set another size with spool = \"16MiB\" in agent.toml",
+        path.display()
+    )]
+    Spool {
+        /// The state folder.
+        path: PathBuf,
+        /// Its size.
+        mib: usize,
+        /// What failed.
+        problem: io::Error,
+    },
+    /// Another agent uses the state folder.
+    #[error("{problem}; stop the other agent, or give this one a folder of its own with --state")]
+    StateInUse {
+        /// What the lock says.
+        problem: rrd::disk::LockError,
+    },
+    /// The configuration file cannot be used.
+    #[error("{}: {problem}", path.display())]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and the remedy.
+        problem: String,
+    },
+    /// A source of the configuration cannot be made.
+    #[error("source {name}: {problem}")]
+    Source {
+        /// Its name.
+        name: String,
+        /// What is wrong with it, and the remedy.
+        problem: String,
+    },
     /// The part that reads `/proc` failed.
     #[error("reading this machine failed: {0}; please report this as a fault")]
     Reader(String),

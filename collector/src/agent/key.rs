@@ -4,6 +4,8 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use rrd::Timestamp;
@@ -17,10 +19,13 @@ use crate::identity::{KEY_HEADER, PROOF_HEADER, PublicKey, Signed, TIME_HEADER, 
 const FILE_NAME: &str = "agent.key";
 
 /// A machine's key. It never leaves the machine; what it signs does.
-pub(super) struct Key {
+#[derive(Clone)]
+pub(super) struct Key(Arc<Inner>);
+
+struct Inner {
     pair: Ed25519KeyPair,
     /// The time in the last proof: the next has a later one.
-    last_ms: i64,
+    last_ms: AtomicI64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -77,28 +82,29 @@ impl Key {
 
     fn of(seed: &[u8; 32]) -> Self {
         let pair = Ed25519KeyPair::from_seed_unchecked(seed).expect("any 32 bytes are a seed");
-        Self { pair, last_ms: i64::MIN }
+        Self(Arc::new(Inner { pair, last_ms: AtomicI64::new(0) }))
     }
 
     /// What a person compares before approving this machine.
     pub(super) fn fingerprint(&self) -> String {
-        let bytes = self.pair.public_key().as_ref();
+        let bytes = self.0.pair.public_key().as_ref();
         PublicKey(bytes.try_into().expect("an Ed25519 key has 32 bytes")).fingerprint()
     }
 
     /// The headers that prove who sends this at `now`, by the collector's clock.
     pub(super) fn proof(
-        &mut self,
+        &self,
         (method, path): (&str, &str),
         body: &[u8],
         now: Timestamp,
     ) -> Vec<(&'static str, String)> {
-        let at_ms = now.as_millis().max(self.last_ms.saturating_add(1));
-        self.last_ms = at_ms;
+        let next = |last: i64| Some(now.as_millis().max(last.saturating_add(1)));
+        let last = self.0.last_ms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let at_ms = last.ok().and_then(next).expect("there always is a next moment");
         let signed = Signed { method, path, at: Timestamp::from_millis(at_ms), body };
-        let signature = self.pair.sign(&signed.bytes());
+        let signature = self.0.pair.sign(&signed.bytes());
         vec![
-            (KEY_HEADER, hex(self.pair.public_key().as_ref())),
+            (KEY_HEADER, hex(self.0.pair.public_key().as_ref())),
             (TIME_HEADER, at_ms.to_string()),
             (PROOF_HEADER, hex(signature.as_ref())),
         ]
@@ -150,8 +156,8 @@ mod tests {
 
     #[test]
     fn no_two_proofs_have_one_time() {
-        let mut key = Key::of(&[7; 32]);
-        let mut time = |secs| key.proof(("GET", "/"), b"", Timestamp::from_secs(secs))[1].1.clone();
+        let key = Key::of(&[7; 32]);
+        let time = |secs| key.proof(("GET", "/"), b"", Timestamp::from_secs(secs))[1].1.clone();
         assert_eq!([time(5), time(5), time(4), time(6)], ["5000", "5001", "5002", "6000"]);
     }
 

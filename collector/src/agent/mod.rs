@@ -1,13 +1,23 @@
 //! The agent: reads this machine and sends what it found to a collector, losing nothing on the way.
 //!
-//! `proc` reads, `session` decides, `client` sends, `run` waits: only `run` knows the time.
+//! `proc` and the sources read, `session` decides, `client` sends, `run` waits: only `run` knows the time.
 
 mod reading;
+mod source;
+mod sources;
+
+mod exporters;
+mod textfile;
 
 mod facts;
+mod identity;
+mod plugins;
 mod proc;
+mod statsd;
 
 mod backoff;
+mod clock;
+mod descriptors;
 mod dictionary;
 mod session;
 mod spool;
@@ -20,6 +30,7 @@ mod key;
 mod operator;
 mod run;
 mod secret;
+mod settings;
 mod text;
 
 #[cfg(test)]
@@ -30,3 +41,4 @@ pub use facts::machine_facts;
 pub use operator::Operator;
 pub use run::{AgentConfig, print_once, run};
 pub use secret::Secret;
+pub use settings::Settings;

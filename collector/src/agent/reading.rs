@@ -8,7 +8,7 @@ use rrd::Kind;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Reading<'a> {
     /// Metric name, as `node_exporter` has it where it has one.
-    pub(crate) metric: &'static str,
+    pub(crate) metric: &'a str,
     /// The series' key: its label names and values, each ended by a zero byte.
     key: &'a str,
     /// How readings become a rate.
@@ -34,13 +34,14 @@ impl<'a> Reading<'a> {
 /// allocates nothing to look.
 #[derive(Debug, Default)]
 pub(crate) struct Readings {
-    keys: String,
+    /// Metric names and keys, one after the other.
+    texts: String,
     entries: Vec<Entry>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    metric: &'static str,
+    metric: Range<usize>,
     key: Range<usize>,
     kind: Kind,
     value: f64,
@@ -49,7 +50,7 @@ struct Entry {
 impl Readings {
     /// Forgets all readings and keeps the memory.
     pub(crate) fn clear(&mut self) {
-        self.keys.clear();
+        self.texts.clear();
         self.entries.clear();
     }
 
@@ -65,37 +66,64 @@ impl Readings {
     }
 
     /// Adds the level of something.
-    pub(crate) fn gauge(&mut self, metric: &'static str, labels: &[(&str, &str)], value: f64) {
-        self.push(metric, labels, Kind::Gauge, value);
+    pub(crate) fn gauge(&mut self, metric: &str, labels: &[(&str, &str)], value: f64) {
+        self.add(metric, labels, Kind::Gauge, value);
     }
 
     /// Adds a count that only rises while the machine is up.
-    pub(crate) fn total(&mut self, metric: &'static str, labels: &[(&str, &str)], value: f64) {
-        self.push(metric, labels, Kind::Total, value);
+    pub(crate) fn total(&mut self, metric: &str, labels: &[(&str, &str)], value: f64) {
+        self.add(metric, labels, Kind::Total, value);
     }
 
-    fn push(&mut self, metric: &'static str, labels: &[(&str, &str)], kind: Kind, value: f64) {
-        let start = self.keys.len();
-        for text in labels.iter().flat_map(|(name, value)| [name, value]) {
-            self.keys.push_str(text);
-            self.keys.push('\0');
+    /// Adds a reading of any kind. One whose texts hold a zero byte, which ends texts in a key, is
+    /// left out.
+    pub(crate) fn add(&mut self, metric: &str, labels: &[(&str, &str)], kind: Kind, value: f64) {
+        let texts = || labels.iter().flat_map(|(name, value)| [*name, *value]);
+        if texts().chain([metric]).any(|text| text.as_bytes().contains(&0)) {
+            return;
         }
-        self.entries.push(Entry { metric, key: start..self.keys.len(), kind, value });
+        let metric = self.keep(metric);
+        let start = self.texts.len();
+        for text in texts() {
+            self.texts.push_str(text);
+            self.texts.push('\0');
+        }
+        self.entries.push(Entry { metric, key: start..self.texts.len(), kind, value });
+    }
+
+    /// Adds all that others found.
+    pub(crate) fn append(&mut self, others: &Self) {
+        for reading in others.iter() {
+            let labels: Vec<(&str, &str)> = reading.labels().collect();
+            self.add(reading.metric, &labels, reading.kind, reading.value);
+        }
+    }
+
+    fn keep(&mut self, text: &str) -> Range<usize> {
+        let start = self.texts.len();
+        self.texts.push_str(text);
+        start..self.texts.len()
+    }
+
+    fn text(&self, range: &Range<usize>) -> &str {
+        self.texts.get(range.clone()).unwrap_or_default()
     }
 
     /// Changes the values of one metric's series: `change` is given a series' key and its value.
     pub(crate) fn adjust(&mut self, metric: &str, mut change: impl FnMut(&str, f64) -> f64) {
-        for entry in self.entries.iter_mut().filter(|entry| entry.metric == metric) {
-            let key = self.keys.get(entry.key.clone()).unwrap_or_default();
-            entry.value = change(key, entry.value);
+        for entry in &mut self.entries {
+            let text = |range: &Range<usize>| self.texts.get(range.clone()).unwrap_or_default();
+            if text(&entry.metric) == metric {
+                entry.value = change(text(&entry.key), entry.value);
+            }
         }
     }
 
     /// The readings in the order they were added.
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = Reading<'_>> {
         self.entries.iter().map(|entry| Reading {
-            metric: entry.metric,
-            key: self.keys.get(entry.key.clone()).unwrap_or_default(),
+            metric: self.text(&entry.metric),
+            key: self.text(&entry.key),
             kind: entry.kind,
             value: entry.value,
         })
@@ -124,6 +152,14 @@ mod tests {
         let disk = ("node_disk_read_bytes_total", vec![("device", "vda")], 7.0);
         assert_eq!(seen, [("node_load1", vec![], 0.5), disk]);
         readings.clear();
+        assert!(readings.is_empty());
+    }
+
+    #[test]
+    fn a_text_with_a_zero_byte_is_left_out() {
+        let mut readings = Readings::default();
+        readings.gauge("x", &[("a", "1\0b")], 1.0);
+        readings.gauge("x\0", &[], 1.0);
         assert!(readings.is_empty());
     }
 

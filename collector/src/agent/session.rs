@@ -2,18 +2,22 @@
 //!
 //! Pure: time, randomness and answers come in as arguments; nothing here waits, reads or sends.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rrd::Timestamp;
+use rrd::{Step, Timestamp};
+use tracing::warn;
 
 use super::backoff::Backoff;
+use super::clock::{Exchange, Timeline};
 use super::credential::Credential;
+use super::descriptors::{Poll, Polled};
 use super::dictionary::Dictionary;
 use super::enrolment::{Enrolment, Turn};
 use super::error::AgentError;
 use super::reading::Readings;
-use super::spool::Spool;
-use crate::native::{EnrollAnswer, Problem, Push, PushAnswer, Reading};
+use super::spool::{Losses, Spool};
+use crate::native::{Descriptor, EnrollAnswer, Problem, Push, PushAnswer, Reading};
 
 /// Times in a row a 409 is answered at once. A server that began anew may ask for the dictionary and
 /// then for older batches; who asks more often is left alone for a while.
@@ -30,6 +34,8 @@ const MESSAGE_CHARS_MAX: usize = 300;
 pub(super) enum Next {
     /// Ask to be enrolled.
     Enrol,
+    /// Ask for this machine's descriptor, if it is another than this one.
+    Poll(Option<String>),
     /// Send this.
     Push(Push),
     /// Ask for a new credential in good time.
@@ -70,6 +76,10 @@ pub(super) enum Event {
     Enrolled(Credential),
     /// The batch was taken, but for this many samples.
     Accepted { refused_samples: u64, first_refusal: Option<String> },
+    /// What the machine's work is.
+    Told(Descriptor),
+    /// Nothing new.
+    Unchanged,
     /// Not taken this time; what to tell a person.
     Trouble(String),
     /// Another machine has this one's key: make a new one and enrol with it.
@@ -80,19 +90,22 @@ pub(super) enum Event {
 
 /// What a session starts with.
 pub(super) struct Start {
-    pub(super) boot_id: u128,
     /// Random, for this life of the process.
     pub(super) incarnation: u64,
     pub(super) credential: Option<Credential>,
     /// There is a token to enrol with.
     pub(super) may_enrol: bool,
     pub(super) backoff: Backoff,
-    pub(super) spool_bytes: usize,
+    pub(super) spool: Spool,
+    /// What the spool's last segment has named already.
+    pub(super) dictionary: Dictionary,
+    pub(super) timeline: Timeline,
+    /// Asks for descriptors, if it does.
+    pub(super) poll: Option<Poll>,
 }
 
 /// The state of the conversation with one collector.
 pub(super) struct Session {
-    boot_id: u128,
     incarnation: u64,
     credential: Option<Credential>,
     may_enrol: bool,
@@ -104,7 +117,8 @@ pub(super) struct Session {
     sent: Option<Sent>,
     corrections: u32,
     counts: Counts,
-    clock_offset_s: Option<f64>,
+    timeline: Timeline,
+    poll: Option<Poll>,
     enrolment: Enrolment,
 }
 
@@ -112,13 +126,13 @@ pub(super) struct Session {
 struct Sent {
     number: u64,
     entries: Vec<u32>,
-    wall: Timestamp,
     now: Duration,
 }
 
 #[derive(Default)]
 struct Counts {
-    send_errors: u64,
+    /// By the status of the answer; 0 where there was none.
+    send_errors: BTreeMap<u16, u64>,
     refused_samples: u64,
     unnumbered_samples: u64,
 }
@@ -127,18 +141,18 @@ impl Session {
     /// A session that has not said anything yet.
     pub(super) fn new(start: Start) -> Self {
         Self {
-            boot_id: start.boot_id,
             incarnation: start.incarnation,
             credential: start.credential,
             may_enrol: start.may_enrol,
             is_untried: false,
             backoff: start.backoff,
-            dictionary: Dictionary::default(),
-            spool: Spool::bounded(start.spool_bytes),
+            dictionary: start.dictionary,
+            spool: start.spool,
             sent: None,
             corrections: 0,
             counts: Counts::default(),
-            clock_offset_s: None,
+            timeline: start.timeline,
+            poll: start.poll,
             enrolment: Enrolment::default(),
         }
     }
@@ -170,13 +184,18 @@ impl Session {
     /// The collector's clock, as far as it is known.
     pub(super) fn server_ms(&self, wall: Timestamp) -> i64 {
         #[expect(clippy::cast_possible_truncation, reason = "an offset of clocks in milliseconds")]
-        let offset_ms = self.clock_offset_s.map(|offset| (offset * 1000.0) as i64);
+        let offset_ms = self.timeline.offset_s().map(|offset| (offset * 1000.0) as i64);
         wall.as_millis().saturating_add(offset_ms.unwrap_or(self.enrolment.lead_ms()))
     }
 
     /// The credential to push with.
     pub(super) fn credential(&self) -> Option<&Credential> {
         self.credential.as_ref()
+    }
+
+    /// What waits to be sent.
+    pub(super) fn spool(&mut self) -> &mut Spool {
+        &mut self.spool
     }
 
     /// Failures in a row.
@@ -194,21 +213,60 @@ impl Session {
             }
         }
         if !values.is_empty() {
-            self.spool.push(Reading { at_ms: at.as_millis(), values });
+            self.spool.push(&Reading { at_ms: at.as_millis(), values }, &self.dictionary);
         }
     }
 
-    /// Adds what the session knows of itself to the readings of this moment.
-    pub(super) fn report(&self, out: &mut Readings) {
-        let dropped = self.spool.dropped() + self.counts.unnumbered_samples;
-        out.gauge("agent_spool_batches", &[], count(self.spool.len() as u64));
-        out.gauge("agent_spool_bytes", &[], count(self.spool.byte_count() as u64));
-        out.total("agent_send_errors_total", &[], count(self.counts.send_errors));
-        out.total("agent_dropped_samples_total", &[], count(dropped));
-        out.total("agent_refused_samples_total", &[], count(self.counts.refused_samples));
-        if let Some(offset) = self.clock_offset_s {
-            out.gauge("agent_clock_offset_seconds", &[], offset);
+    /// The agent's time.
+    pub(super) fn time(&self, now: Duration) -> Timestamp {
+        self.timeline.at(now)
+    }
+
+    /// Follows the machine's clock and the server's. True when the agent's time was moved, and the
+    /// readings that wait with it.
+    pub(super) fn follow(&mut self, wall: Timestamp, now: Duration) -> bool {
+        let moved_ms = self.timeline.follow(wall, now);
+        if let Some(moved_ms) = moved_ms {
+            warn!(
+                by_s = moved_ms / 1000,
+                "this machine's clock is wrong; readings are moved to the collector's time"
+            );
+            self.spool.queue().shift(moved_ms);
         }
+        moved_ms.is_some()
+    }
+
+    /// Readings are made at another step from now on.
+    pub(super) fn set_step(&mut self, step: Step) {
+        self.spool.queue().set_step(step.as_millis());
+    }
+
+    /// Adds what the session knows of itself to the readings of this moment.
+    pub(super) fn report(&mut self, now: Duration, out: &mut Readings) {
+        out.gauge("agent_queue_batches", &[], count(self.spool.len() as u64));
+        out.gauge("agent_queue_bytes", &[], count(self.spool.byte_count() as u64));
+        let oldest_ms = self.spool.oldest_ms(&mut self.dictionary);
+        let age_ms = oldest_ms.map_or(0, |at| self.timeline.at(now).as_millis().saturating_sub(at));
+        let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or(0));
+        out.gauge("agent_queue_oldest_seconds", &[], age.as_secs_f64());
+        let Losses { dropped, degraded, refused } = self.spool.losses();
+        for (reason, samples) in [
+            ("full", dropped),
+            ("rejected", refused),
+            ("too_many_series", self.counts.unnumbered_samples),
+        ] {
+            out.total("agent_dropped_samples_total", &[("reason", reason)], count(samples));
+        }
+        out.total("agent_degraded_samples_total", &[], count(degraded));
+        for (code, errors) in &self.counts.send_errors {
+            let code = if *code == 0 { "unreachable".to_owned() } else { code.to_string() };
+            out.total("agent_send_errors_total", &[("code", &code)], count(*errors));
+        }
+        out.total("agent_refused_samples_total", &[], count(self.counts.refused_samples));
+        if let Some(offset_s) = self.timeline.offset_s() {
+            out.gauge("agent_clock_offset_seconds", &[], offset_s);
+        }
+        out.gauge("agent_clock_skew", &[], self.timeline.skew().number());
     }
 
     /// What to do at this moment. Asked again only after the answer to what it said was told.
@@ -220,15 +278,20 @@ impl Session {
         if self.enrolment.is_to_renew(credential.expires_ms, now, self.server_ms(wall)) {
             return Next::Renew;
         }
-        let Some(batch) = self.spool.next() else { return Next::Idle };
+        // The first question goes before the first readings: its answer tells the time.
+        if let Some(poll) = self.poll.as_mut().filter(|poll| poll.is_due(now)) {
+            poll.sent = now;
+            return Next::Poll(poll.tag().map(str::to_owned));
+        }
+        let Some(batch) = self.spool.next(&mut self.dictionary) else { return Next::Idle };
         let dictionary = self.dictionary.unknown_in(&batch.readings);
         let entries = dictionary.iter().map(|entry| entry.id).collect();
-        let (number, readings) = (batch.number, batch.readings.clone());
-        self.sent = Some(Sent { number, entries, wall, now });
+        let (number, boot_id, readings) = (batch.number, batch.boot_id, batch.readings.clone());
+        self.sent = Some(Sent { number, entries, now });
         Next::Push(Push {
             instance: credential.instance,
             incarnation: self.incarnation,
-            boot_id: self.boot_id,
+            boot_id,
             number,
             floor: self.spool.floor(),
             sent_ms: wall.as_millis(),
@@ -245,11 +308,11 @@ impl Session {
     ) -> Result<Event, AgentError> {
         let reply = match outcome {
             Ok(reply) => reply,
-            Err(Unreachable(why)) => return Ok(self.failed(None, at, why)),
+            Err(Unreachable(why)) => return Ok(self.failed(None, at, (0, why))),
         };
         let status = reply.status;
         if let Some(turn) = self.enrolment.turned(status, &reply.body, at.wall_ms) {
-            return Ok(self.turned(turn, at));
+            return Ok(self.turned(turn, status, at));
         }
         match status {
             200 | 201 => match serde_json::from_slice::<EnrollAnswer>(&reply.body) {
@@ -264,10 +327,10 @@ impl Session {
         }
     }
 
-    fn turned(&mut self, turn: Turn, at: Moment) -> Event {
+    fn turned(&mut self, turn: Turn, status: u16, at: Moment) -> Event {
         match turn {
-            Turn::Again(why) => self.failed(None, at, why),
-            Turn::Wait { after, why } => self.failed(Some(after), at, why),
+            Turn::Again(why) => self.failed(None, at, (status, why)),
+            Turn::Wait { after, why } => self.failed(Some(after), at, (status, why)),
             Turn::MakeKey(why) => Event::MakeKey(why),
         }
     }
@@ -307,6 +370,23 @@ impl Session {
         Event::Enrolled(credential)
     }
 
+    /// The answer to the question for the descriptor.
+    pub(super) fn polled(&mut self, outcome: Result<Polled, Unreachable>, at: Moment) -> Event {
+        let Some(poll) = &mut self.poll else { return Event::Unchanged };
+        let polled = match outcome {
+            Ok(polled) => polled,
+            Err(Unreachable(why)) => return self.failed(None, at, (0, why)),
+        };
+        poll.answered(&polled, at.now, at.random);
+        if let Some(server_ms) = polled.server_ms {
+            self.timeline.answered(Exchange { sent: poll.sent, answered: at.now, server_ms });
+        }
+        match polled.reply.status {
+            200 => serde_json::from_slice(&polled.reply.body).map_or(Event::Unchanged, Event::Told),
+            _ => Event::Unchanged,
+        }
+    }
+
     /// The answer to the push that [`Session::next`] gave last.
     pub(super) fn push_answered(
         &mut self,
@@ -318,7 +398,7 @@ impl Session {
         };
         let reply = match outcome {
             Ok(reply) => reply,
-            Err(Unreachable(why)) => return Ok(self.failed(None, at, why)),
+            Err(Unreachable(why)) => return Ok(self.failed(None, at, (0, why))),
         };
         match reply.status {
             200..=299 => Ok(match serde_json::from_slice::<PushAnswer>(&reply.body) {
@@ -329,7 +409,7 @@ impl Session {
             401 | 403 => self.disowned(&reply, at),
             413 => {
                 self.spool.split(sent.number);
-                Ok(self.counted(format!("batch {}: {}", sent.number, message(&reply))))
+                Ok(self.counted(413, format!("batch {}: {}", sent.number, message(&reply))))
             }
             400 => {
                 self.spool.drop_batch(sent.number);
@@ -346,7 +426,8 @@ impl Session {
         (self.is_untried, self.corrections) = (false, 0);
         self.enrolment.was_accepted = true;
         self.counts.refused_samples += answer.refused_samples;
-        self.clock_offset_s = Some(clock_offset_s(sent, answer.server_ms, at.now));
+        let exchange = Exchange { sent: sent.now, answered: at.now, server_ms: answer.server_ms };
+        self.timeline.answered(exchange);
         let first_refusal = answer
             .refused
             .first()
@@ -369,7 +450,7 @@ impl Session {
             is_corrected |= self.spool.resend_from(number) < sent.number;
         }
         if is_corrected && self.corrections <= CORRECTIONS_MAX {
-            return self.counted(message(reply));
+            return self.counted(reply.status, message(reply));
         }
         self.refused(reply, at)
     }
@@ -388,30 +469,29 @@ impl Session {
             return Err(AgentError::CredentialRefused { status, message });
         }
         self.begin_anew(at.random);
-        Ok(self.counted(format!("credential refused, enrolling again: {}", message(reply))))
+        let why = format!("credential refused, enrolling again: {}", message(reply));
+        Ok(self.counted(reply.status, why))
     }
 
     fn refused(&mut self, reply: &Reply, at: Moment) -> Event {
         let why = format!("status {}: {}", reply.status, message(reply));
-        self.failed(reply.retry_after, at, why)
+        self.failed(reply.retry_after, at, (reply.status, why))
     }
 
-    fn failed(&mut self, retry_after: Option<Duration>, at: Moment, why: String) -> Event {
+    fn failed(
+        &mut self,
+        retry_after: Option<Duration>,
+        at: Moment,
+        (status, why): (u16, String),
+    ) -> Event {
         self.backoff.failed(at.now, retry_after, at.random);
-        self.counted(why)
+        self.counted(status, why)
     }
 
-    fn counted(&mut self, why: String) -> Event {
-        self.counts.send_errors += 1;
+    fn counted(&mut self, status: u16, why: String) -> Event {
+        *self.counts.send_errors.entry(status).or_default() += 1;
         Event::Trouble(why)
     }
-}
-
-/// How far the server's clock is ahead of ours, taking the way there and back as equally long.
-fn clock_offset_s(sent: &Sent, server_ms: i64, now: Duration) -> f64 {
-    let half_way = now.saturating_sub(sent.now) / 2;
-    let server = Timestamp::from_millis(server_ms);
-    server.as_secs_f64() - sent.wall.as_secs_f64() - half_way.as_secs_f64()
 }
 
 /// What the server said, for a person.

@@ -41,7 +41,7 @@ impl Room {
     }
 
     /// Room for `bytes`, or 503 when there is none in time.
-    async fn take(&self, bytes: usize) -> Result<Held, Denial> {
+    pub(super) async fn take(&self, bytes: usize) -> Result<Held, Denial> {
         let taken = timeout(ROOM_WAIT, self.0.clone().acquire_many_owned(kib(bytes))).await;
         match taken {
             Ok(Ok(permit)) => Ok(Held(permit)),
@@ -55,6 +55,14 @@ impl Room {
         let more = self.0.clone().try_acquire_many_owned(kib(bytes)).map_err(|_| full())?;
         held.0.merge(more);
         Ok(())
+    }
+
+    /// Makes what is held at least `bytes`, now or not at all.
+    pub(super) fn hold(&self, held: &mut Held, bytes: usize) -> Result<(), Denial> {
+        match bytes.checked_sub(held.bytes()) {
+            None | Some(0) => Ok(()),
+            Some(more) => self.add(held, more),
+        }
     }
 
     /// The body of a request of at most `limit` bytes, and the room it takes: that of what came, not

@@ -81,7 +81,7 @@ impl Denial {
     }
 
     /// 429 with `Retry-After`: too many wait already.
-    pub(crate) fn many(error: &str, message: impl Into<String>) -> Self {
+    pub(crate) fn crowded(error: &str, message: impl Into<String>) -> Self {
         Self { retry: true, ..Self::new(StatusCode::TOO_MANY_REQUESTS, error, message) }
     }
 
@@ -119,6 +119,11 @@ impl Denial {
     /// 413.
     pub(crate) fn large(limit: usize) -> Self {
         let message = format!("the body has more than {limit} bytes; send less at once");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    }
+
+    /// 413: more elements than are taken at once.
+    pub(crate) fn many(message: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
     }
 

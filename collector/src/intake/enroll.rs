@@ -253,7 +253,7 @@ impl Inner {
             || (asked.token.is_none() && without.len() >= STRANGER_LIMIT);
         if is_full {
             let message = "too many machines wait for approval; send it again later";
-            return Err(Denial::many("queue_full", message));
+            return Err(Denial::crowded("queue_full", message));
         }
         tracing::info!(
             request = %asked.id, name = asked.name, fingerprint = key.fingerprint(),

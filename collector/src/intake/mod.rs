@@ -6,20 +6,31 @@ mod archive;
 mod change;
 mod clones;
 mod cloud_events;
+mod collectd;
 mod denial;
+mod descriptors;
 mod discovery;
 mod disk;
 mod enroll;
+mod foreign;
 mod grants;
+mod graphite;
+mod influx;
 mod instances;
+mod local;
+mod otlp;
 mod policies;
 mod push;
+mod pushgateway;
 mod renew;
 mod report;
+mod scraped;
 mod session;
+mod sockets;
 mod sweep;
 mod tokens;
 mod write;
+mod zabbix;
 
 use std::sync::Arc;
 
@@ -27,22 +38,26 @@ use axum::Router;
 use axum::extract::State;
 use axum::middleware::map_response_with_state;
 use axum::response::Response;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use http::{HeaderMap, HeaderValue};
 use journal::Journal;
 use rrd::{Clock, InstanceId, Policy, SampleFrame, Step, Store, Verdicts};
 use tokio::sync::Mutex;
 
 pub use denial::Denial;
+pub use descriptors::Descriptors;
+pub use graphite::GraphiteSettings;
+pub use local::{Look, LookSample, Stored};
 pub use tokens::{Minted, Spans, TokenRequest};
+pub use zabbix::ZabbixSettings;
 
 use crate::accounting::{Accounting, Tally};
 use crate::auth::{Caller, Credentials};
+use crate::foreign::cache::SeriesCache;
+use crate::foreign::kinds::Families;
 use crate::identity::Proofs;
-use crate::native::{ENROLL_PATH, PUSH_PATH};
+use crate::native::{DESCRIPTOR_PATH, ENROLL_PATH, PUSH_PATH};
 use crate::registry::Registry;
-use crate::remote_write::cache::SeriesCache;
-use crate::remote_write::kinds::Families;
 use admission::Room;
 use change::Turn;
 use session::Sessions;
@@ -83,12 +98,14 @@ struct Inner {
     cache: SeriesCache,
     families: Families,
     sessions: Sessions,
+    pushed: pushgateway::Pushgateway,
     // Held from reading the registry until the change that follows from it is applied.
     registry_turn: Mutex<Turn>,
     disk: disk::Disk,
     proofs: std::sync::Mutex<Proofs>,
     watch: std::sync::Mutex<sweep::Watch>,
     heard_events: std::sync::Mutex<cloud_events::Heard>,
+    descriptors: Descriptors,
 }
 
 impl Intake {
@@ -103,11 +120,13 @@ impl Intake {
             cache: SeriesCache::new(u64::from_le_bytes(seed)),
             families: Families::default(),
             sessions: Sessions::default(),
+            pushed: pushgateway::Pushgateway::default(),
             registry_turn: Mutex::default(),
             disk: disk::Disk::default(),
             proofs: std::sync::Mutex::default(),
             watch: std::sync::Mutex::new(watch),
             heard_events: std::sync::Mutex::default(),
+            descriptors: Descriptors::default(),
         })))
     }
 
@@ -121,6 +140,11 @@ impl Intake {
         }
     }
 
+    /// What agents are told of their work.
+    pub fn descriptors(&self) -> Descriptors {
+        self.0.descriptors.clone()
+    }
+
     /// Makes a token, as `POST /v1/tokens` does; durable and applied when this returns.
     pub async fn mint(&self, request: TokenRequest) -> Result<Minted, Denial> {
         self.0.mint(request).await
@@ -132,6 +156,7 @@ pub fn router(intake: Intake) -> Router {
     Router::new()
         .route(ENROLL_PATH, post(enroll::post))
         .route(PUSH_PATH, post(push::post))
+        .route(DESCRIPTOR_PATH, get(descriptors::get))
         .route("/v1/tokens", post(tokens::post).get(tokens::list))
         .route("/v1/enroll/{id}", get(approve::poll))
         .route("/v1/enrollments", get(approve::list))
@@ -156,6 +181,17 @@ pub fn router(intake: Intake) -> Router {
         .route("/v1/instances/{id}/drop", post(archive::drop_series))
         .route("/v1/instances/{id}/reclaim", post(archive::reclaim))
         .route("/api/v1/write", post(write::post))
+        .route(
+            "/metrics/{*group}",
+            put(pushgateway::push).post(pushgateway::push).delete(pushgateway::delete),
+        )
+        .route(otlp::PATH, post(otlp::post))
+        .route("/collectd", post(collectd::post))
+        .route("/write", post(influx::write_v1))
+        .route("/api/v2/write", post(influx::write_v2))
+        .route("/query", post(influx::query).get(influx::query))
+        .route("/ping", get(influx::ping))
+        .route("/health", get(influx::health))
         .route("/api/v1/accounting", get(report::accounting))
         .layer(map_response_with_state(intake.clone(), say_durability))
         .with_state(intake)

@@ -15,6 +15,7 @@ use super::session::{Known, Order, Refused, Session};
 use super::{Denial, Inner, Intake, UNAVAILABLE, aside};
 use crate::accounting::{Reason, Tally};
 use crate::auth::Caller;
+use crate::foreign::time_message;
 use crate::lifecycle::{Evidence, Who};
 use crate::limits::{Window, checked_series};
 use crate::native::{
@@ -23,7 +24,6 @@ use crate::native::{
 };
 use crate::refusals::Refusals;
 use crate::registry::{Event, Instance, What};
-use crate::remote_write::time_message;
 
 /// How long a refused series is left alone: space and grants change by hand.
 const RETRY_REFUSED: Duration = Duration::from_mins(10);

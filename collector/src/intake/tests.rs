@@ -2,9 +2,19 @@
 
 mod agent;
 mod archive;
+mod collectd;
 mod enrolment;
 mod fleet;
+mod graphite;
+mod influx;
 mod keys;
+mod local;
 mod native;
+mod otlp;
+mod pushed;
+mod scraped;
+mod sockets;
 mod support;
 mod write;
+mod write2;
+mod zabbix;

@@ -1,22 +1,16 @@
-//! Prometheus remote write 1.0: from a body to samples of known columns and series not seen before.
+//! Prometheus remote write, 1.0 here and 2.0 in `v2`: from a body to series.
 
-pub(crate) mod cache;
-pub(crate) mod kinds;
+pub(crate) mod v2;
 mod visit;
-mod wire;
+pub(crate) mod wire;
 
-use std::collections::HashMap;
-use std::fmt::Write as _;
-
-use rrd::{InstanceId, Labels, Sample, Timestamp};
+use rrd::Labels;
 use thiserror::Error;
 
 use crate::accounting::Reason;
-use crate::limits::{WRITE_DECODED_LIMIT, Window, checked_series};
-use crate::refusals::Refusals;
-use crate::registry::{Namespace, TokenId};
-use cache::{Keys, Place, SeriesCache, SeriesKey};
-use kinds::FamilyKind;
+use crate::foreign::kinds::FamilyKind;
+use crate::foreign::{Named, Sorted, Sorter, shown_pairs};
+use crate::limits::{LABEL_COUNT_LIMIT, WRITE_DECODED_LIMIT, checked_series};
 use visit::{RawFamily, RawSeries, Visit, label_pairs};
 use wire::WireError;
 
@@ -26,7 +20,7 @@ const SNAPPY_RATIO_LIMIT: usize = 22;
 /// Why a body is not a write request.
 #[derive(Debug, Error)]
 pub(crate) enum WriteError {
-    #[error("the body is not a snappy block: {0}; remote write 1.0 sends one")]
+    #[error("the body is not a snappy block: {0}; remote write sends one")]
     Snappy(#[from] snap::Error),
     #[error(
         "the body claims to hold {0} bytes, at most {WRITE_DECODED_LIMIT} are taken; send less"
@@ -34,7 +28,7 @@ pub(crate) enum WriteError {
     Large(usize),
     #[error("the body claims to hold {0} bytes, more than snappy can pack into it; send it whole")]
     Bomb(usize),
-    #[error("the body is not a remote-write 1.0 request: {0}")]
+    #[error("the body is not the remote-write request that Content-Type says: {0}")]
     Wire(#[from] WireError),
 }
 
@@ -51,161 +45,53 @@ pub(crate) fn decompress(body: &[u8]) -> Result<Vec<u8>, WriteError> {
     Ok(snap::raw::Decoder::new().decompress_vec(body)?)
 }
 
-/// A request, sorted into what is known and what is not.
-#[derive(Debug)]
-pub(crate) struct Sorted {
-    /// Samples of known columns, by instance.
-    pub(crate) groups: Groups,
-    /// Series whose label bytes were not seen before.
-    pub(crate) strangers: Vec<Stranger>,
-    /// What the sender said about families.
-    pub(crate) families: Vec<(String, FamilyKind)>,
-    pub(crate) refusals: Refusals,
-    pub(crate) exemplars: u64,
+/// Reads the request in `bytes` into `sorter`.
+pub(crate) fn sort(bytes: &[u8], sorter: Sorter<'_>) -> Result<Sorted, WriteError> {
+    let mut reader = Reader(sorter);
+    visit::visit(bytes, &mut reader)?;
+    Ok(reader.0.sorted)
 }
 
-/// A series whose label bytes were not seen before.
-#[derive(Debug)]
-pub(crate) struct Stranger {
-    pub(crate) key: SeriesKey,
-    pub(crate) space: Namespace,
-    /// Labels without `job` and `instance`.
-    pub(crate) labels: Labels,
-    pub(crate) samples: Vec<(Timestamp, f64)>,
-}
+struct Reader<'a>(Sorter<'a>);
 
-/// Sorts the request in `bytes`. Changes nothing anywhere.
-pub(crate) fn sort(
-    bytes: &[u8],
-    cache: &SeriesCache,
-    relay: Option<TokenId>,
-    window: Window,
-) -> Result<Sorted, WriteError> {
-    let mut sorter = Sorter {
-        cache,
-        keys: cache.keys(relay),
-        relay,
-        window,
-        sorted: Sorted {
-            groups: Groups::default(),
-            strangers: Vec::new(),
-            families: Vec::new(),
-            refusals: Refusals::default(),
-            exemplars: 0,
-        },
-    };
-    visit::visit(bytes, &mut sorter)?;
-    Ok(sorter.sorted)
-}
-
-struct Sorter<'a> {
-    cache: &'a SeriesCache,
-    keys: Keys,
-    relay: Option<TokenId>,
-    window: Window,
-    sorted: Sorted,
-}
-
-impl Visit for Sorter<'_> {
+impl Visit for Reader<'_> {
     fn series(&mut self, series: &RawSeries<'_>) {
-        self.sorted.exemplars += series.exemplars;
-        if series.samples.is_empty() && series.histograms == 0 {
-            return;
+        self.0.sorted.exemplars += series.exemplars;
+        let name = RawLabels(series.labels);
+        if !series.samples.is_empty() {
+            self.0.series(series.labels, &name, (series.samples, None));
         }
-        let key = self.keys.of(series.labels);
-        match self.cache.get(key) {
-            Some(place) => self.known(place, series),
-            None => self.stranger(key, series),
-        }
+        let message = "native histograms are not kept; send classic ones";
+        self.0.refuse(Reason::NativeHistogram, series.histograms, &name, message);
     }
 
     fn family(&mut self, family: &RawFamily<'_>) {
         let name = str::from_utf8(family.name);
         if let (Some(kind), Ok(name)) = (FamilyKind::from_number(family.kind), name) {
-            self.sorted.families.push((name.to_owned(), kind));
+            self.0.sorted.families.push((name.to_owned(), kind));
         }
     }
 }
 
-impl Sorter<'_> {
-    fn known(&mut self, place: Place, series: &RawSeries<'_>) {
-        let group = self.sorted.groups.of(place.instance);
-        let mut refused = [0_u64; 2];
-        for (at, value) in series.samples {
-            match self.window.refuses(*at) {
-                None => group.push(Sample { column: place.column, at: *at, value: *value }),
-                Some(Reason::Future) => refused[0] += 1,
-                Some(_) => refused[1] += 1,
-            }
-        }
-        self.refuse_times(Some(place.instance), refused, series);
-        self.refuse_histograms(Some(place.instance), series);
+/// Label fields as they were sent.
+struct RawLabels<'a>(&'a [u8]);
+
+impl Named for RawLabels<'_> {
+    fn labels(&self) -> Result<Labels, (Reason, String)> {
+        read_labels(self.0)
     }
 
-    fn stranger(&mut self, key: SeriesKey, series: &RawSeries<'_>) {
-        let count = u64::try_from(series.samples.len()).expect("limited") + series.histograms;
-        let labels = match read_labels(series.labels) {
-            Ok(labels) => labels,
-            Err((reason, message)) => {
-                let shown = || shown(series.labels);
-                return self.sorted.refusals.add(None, reason, count, shown, &message);
+    fn shown(&self) -> String {
+        let mut pairs = Vec::new();
+        let lossy = String::from_utf8_lossy;
+        let read = label_pairs(self.0, |name, value| {
+            if pairs.len() < LABEL_COUNT_LIMIT {
+                pairs.push((lossy(name), lossy(value)));
             }
-        };
-        let mut refused = [0_u64; 2];
-        let keep = |sample: &&(Timestamp, f64)| match self.window.refuses(sample.0) {
-            None => true,
-            Some(reason) => {
-                refused[usize::from(reason != Reason::Future)] += 1;
-                false
-            }
-        };
-        let samples: Vec<_> = series.samples.iter().filter(keep).copied().collect();
-        self.refuse_times(None, refused, series);
-        self.refuse_histograms(None, series);
-        if samples.is_empty() {
-            return;
-        }
-        let space = Namespace {
-            relay: self.relay,
-            job: labels.get("job").unwrap_or_default().to_owned(),
-            instance: labels.get("instance").unwrap_or_default().to_owned(),
-        };
-        let labels = labels.filtered(|name| name != "job" && name != "instance");
-        self.sorted.strangers.push(Stranger { key, space, labels, samples });
-    }
-
-    fn refuse_times(
-        &mut self,
-        instance: Option<InstanceId>,
-        counts: [u64; 2],
-        series: &RawSeries<'_>,
-    ) {
-        for (reason, count) in [Reason::Future, Reason::TooOld].into_iter().zip(counts) {
-            if count > 0 {
-                let shown = || shown(series.labels);
-                self.sorted.refusals.add(instance, reason, count, shown, time_message(reason));
-            }
-        }
-    }
-
-    fn refuse_histograms(&mut self, instance: Option<InstanceId>, series: &RawSeries<'_>) {
-        if series.histograms > 0 {
-            let message = "native histograms are not kept; send classic ones";
-            let shown = || shown(series.labels);
-            let reason = Reason::NativeHistogram;
-            self.sorted.refusals.add(instance, reason, series.histograms, shown, message);
-        }
-    }
-}
-
-/// What a person is told about a sample at a moment that is not taken.
-pub(crate) const fn time_message(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Future => {
-            "the sample is more than 10 minutes in the future; set the sender's clock"
-        }
-        _ => {
-            "the sample is older than every archive of the instance; set the sender's clock, or keep longer"
+        });
+        match read {
+            Ok(()) => shown_pairs(pairs.into_iter()),
+            Err(error) => error.to_string(),
         }
     }
 }
@@ -225,59 +111,6 @@ fn read_labels(bytes: &[u8]) -> Result<Labels, (Reason, String)> {
         ));
     }
     checked_series(&pairs)
-}
-
-/// A series for a person, whatever is wrong with it; cut where it gets long.
-fn shown(bytes: &[u8]) -> String {
-    const LONGEST: usize = 200;
-    let mut text = String::from("{");
-    let read = label_pairs(bytes, |name, value| {
-        if text.len() < LONGEST {
-            let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
-            let value: String = value.chars().take(LONGEST).collect();
-            let name: String = name.chars().take(LONGEST).collect();
-            write!(text, "{name}={value:?},").expect("a string takes what is written to it");
-        }
-    });
-    match read {
-        Ok(()) => format!("{}}}", text.trim_end_matches(',')),
-        Err(error) => error.to_string(),
-    }
-}
-
-/// Samples by instance, in the order instances were met.
-#[derive(Debug, Default)]
-pub(crate) struct Groups {
-    members: Vec<(InstanceId, Vec<Sample>)>,
-    index: HashMap<InstanceId, usize>,
-    last: usize,
-}
-
-impl Groups {
-    /// The samples of `instance`. Series of one target come in a row, so the last one is tried
-    /// first.
-    pub(crate) fn of(&mut self, instance: InstanceId) -> &mut Vec<Sample> {
-        if self.members.get(self.last).is_none_or(|(id, _)| *id != instance) {
-            self.last = *self.index.entry(instance).or_insert_with(|| {
-                self.members.push((instance, Vec::new()));
-                self.members.len() - 1
-            });
-        }
-        &mut self.members[self.last].1
-    }
-
-    pub(crate) fn instances(&self) -> impl Iterator<Item = InstanceId> {
-        self.members.iter().map(|(id, _)| *id)
-    }
-
-    /// Takes an instance's samples out.
-    pub(crate) fn take(&mut self, instance: InstanceId) -> Vec<Sample> {
-        std::mem::take(self.of(instance))
-    }
-
-    pub(crate) fn into_parts(self) -> impl Iterator<Item = (InstanceId, Vec<Sample>)> {
-        self.members.into_iter().filter(|(_, samples)| !samples.is_empty())
-    }
 }
 
 #[cfg(test)]

@@ -30,6 +30,9 @@ pub(crate) struct RawFamily<'a> {
 
 const TIMESERIES: u64 = 1;
 const METADATA: u64 = 3;
+// What 2.0 calls symbols and series: read over, such a request would pass for an empty one.
+const V2_SYMBOLS: u64 = 4;
+const V2_TIMESERIES: u64 = 5;
 const LABELS: u64 = 1;
 const SAMPLES: u64 = 2;
 const EXEMPLARS: u64 = 3;
@@ -50,6 +53,7 @@ pub(crate) fn visit(request: &[u8], visitor: &mut impl Visit) -> Result<(), Wire
                 visitor.series(&series);
             }
             METADATA => visitor.family(&family(content.bytes()?)?),
+            V2_SYMBOLS | V2_TIMESERIES => return Err(WireError::Version),
             _ => {}
         }
     }
@@ -130,7 +134,7 @@ impl Scratch {
     }
 }
 
-fn sample(message: &[u8]) -> Result<(Timestamp, f64), WireError> {
+pub(super) fn sample(message: &[u8]) -> Result<(Timestamp, f64), WireError> {
     let mut fields = Fields::of(message);
     let (mut value, mut at) = (0.0, 0_u64);
     while let Some((field, content)) = fields.next()? {

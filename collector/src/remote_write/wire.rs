@@ -13,8 +13,14 @@ pub(crate) enum WireError {
     Field,
     #[error("a field of the request has another type than the protocol says")]
     Type,
+    #[error(
+        "the request has fields of another version of remote write; say that one in Content-Type"
+    )]
+    Version,
     #[error("the request holds more than {0} series; send fewer at once")]
     Series(usize),
+    #[error("the request holds more than {0} symbols; send fewer series at once")]
+    Symbols(usize),
     #[error("the request holds more than {0} samples; send fewer at once")]
     Samples(usize),
 }
@@ -102,7 +108,7 @@ impl<'a> Fields<'a> {
     }
 
     #[inline]
-    fn varint(&mut self) -> Result<u64, WireError> {
+    pub(crate) fn varint(&mut self) -> Result<u64, WireError> {
         let mut number = 0_u64;
         for (at, byte) in self.rest.iter().enumerate().take(10) {
             let bits = u64::from(byte & 0x7f);

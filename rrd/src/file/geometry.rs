@@ -242,6 +242,25 @@ impl Ring {
         let number = place * u64::from(self.width) + u64::from(position);
         self.offset + number * self.shape.tile_len() as u64
     }
+
+    /// The same of tiles that follow each other: a step from each to the next, where a division for each
+    /// would be a fifth of what it takes to read them.
+    pub(crate) fn offsets_of(
+        &self,
+        tiles: std::ops::Range<i64>,
+        position: u32,
+    ) -> impl Iterator<Item = u64> + Clone {
+        let tile_len = self.shape.tile_len() as u64;
+        let stride = u64::from(self.width) * tile_len;
+        let first = self.offset + u64::from(position) * tile_len;
+        let end = first + self.tile_count * stride;
+        let mut next = self.offset_of(tiles.start, position);
+        tiles.map(move |_| {
+            let at = next;
+            next = if at + stride == end { first } else { at + stride };
+            at
+        })
+    }
 }
 
 /// Room still to be given out.

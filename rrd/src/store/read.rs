@@ -257,11 +257,14 @@ impl Source<'_> {
         }
         // One room for all: to clear it takes as long as to fill it.
         let mut bytes = TileBytes::of(view.shape);
-        for (number, tile) in tiles.clone().enumerate() {
+        let offsets = view.ring.offsets_of(tiles.clone(), view.position);
+        let mut ahead = offsets.clone();
+        for (number, (tile, at)) in tiles.zip(offsets).enumerate() {
             if number.is_multiple_of(TILES_AT_ONCE) {
-                view.expect(&source, tile..tiles.end);
+                let soon = ahead.by_ref().take(TILES_AT_ONCE);
+                source.expect(soon, view.shape.tile_len() as u64);
             }
-            if let Err(reason) = view.read_tile(&source, tile, &mut bytes, rows) {
+            if let Err(reason) = view.read_tile(&source, (tile, at), &mut bytes, rows) {
                 let (column, first) = (view.column.index, Ring::first_row(tile));
                 let damage = unreadable(instance, column, view.archive, first, &reason);
                 (self.failed)(damage, &reason);
@@ -552,18 +555,11 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Says that the first of these tiles will be read.
-    fn expect(&self, source: &handles::Source, tiles: Range<i64>) {
-        let tiles = tiles.take(TILES_AT_ONCE);
-        let offsets = tiles.map(|tile| self.ring.offset_of(tile, self.position));
-        source.expect(offsets, self.shape.tile_len() as u64);
-    }
-
     /// Reads the rows of one tile that the file has; those of the view are put in their places.
     fn read_tile(
         &self,
         source: &handles::Source,
-        tile: i64,
+        (tile, at): (i64, u64),
         bytes: &mut TileBytes,
         rows: &mut Rows,
     ) -> io::Result<()> {
@@ -577,7 +573,7 @@ impl<'a> View<'a> {
             let place = |row: i64| usize::try_from(row - first_row).expect("a row of this tile");
             place(rows.start)..place(rows.end)
         };
-        source.read_at(bytes.tile(), self.ring.offset_of(tile, self.position))?;
+        source.read_at(bytes.tile(), at)?;
         // Of a full tile the checksum is behind its rows, of the last one in the slot.
         let is_full = high == Ring::first_row(tile + 1);
         let expected = if is_full { bytes.seal() } else { self.checksum };

@@ -7,9 +7,12 @@ use fixtures::dice::Dice;
 use rrd::Timestamp;
 
 use crate::agent::backoff::Backoff;
+use crate::agent::clock::Timeline;
 use crate::agent::credential::Credential;
+use crate::agent::dictionary::Dictionary;
 use crate::agent::reading::Readings;
 use crate::agent::session::{Event, Moment, Next, Reply, Session, Start, Unreachable};
+use crate::agent::tests::spool;
 use crate::agent::{AgentError, Secret};
 use crate::native::{Position, Problem, Push, PushAnswer};
 
@@ -79,7 +82,6 @@ fn refusal(status: u16, why: impl FnOnce(&mut Problem)) -> Reply {
 
 fn session() -> Session {
     Session::new(Start {
-        boot_id: 1,
         incarnation: 1,
         credential: Some(Credential {
             instance: 1,
@@ -89,7 +91,10 @@ fn session() -> Session {
         }),
         may_enrol: false,
         backoff: Backoff::new(Duration::from_secs(1), Duration::from_mins(1)),
-        spool_bytes: 1 << 20,
+        spool: spool(),
+        dictionary: Dictionary::default(),
+        timeline: Timeline::start(Timestamp::from_millis(1_000_000), Duration::ZERO),
+        poll: None,
     })
 }
 

@@ -295,7 +295,7 @@ pub(super) fn field(number: u8, content: &[u8]) -> Vec<u8> {
     [&[number << 3 | 2][..], &len, content].concat()
 }
 
-fn varint(mut number: u64) -> Vec<u8> {
+pub(super) fn varint(mut number: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     while number >= 0x80 {
         bytes.push(u8::try_from(number & 0x7f).unwrap() | 0x80);
@@ -303,6 +303,12 @@ fn varint(mut number: u64) -> Vec<u8> {
     }
     bytes.push(u8::try_from(number).unwrap());
     bytes
+}
+
+/// Every series in the store, with the labels of its instance, and its kind.
+pub(super) fn kinds(server: &Server) -> std::collections::BTreeMap<String, rrd::Kind> {
+    let all = server.parts().store.select(&[]);
+    all.into_iter().map(|series| (series.labels.to_string(), series.kind)).collect()
 }
 
 /// `NOW` moved by whole seconds.

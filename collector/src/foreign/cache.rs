@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rrd::{Column, InstanceId};
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
+use super::Origin;
 use crate::registry::TokenId;
 
 /// Series remembered at most: two million take some 120 MB, forgetting costs a longer look-up.
@@ -14,7 +15,7 @@ const CACHE_LIMIT: usize = 2_000_000;
 /// Shards, so that requests seldom wait for each other.
 const SHARD_COUNT: usize = 64;
 
-/// The 128-bit hash that stands for one relay's label bytes. The seed is random, so that nobody
+/// The 128-bit hash that stands for one origin's label bytes. The seed is random, so that nobody
 /// aims at a collision; who found one by chance would meet only series under the same token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SeriesKey(u128);
@@ -47,12 +48,13 @@ impl SeriesCache {
         Self { seed, shards, shard_limit: limit.div_ceil(SHARD_COUNT) }
     }
 
-    /// A hasher of label bytes for one relay.
-    pub(crate) fn keys(&self, relay: Option<TokenId>) -> Keys {
-        let mut bytes = [0_u8; 9];
-        if let Some(TokenId(id)) = relay {
+    /// A hasher of label bytes of one origin.
+    pub(crate) fn keys(&self, origin: Origin) -> Keys {
+        let mut bytes = [0_u8; 10];
+        bytes[9] = origin.protocol as u8;
+        if let Some(TokenId(id)) = origin.relay {
             bytes[0] = 1;
-            bytes[1..].copy_from_slice(&id.to_le_bytes());
+            bytes[1..9].copy_from_slice(&id.to_le_bytes());
         }
         Keys { seed: xxh3_64_with_seed(&bytes, self.seed) }
     }
@@ -89,7 +91,7 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Hashes label bytes of one relay.
+/// Hashes label bytes of one origin.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keys {
     seed: u64,
@@ -123,7 +125,12 @@ impl Hasher for Low {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Protocol;
     use super::*;
+
+    fn of(relay: Option<TokenId>) -> Origin {
+        Origin { protocol: Protocol::RemoteWrite, relay }
+    }
 
     fn place(index: u32) -> Place {
         Place { instance: InstanceId(1), column: Column { index, generation: 0 } }
@@ -132,7 +139,7 @@ mod tests {
     #[test]
     fn the_same_labels_under_two_relays_are_two_series() {
         let cache = SeriesCache::new(7);
-        let (one, two) = (cache.keys(Some(TokenId(1))), cache.keys(None));
+        let (one, two) = (cache.keys(of(Some(TokenId(1)))), cache.keys(of(None)));
         cache.put(one.of(b"labels"), place(5));
         assert_eq!(cache.get(one.of(b"labels")), Some(place(5)));
         assert_eq!(cache.get(two.of(b"labels")), None);
@@ -141,7 +148,7 @@ mod tests {
     #[test]
     fn it_never_holds_more_than_its_limit() {
         let cache = SeriesCache::bounded(7, 640);
-        let keys = cache.keys(None);
+        let keys = cache.keys(of(None));
         for number in 0..10_000_u32 {
             cache.put(keys.of(&number.to_le_bytes()), place(number));
         }
@@ -152,7 +159,7 @@ mod tests {
     #[test]
     fn an_instance_can_be_forgotten() {
         let cache = SeriesCache::new(7);
-        let keys = cache.keys(None);
+        let keys = cache.keys(of(None));
         cache.put(keys.of(b"a"), place(1));
         let other = Place { instance: InstanceId(2), ..place(2) };
         cache.put(keys.of(b"b"), other);

@@ -104,7 +104,8 @@ fn told(metric: &str, family: impl Fn(&str) -> Option<FamilyKind>) -> Option<Kin
     })
 }
 
-fn by_name(metric: &str, labels: &Labels, sibling: impl Fn(&str) -> bool) -> Kind {
+/// What a name suggests where nobody said anything.
+pub(crate) fn by_name(metric: &str, labels: &Labels, sibling: impl Fn(&str) -> bool) -> Kind {
     let counts = match metric.rsplit_once('_') {
         Some((_, "total")) => true,
         Some((_, "bucket")) => labels.get("le").is_some(),

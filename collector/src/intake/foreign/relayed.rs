@@ -6,12 +6,12 @@ use std::sync::Arc;
 use rrd::{InstanceId, Labels, Timestamp};
 
 use crate::accounting::Reason;
+use crate::foreign::{Sorted, Stranger};
 use crate::intake::enroll::random_id;
 use crate::intake::{Denial, Inner};
 use crate::lifecycle::Act;
 use crate::limits::{INSTANCE_LIMIT, RELAY_INSTANCE_LIMIT};
 use crate::registry::{Change, Instance, Namespace, Source, TokenId};
-use crate::remote_write::{Sorted, Stranger};
 
 /// What an instance is called whose sender gave neither `instance` nor `job`.
 const NAMELESS: &str = "unnamed";

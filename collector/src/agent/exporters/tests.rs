@@ -1,0 +1,130 @@
+//! Exporters on loopback that answer as they are told.
+
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::routing::get;
+use rrd::Timestamp;
+
+use super::*;
+
+type Said = Arc<Mutex<Result<&'static str, u16>>>;
+
+/// An exporter and what it says next.
+async fn exporter(said: Result<&'static str, u16>) -> (String, Said) {
+    let said: Said = Arc::new(Mutex::new(said));
+    let answer = said.clone();
+    let say = move || async move {
+        let said = *answer.lock().unwrap();
+        said.map_err(|status| http::StatusCode::from_u16(status).unwrap())
+    };
+    let router = Router::new().route("/metrics", get(say));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/metrics", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, said)
+}
+
+fn built(text: &str) -> Result<Box<dyn Source>, String> {
+    build("db", toml::from_str(text).unwrap())
+}
+
+async fn looked(source: &mut dyn Source) -> (Result<(), Trouble>, Readings) {
+    let mut out = Readings::default();
+    let look = Look { at: Timestamp::from_secs(10), step: Step::from_secs(10).unwrap() };
+    let outcome = source.read(look, &mut out).await;
+    (outcome, out)
+}
+
+const DB: [(&str, &str); 1] = [("exporter", "db")];
+
+#[tokio::test]
+async fn a_page_becomes_readings_of_its_kinds_under_the_exporters_name() {
+    let (url, _) = exporter(Ok("# TYPE hits counter\nhits 3\nhits_total{job=\"j\",a=\"x,y\"} 4\n\
+                             lat_sum 1\nlat_count 2\nlevel 5\n"))
+    .await;
+    let mut source = built(&format!("url = {url:?}")).unwrap();
+    let (outcome, out) = looked(&mut *source).await;
+    assert_eq!(outcome, Ok(()));
+    let labelled = [("a", "x,y"), ("exported_job", "j"), DB[0]];
+    assert_eq!(out.value("hits_total", &labelled), Some(4.0));
+    assert_eq!(out.value("agent_exporter_up", &DB), Some(1.0));
+    assert_eq!(out.value("agent_exporter_samples", &DB), Some(5.0));
+    let kind = |metric: &str| out.iter().find(|one| one.metric == metric).unwrap().kind;
+    for (metric, expected) in [
+        ("hits", Kind::Total),
+        ("hits_total", Kind::Total),
+        ("lat_sum", Kind::Total),
+        ("lat_count", Kind::Total),
+        ("level", Kind::Unknown),
+    ] {
+        assert_eq!(kind(metric), expected, "{metric}");
+    }
+}
+
+#[tokio::test]
+async fn series_that_vanish_are_ended_once_and_all_of_them_when_the_exporter_fails() {
+    let (url, said) = exporter(Ok("a 1\nb 2\n")).await;
+    let mut source = built(&format!("url = {url:?}")).unwrap();
+    looked(&mut *source).await.0.unwrap();
+    *said.lock().unwrap() = Ok("a 1\n");
+    let (_, out) = looked(&mut *source).await;
+    assert!(out.value("b", &DB).is_some_and(f64::is_nan));
+    let (_, out) = looked(&mut *source).await;
+    assert_eq!(out.value("b", &DB), None);
+    *said.lock().unwrap() = Err(500);
+    let (outcome, out) = looked(&mut *source).await;
+    assert_eq!(outcome, Err(Trouble("the answer is 500 Internal Server Error".to_owned())));
+    assert!(out.value("a", &DB).is_some_and(f64::is_nan));
+    assert_eq!(out.value("agent_exporter_up", &DB), Some(0.0));
+    let (_, out) = looked(&mut *source).await;
+    assert_eq!(out.value("a", &DB), None);
+}
+
+#[tokio::test]
+async fn a_faulty_line_is_told_and_the_others_are_taken() {
+    let (url, _) = exporter(Ok("a 1\nb two\nc 3\n")).await;
+    let mut source = built(&format!("url = {url:?}")).unwrap();
+    let (outcome, out) = looked(&mut *source).await;
+    let why = outcome.unwrap_err().0;
+    assert!(why.starts_with("1 lines of the page are not taken; first: line 2: \"two\""), "{why}");
+    assert_eq!(out.value("c", &DB), Some(3.0));
+    assert_eq!(out.value("agent_exporter_up", &DB), Some(1.0));
+    assert_eq!(out.value("agent_exporter_faulty_lines", &DB), Some(1.0));
+}
+
+#[tokio::test]
+async fn a_page_over_its_limit_is_cut_there() {
+    let (url, _) = exporter(Ok("a 1\nb 2\nc 3\n")).await;
+    let mut source = built(&format!("url = {url:?}\nsamples = 2")).unwrap();
+    let (outcome, out) = looked(&mut *source).await;
+    assert!(outcome.is_err());
+    assert_eq!((out.value("b", &DB), out.value("c", &DB)), (Some(2.0), None));
+}
+
+#[test]
+fn a_table_names_an_address_on_this_machine_or_says_that_it_does_not() {
+    for (table, problem) in [
+        ("url = \"http://127.0.0.1:9100/metrics\"", None),
+        ("url = \"http://[::1]:9100/metrics\"", None),
+        ("url = \"http://localhost/metrics\"\nstep = \"60s\"\ntimeout = \"2s\"", None),
+        ("url = \"http://10.0.0.1/metrics\"\nremote = true", None),
+        ("url = \"http://10.0.0.1/metrics\"", Some("add remote = true")),
+        ("url = \"http://169.254.169.254/\"", Some("add remote = true")),
+        ("url = \"ftp://127.0.0.1/\"", Some("write http://127.0.0.1:PORT/metrics")),
+        ("url = \"127.0.0.1:9100\"", Some("write http://127.0.0.1:PORT/metrics")),
+        ("url = \"http://127.0.0.1/\"\nsamples = 0", Some("from 1 to 20000")),
+        ("url = \"http://127.0.0.1/\"\nstep = \"9\"", Some("write it as \"10s\"")),
+        ("url = \"http://127.0.0.1/\"\npath = \"x\"", Some("path")),
+        ("", Some("url")),
+    ] {
+        let found = built(table).err();
+        match (problem, found) {
+            (None, found) => assert_eq!(found, None, "{table}"),
+            (Some(said), found) => {
+                let found = found.unwrap_or_else(|| panic!("{table} is taken"));
+                assert!(found.contains(said), "{table}: {found}");
+            }
+        }
+    }
+}

@@ -1,0 +1,504 @@
+//! The queue: readings in the order they were made, packed into segments, first in first out.
+//!
+//! When no segment is free, the oldest half of what nobody has taken yet is put into cells of a
+//! minute, then of five; only what is as coarse as that is dropped, the oldest first.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+
+use rrd::Kind;
+use tracing::warn;
+
+use super::coarse::{CELLS_MS, Coarse};
+use super::cursor::{Cursor, Taken};
+use super::reader::Reader;
+use super::record::{PIECE_BYTES_MAX, Packing, Piece, Record, VALUE_BYTES_MAX, entry_bytes_max};
+use super::room::{Place, Room, Slot};
+use super::segment::{FRAME_BYTES, HEADER_BYTES, Header, SEGMENT_BYTES, seal};
+use crate::agent::dictionary::Dictionary;
+use crate::native::Reading;
+
+/// Segments that stay free: older ones are put together in them.
+const SPARE: usize = 1;
+
+/// One segment.
+pub(super) struct Segment {
+    pub(super) header: Header,
+    pub(super) slot: Slot,
+    /// Where its records end.
+    pub(super) used: usize,
+    /// The last record's checksum.
+    pub(super) chain: u32,
+}
+
+/// What the writer of the last segment knows.
+#[derive(Default)]
+pub(super) struct Head {
+    pub(super) packing: Packing,
+    /// The segment's numbers of series by those of the dictionary.
+    pub(super) numbers: HashMap<u32, u32>,
+}
+
+/// What became of samples that did not leave as they came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::agent) struct Losses {
+    /// Dropped: for want of room, or because their series has no number.
+    pub(in crate::agent) dropped: u64,
+    /// Gone into coarser cells.
+    pub(in crate::agent) degraded: u64,
+    /// Dropped because the server would never take them.
+    pub(in crate::agent) refused: u64,
+}
+
+/// Whose readings are written.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::agent) struct Life {
+    pub(in crate::agent) boot_id: u128,
+    pub(in crate::agent) step_ms: u64,
+    /// Random, of this process.
+    pub(in crate::agent) salt: u64,
+}
+
+/// Readings that wait for their journey.
+pub(in crate::agent) struct Queue {
+    pub(super) room: Room,
+    /// Oldest first; the last one is being written while there is a head.
+    pub(super) segments: VecDeque<Segment>,
+    pub(super) head: Option<Head>,
+    pub(super) cursor: Cursor,
+    /// The cursor as it was before the last batch was taken: a batch too large goes back at once.
+    before: Option<Cursor>,
+    pub(super) released: Place,
+    pub(super) next_seq: u64,
+    /// The first segment of this life.
+    pub(super) first_seq: u64,
+    pub(super) life: Life,
+    pub(super) losses: Losses,
+    /// Something was written that is not synced.
+    is_dirty: bool,
+    /// A segment was finished that is not synced.
+    is_sync_due: bool,
+}
+
+impl Queue {
+    /// An empty queue in memory.
+    pub(in crate::agent) fn in_memory(bytes_max: usize, life: Life) -> Self {
+        Self::of(Room::in_memory(bytes_max), life)
+    }
+
+    pub(super) fn of(room: Room, life: Life) -> Self {
+        Self {
+            room,
+            segments: VecDeque::new(),
+            head: None,
+            cursor: Cursor::at(Place::default()),
+            before: None,
+            released: Place::default(),
+            next_seq: 1,
+            first_seq: 0,
+            life,
+            losses: Losses::default(),
+            is_dirty: false,
+            is_sync_due: false,
+        }
+    }
+
+    /// What follows is read at another step.
+    pub(in crate::agent) fn set_step(&mut self, step_ms: u64) {
+        if self.life.step_ms != step_ms {
+            self.life.step_ms = step_ms;
+            self.head = None;
+        }
+    }
+
+    /// The clock that this life's readings were made with is found to be wrong: those that were not
+    /// taken yet are moved.
+    pub(in crate::agent) fn shift(&mut self, by_ms: i64) {
+        let place = self.cursor.place();
+        for segment in &mut self.segments {
+            let is_ours = segment.header.seq >= self.first_seq && segment.header.seq >= place.seq;
+            if !is_ours {
+                continue;
+            }
+            segment.header.shift_ms = segment.header.shift_ms.saturating_add(by_ms);
+            let header = segment.header.encode();
+            if let Err(error) = self.room.write(&mut segment.slot, 0, &header) {
+                warn!(%error, "the spool cannot note that the clock was wrong");
+            }
+        }
+        self.is_dirty = true;
+        self.head = None;
+    }
+
+    /// Bytes that wait, as they are packed.
+    pub(in crate::agent) fn byte_count(&self) -> usize {
+        let place = self.cursor.place();
+        let waiting = self.segments.iter().filter(|segment| segment.header.seq >= place.seq);
+        let begin =
+            |s: &Segment| if s.header.seq == place.seq { place.offset } else { HEADER_BYTES };
+        waiting.map(|segment| segment.used.saturating_sub(begin(segment))).sum()
+    }
+
+    pub(in crate::agent) fn losses(&self) -> Losses {
+        self.losses
+    }
+
+    /// Adds a reading whose numbers are the dictionary's.
+    pub(in crate::agent) fn append(&mut self, reading: &Reading, dictionary: &Dictionary) {
+        let mut rest = reading.values.as_slice();
+        while let Some(first) = rest.first() {
+            let fitting = self.fitting(rest, dictionary);
+            let is_fresh = self.head.as_ref().is_some_and(|head| head.packing.entry_count() == 0);
+            if fitting < rest.len() && !is_fresh {
+                self.begin();
+            } else if fitting == 0 {
+                warn!(series = first.0, "a series' labels are longer than a segment of the spool");
+                self.losses.dropped += 1;
+                rest = &rest[1..];
+            } else {
+                let (values, later) = rest.split_at(fitting);
+                match self.write(reading.at_ms, values, dictionary) {
+                    Ok(()) => rest = later,
+                    Err(error) => self.leave_disk(&error),
+                }
+            }
+        }
+    }
+
+    /// How many of these values the last segment has room for, whatever they are.
+    fn fitting(&self, values: &[(u32, f64)], dictionary: &Dictionary) -> usize {
+        let (Some(head), Some(segment)) = (&self.head, self.segments.back()) else { return 0 };
+        let frames = FRAME_BYTES + PIECE_BYTES_MAX;
+        let mut left = (SEGMENT_BYTES - segment.used).saturating_sub(frames);
+        let fits = |(id, _): &&(u32, f64)| {
+            let entry = dictionary.entry(*id).filter(|_| !head.numbers.contains_key(id));
+            let entry_bytes = entry.map_or(0, |e| FRAME_BYTES + entry_bytes_max(&e.labels));
+            let after = left.checked_sub(VALUE_BYTES_MAX + entry_bytes);
+            left = after.unwrap_or(0);
+            after.is_some()
+        };
+        values.iter().take_while(fits).count()
+    }
+
+    /// Writes values that fit into the last segment.
+    fn write(
+        &mut self,
+        at_ms: i64,
+        values: &[(u32, f64)],
+        dictionary: &Dictionary,
+    ) -> io::Result<()> {
+        let (Some(head), Some(segment)) = (&mut self.head, self.segments.back_mut()) else {
+            return Ok(());
+        };
+        let (mut bytes, mut body, mut chain) = (Vec::new(), Vec::new(), segment.chain);
+        let mut numbered = Vec::with_capacity(values.len());
+        for (id, value) in values {
+            let Some(entry) = dictionary.entry(*id) else { continue };
+            let next = head.packing.entry_count();
+            let number = *head.numbers.entry(*id).or_insert(next);
+            if number == next {
+                body.clear();
+                head.packing.put_entry(entry.kind, &entry.labels, &mut body);
+                chain = seal(&body, chain, &mut bytes);
+            }
+            numbered.push((number, *value));
+        }
+        body.clear();
+        head.packing.put_piece(&Piece { at_ms, span_ms: 0, values: numbered }, &mut body);
+        chain = seal(&body, chain, &mut bytes);
+        self.room.write(&mut segment.slot, segment.used, &bytes)?;
+        segment.used += bytes.len();
+        segment.chain = chain;
+        self.is_dirty = true;
+        Ok(())
+    }
+
+    /// Begins a segment at the end.
+    fn begin(&mut self) {
+        self.make_room();
+        let header = self.header();
+        let mut slot = self.room.begin();
+        if let Err(error) = self.room.write(&mut slot, 0, &header.encode()) {
+            return self.leave_disk(&error);
+        }
+        self.push_segment(header, slot);
+    }
+
+    fn push_segment(&mut self, header: Header, slot: Slot) {
+        self.next_seq = header.seq + 1;
+        self.is_sync_due |= self.is_dirty;
+        let chain = header.chain();
+        self.segments.push_back(Segment { header, slot, used: HEADER_BYTES, chain });
+        self.head = Some(Head::default());
+    }
+
+    fn header(&mut self) -> Header {
+        let Life { boot_id, step_ms, .. } = self.life;
+        let seq = self.next_seq;
+        Header { seq, from: seq, salt: self.salt(), boot_id, step_ms, cell_ms: 0, shift_ms: 0 }
+    }
+
+    /// Another number each time.
+    fn salt(&mut self) -> u64 {
+        self.life.salt = self.life.salt.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.life.salt
+    }
+
+    /// The disk does not take what is written: it goes into memory from now on.
+    fn leave_disk(&mut self, error: &io::Error) {
+        warn!(%error, "the spool's disk fails; what is read now is kept in memory alone");
+        self.room.leave_disk();
+        let header = self.header();
+        self.push_segment(header, Slot::Memory(Vec::new()));
+    }
+
+    /// Makes sure that a segment can be begun and one stays free.
+    fn make_room(&mut self) {
+        while self.room.free(self.segments.len()) <= SPARE && self.segments.len() > 1 {
+            if !self.degrade() {
+                self.drop_oldest();
+            }
+        }
+    }
+
+    /// Puts segments of the oldest half that nobody has taken from together; false when there are none
+    /// that would become fewer.
+    fn degrade(&mut self) -> bool {
+        let place = self.cursor.place();
+        let is_touched = |segment: &Segment| Place::start_of(segment.header.seq) < place;
+        let first = self.segments.iter().take_while(|segment| is_touched(segment)).count();
+        let whole = self.segments.len().saturating_sub(first + 1);
+        let half = first..first + whole.div_ceil(2);
+        CELLS_MS.iter().any(|cell_ms| {
+            let mut at = half.start;
+            while at < half.end {
+                let run = self.run(at..half.end, *cell_ms);
+                if run >= 2 && self.coarsen(at, run, *cell_ms) {
+                    return true;
+                }
+                at += run.max(1);
+            }
+            false
+        })
+    }
+
+    /// How many segments from the first one on can go into one of cells of this length.
+    fn run(&self, range: std::ops::Range<usize>, cell_ms: u64) -> usize {
+        let of = |segment: &Segment| {
+            let Header { boot_id, step_ms, cell_ms: old, shift_ms, .. } = segment.header;
+            (old < cell_ms && 2 * step_ms <= cell_ms).then_some((boot_id, step_ms, shift_ms))
+        };
+        let mut kinds = self.segments.range(range).map(of);
+        match kinds.next().flatten() {
+            Some(first) => 1 + kinds.take_while(|kind| *kind == Some(first)).count(),
+            None => 0,
+        }
+    }
+
+    /// Puts as many of `run` segments from `at` on as fit into one; false when fewer than two do, or
+    /// the disk fails.
+    fn coarsen(&mut self, at: usize, run: usize, cell_ms: u64) -> bool {
+        let inputs = || self.segments.range(at..at + run);
+        let Some(first) = inputs().next().map(|segment| segment.header) else { return false };
+        let salt = self.life.salt.wrapping_add(1);
+        let mut merged = Merged::new(&Header { salt, cell_ms, ..first });
+        let merged_count = inputs().take_while(|segment| merged.add(&self.room, segment)).count();
+        let Some(last) = inputs().nth(merged_count.wrapping_sub(1)).map(|s| s.header) else {
+            return false;
+        };
+        if merged_count < 2 {
+            return false;
+        }
+        self.salt();
+        let header = Header { seq: last.seq, from: first.from, salt, cell_ms, ..first };
+        let mut slot = self.room.begin();
+        // The inputs are given up only when what replaces them is on the disk, its header last.
+        let written = self
+            .room
+            .write(&mut slot, HEADER_BYTES, &merged.bytes)
+            .and_then(|()| self.room.sync())
+            .and_then(|()| self.room.write(&mut slot, 0, &header.encode()))
+            .and_then(|()| self.room.sync());
+        if let Err(error) = written {
+            warn!(%error, "the spool cannot put old readings together");
+            self.room.end(&slot);
+            return false;
+        }
+        self.losses.degraded += merged.sample_loss();
+        let used = HEADER_BYTES + merged.bytes.len();
+        let segment = Segment { header, slot, used, chain: merged.chain };
+        let old: Vec<Segment> = self.segments.drain(at..at + merged_count).collect();
+        self.segments.insert(at, segment);
+        for segment in old {
+            self.room.end(&segment.slot);
+        }
+        true
+    }
+
+    /// Drops the oldest segment, unless it is the last one. What was taken of it is in memory.
+    fn drop_oldest(&mut self) {
+        let Some(segment) = self.segments.pop_front() else { return };
+        let start = Place::start_of(segment.header.seq + 1);
+        if self.cursor.place().seq <= segment.header.seq {
+            let left = self.cursor.left_in(&self.room, &segment);
+            self.losses.dropped += left;
+            self.cursor = Cursor::at(start);
+        }
+        self.room.end(&segment.slot);
+        self.released = self.released.max(start);
+        self.mark();
+    }
+
+    /// The next readings, at most so many samples of one boot; `None` when there are none.
+    pub(in crate::agent) fn take(
+        &mut self,
+        samples_max: usize,
+        dictionary: &mut Dictionary,
+    ) -> Option<Taken> {
+        self.oldest_ms(dictionary)?;
+        self.before = Some(self.cursor.clone());
+        self.cursor.take(&self.room, &self.segments, samples_max, dictionary, &mut self.losses)
+    }
+
+    /// The moment of the oldest reading that waits.
+    pub(in crate::agent) fn oldest_ms(&mut self, dictionary: &mut Dictionary) -> Option<i64> {
+        self.cursor.peek(&self.room, &self.segments, dictionary, &mut self.losses)
+    }
+
+    /// Goes back to a place that was not released, for what follows to be taken again.
+    pub(in crate::agent) fn rewind(&mut self, place: Place) {
+        let before = self.before.take().filter(|before| before.place() == place);
+        self.cursor = match before {
+            Some(before) if place >= self.released => before,
+            _ => Cursor::at(place.max(self.released)),
+        };
+    }
+
+    /// Goes back to the first place that was not released.
+    pub(in crate::agent) fn rewind_all(&mut self) {
+        self.rewind(self.released);
+    }
+
+    /// Everything before `place` has left for good.
+    pub(in crate::agent) fn release(&mut self, place: Place) {
+        self.released = self.released.max(place);
+        while self.segments.len() > 1
+            && self.segments.front().is_some_and(|segment| segment.header.seq < place.seq)
+        {
+            let segment = self.segments.pop_front().expect("just seen");
+            self.room.end(&segment.slot);
+        }
+        self.mark();
+    }
+
+    fn mark(&mut self) {
+        if let Err(error) = self.room.mark(self.released) {
+            warn!(%error, "the spool's mark cannot be written");
+        }
+    }
+
+    /// The file to be synced: when a segment was finished, or `is_time` and something waits.
+    pub(in crate::agent) fn take_unsynced(
+        &mut self,
+        is_time: bool,
+    ) -> Option<std::sync::Arc<dyn rrd::disk::File>> {
+        let is_due = self.is_sync_due || (is_time && self.is_dirty && self.byte_count() > 0);
+        if !is_due {
+            return None;
+        }
+        (self.is_dirty, self.is_sync_due) = (false, false);
+        self.room.to_sync()
+    }
+}
+
+/// Segments put together.
+struct Merged {
+    coarse: Coarse,
+    packing: Packing,
+    numbers: Dictionary,
+    bytes: Vec<u8>,
+    chain: u32,
+    samples_in: u64,
+    samples_out: u64,
+    /// Samples in and out when the last segment that fits was added.
+    samples: (u64, u64),
+}
+
+impl Merged {
+    fn new(header: &Header) -> Self {
+        Self {
+            coarse: Coarse::new(header.cell_ms, header.step_ms),
+            packing: Packing::default(),
+            numbers: Dictionary::default(),
+            bytes: Vec::new(),
+            chain: header.chain(),
+            samples_in: 0,
+            samples_out: 0,
+            samples: (0, 0),
+        }
+    }
+
+    /// Adds a segment; false, and nothing added, when it does not fit.
+    fn add(&mut self, room: &Room, segment: &Segment) -> bool {
+        let (len, chain) = (self.bytes.len(), self.chain);
+        let mut numbers = Vec::new();
+        let mut reader = Reader::at_start(&segment.header);
+        while let Some(record) = reader.next(room, &segment.slot) {
+            match record {
+                Record::Entry(entry) => numbers.push(self.number(&entry)),
+                Record::Piece(piece) => self.add_piece(piece, &numbers),
+            }
+        }
+        let Self { coarse, packing, bytes, chain: end, samples_out, .. } = self;
+        coarse.finish(&mut |piece| put(&piece, packing, bytes, end, samples_out));
+        if self.bytes.len() > SEGMENT_BYTES - HEADER_BYTES {
+            self.bytes.truncate(len);
+            self.chain = chain;
+            return false;
+        }
+        self.samples = (self.samples_in, self.samples_out);
+        true
+    }
+
+    fn number(&mut self, entry: &crate::native::Entry) -> Option<u32> {
+        let number = self.numbers.adopt(entry)?;
+        if number == self.packing.entry_count() {
+            let mut body = Vec::new();
+            self.packing.put_entry(entry.kind, &entry.labels, &mut body);
+            self.chain = seal(&body, self.chain, &mut self.bytes);
+            self.coarse.define(Kind::from_number(entry.kind).unwrap_or(Kind::Unknown));
+        }
+        Some(number)
+    }
+
+    fn add_piece(&mut self, mut piece: Piece, numbers: &[Option<u32>]) {
+        self.samples_in += piece.values.len() as u64;
+        let number = |id: u32| numbers.get(usize::try_from(id).ok()?).copied().flatten();
+        piece.values.retain_mut(|(id, _)| match number(*id) {
+            Some(number) => {
+                *id = number;
+                true
+            }
+            None => false,
+        });
+        let Self { coarse, packing, bytes, chain, samples_out, .. } = self;
+        coarse.add(&piece, &mut |piece| put(&piece, packing, bytes, chain, samples_out));
+    }
+
+    fn sample_loss(&self) -> u64 {
+        self.samples.0.saturating_sub(self.samples.1)
+    }
+}
+
+fn put(
+    piece: &Piece,
+    packing: &mut Packing,
+    bytes: &mut Vec<u8>,
+    chain: &mut u32,
+    samples_out: &mut u64,
+) {
+    *samples_out += piece.values.len() as u64;
+    let mut body = Vec::new();
+    packing.put_piece(piece, &mut body);
+    *chain = seal(&body, *chain, bytes);
+}

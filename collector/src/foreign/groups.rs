@@ -1,0 +1,40 @@
+//! Samples by instance, as a request of many instances' samples becomes frames.
+
+use std::collections::HashMap;
+
+use rrd::{InstanceId, Sample};
+
+/// Samples by instance, in the order instances were met.
+#[derive(Debug, Default)]
+pub(crate) struct Groups {
+    members: Vec<(InstanceId, Vec<Sample>)>,
+    index: HashMap<InstanceId, usize>,
+    last: usize,
+}
+
+impl Groups {
+    /// The samples of `instance`. Series of one target come in a row, so the last one is tried
+    /// first.
+    pub(crate) fn of(&mut self, instance: InstanceId) -> &mut Vec<Sample> {
+        if self.members.get(self.last).is_none_or(|(id, _)| *id != instance) {
+            self.last = *self.index.entry(instance).or_insert_with(|| {
+                self.members.push((instance, Vec::new()));
+                self.members.len() - 1
+            });
+        }
+        &mut self.members[self.last].1
+    }
+
+    pub(crate) fn instances(&self) -> impl Iterator<Item = InstanceId> {
+        self.members.iter().map(|(id, _)| *id)
+    }
+
+    /// Takes an instance's samples out.
+    pub(crate) fn take(&mut self, instance: InstanceId) -> Vec<Sample> {
+        std::mem::take(self.of(instance))
+    }
+
+    pub(crate) fn into_parts(self) -> impl Iterator<Item = (InstanceId, Vec<Sample>)> {
+        self.members.into_iter().filter(|(_, samples)| !samples.is_empty())
+    }
+}

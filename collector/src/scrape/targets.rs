@@ -1,0 +1,296 @@
+//! Targets: what to scrape, read from files as Prometheus' `file_sd` writes them.
+//!
+//! A group whose label `__registry__` is there names no targets itself: its `targets` are patterns
+//! that are filled in for every enrolled instance that the label's value chooses.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use http::Uri;
+use rrd::Step;
+use serde::Deserialize;
+
+use crate::limits::{LABEL_COUNT_LIMIT, LABEL_VALUE_LIMIT};
+use crate::registry::{Instance, Source};
+
+/// Targets of all files: ten thousand at the usual interval are 700 pages a second.
+pub(super) const TARGETS: usize = 10_000;
+/// Time between two pages of a target, unless its labels say otherwise.
+const INTERVAL_MS: u64 = 15_000;
+/// Shortest and longest interval, in milliseconds.
+const INTERVAL_RANGE_MS: std::ops::RangeInclusive<u64> = 1_000..=86_400_000;
+/// Longest time for a page, unless a target's labels say otherwise.
+const TIMEOUT_MS: u64 = 10_000;
+
+/// One target.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Target {
+    pub(crate) uri: Uri,
+    /// The labels of all its series, `job` and `instance` among them, sorted.
+    pub(crate) labels: Vec<(String, String)>,
+    pub(crate) interval: Step,
+    pub(crate) timeout: Duration,
+}
+
+/// What tells one target from another: its job and its instance.
+pub(crate) type Name = (String, String);
+
+impl Target {
+    pub(crate) fn name(&self) -> Name {
+        (self.label("job").to_owned(), self.label("instance").to_owned())
+    }
+
+    fn label(&self, name: &str) -> &str {
+        let found = self.labels.iter().find(|(label, _)| label == name);
+        found.map_or("", |(_, value)| value)
+    }
+}
+
+/// A group of a file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Group {
+    targets: Vec<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+/// The targets of a file whose name without its ending is `stem`, which is their job unless a label
+/// says otherwise. Errors with the first thing that is wrong; a file is taken whole or not at all.
+pub(super) fn read(
+    stem: &str,
+    text: &str,
+    instances: &[impl AsRef<Instance>],
+) -> Result<Vec<Target>, String> {
+    let groups: Vec<Group> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let mut targets = Vec::new();
+    for group in &groups {
+        if let Some(wanted) = group.labels.get("__registry__") {
+            let chosen = Chosen::read(wanted)?;
+            for instance in instances.iter().map(AsRef::as_ref).filter(|one| chosen.holds(one)) {
+                let filled = group.targets.iter().filter_map(|pattern| filled(pattern, instance));
+                for address in filled {
+                    targets.push(group.target(stem, &address, Some(&instance.name))?);
+                }
+            }
+        } else {
+            for address in &group.targets {
+                targets.push(group.target(stem, address, None)?);
+            }
+        }
+        if targets.len() > TARGETS {
+            return Err(format!("more than {TARGETS} targets; spread them over servers"));
+        }
+    }
+    let mut names = BTreeSet::new();
+    if let Some(twice) = targets.iter().map(Target::name).find(|name| !names.insert(name.clone())) {
+        let (job, instance) = twice;
+        return Err(format!(
+            "{instance} of job {job} is there twice; give one another instance label"
+        ));
+    }
+    Ok(targets)
+}
+
+impl Group {
+    fn target(&self, stem: &str, address: &str, name: Option<&str>) -> Result<Target, String> {
+        let label = |name: &str| self.labels.get(name).map(String::as_str);
+        let scheme = label("__scheme__").unwrap_or("http");
+        let path = label("__metrics_path__").unwrap_or("/metrics");
+        let query = self.query();
+        let uri: Uri = format!("{scheme}://{address}{path}{query}")
+            .parse()
+            .map_err(|error| format!("target {address:?}: {error}; write HOST:PORT"))?;
+        let is_whole = matches!(scheme, "http" | "https")
+            && path.starts_with('/')
+            && uri.authority().is_some_and(|authority| authority.as_str() == address)
+            && !address.contains('@');
+        if !is_whole {
+            return Err(format!("target {address:?} is no address; write HOST:PORT"));
+        }
+        let millis = |name: &str, usual: u64| match label(name) {
+            None => Ok(usual),
+            Some(text) => rrd::time::parse_duration_ms(text)
+                .filter(|millis| INTERVAL_RANGE_MS.contains(millis))
+                .ok_or_else(|| {
+                    format!("{name} {text:?} is not a time from 1s to 1d; write \"30s\"")
+                }),
+        };
+        let interval_ms = millis("__scrape_interval__", INTERVAL_MS)?;
+        let timeout_ms = millis("__scrape_timeout__", TIMEOUT_MS.min(interval_ms))?;
+        let shown = self.labels.iter().filter(|(name, _)| !name.starts_with("__"));
+        let mut labels: BTreeMap<&str, &str> =
+            shown.map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        labels.entry("job").or_insert(stem);
+        labels.entry("instance").or_insert(name.unwrap_or(address));
+        let is_long =
+            |(name, value): (&&str, &&str)| name.len().max(value.len()) > LABEL_VALUE_LIMIT;
+        if labels.len() > LABEL_COUNT_LIMIT / 2 || labels.iter().any(is_long) {
+            return Err(format!("target {address:?} has too many labels or too long ones"));
+        }
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        Ok(Target {
+            uri,
+            labels: labels.into_iter().map(owned).collect(),
+            interval: Step::from_millis(interval_ms).expect("from a second on"),
+            timeout: Duration::from_millis(timeout_ms.min(interval_ms)),
+        })
+    }
+
+    /// What `__param_…` labels ask for.
+    fn query(&self) -> String {
+        let asked = |(name, value): (&String, &String)| {
+            let name = name.strip_prefix("__param_")?;
+            Some(format!("{}={}", escaped(name), escaped(value)))
+        };
+        let asked: Vec<String> = self.labels.iter().filter_map(asked).collect();
+        if asked.is_empty() { String::new() } else { format!("?{}", asked.join("&")) }
+    }
+}
+
+fn escaped(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let letter = |byte: u8| {
+        if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+    };
+    text.bytes().map(letter).collect()
+}
+
+/// Which instances of the registry are meant: those with all of these labels.
+struct Chosen<'a>(Vec<(&'a str, &'a str)>);
+
+impl<'a> Chosen<'a> {
+    fn read(text: &'a str) -> Result<Self, String> {
+        let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+        let pair = |pair: &'a str| {
+            pair.split_once('=')
+                .ok_or_else(|| format!("__registry__ {text:?}: write label=value,label=value"))
+        };
+        Ok(Self(pairs.map(pair).collect::<Result<_, _>>()?))
+    }
+
+    /// Instances that relays name are scraped by somebody else already.
+    fn holds(&self, instance: &Instance) -> bool {
+        matches!(instance.source, Source::Enrolled(_))
+            && instance.is_active()
+            && self.0.iter().all(|(name, value)| instance.labels.get(name) == Some(value))
+    }
+}
+
+/// A pattern such as `{hostname}:9100` with what is known of an instance. `None` where it lacks
+/// something, or where what it says of itself would be more than a part of an address.
+fn filled(pattern: &str, instance: &Instance) -> Option<String> {
+    let mut address = String::new();
+    let mut rest = pattern;
+    while let Some((before, behind)) = rest.split_once('{') {
+        let (name, after) = behind.split_once('}')?;
+        let value = match name {
+            "name" => &instance.name,
+            "hostname" => &instance.facts.hostname,
+            label => instance.labels.get(label)?,
+        };
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+        if value.is_empty() || !value.bytes().all(is_part) {
+            return None;
+        }
+        address.push_str(before);
+        address.push_str(value);
+        rest = after;
+    }
+    address.push_str(rest);
+    Some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rrd::{InstanceId, Labels, Timestamp};
+
+    use super::*;
+    use crate::lifecycle::{Move, State, Who};
+    use crate::native::Facts;
+
+    const NONE: &[Arc<Instance>] = &[];
+
+    fn enrolled(name: &str, labels: &[(&str, &str)]) -> Arc<Instance> {
+        let imported = Instance::imported(InstanceId(1), "node", name, Timestamp::from_secs(1));
+        Arc::new(Instance {
+            labels: Labels::from_pairs(labels.iter().copied()).unwrap(),
+            source: Source::Enrolled(None),
+            facts: Facts { hostname: format!("{name}.example"), ..Facts::default() },
+            ..imported
+        })
+    }
+
+    #[test]
+    fn a_file_of_prometheus_is_read_with_its_reserved_labels() {
+        let text = r#"[{"targets": ["a:1", "[::1]:2"], "labels": {"zone": "b", "__meta_x": "y"}},
+            {"targets": ["c:3"], "labels": {"job": "j", "instance": "i", "__scheme__": "https",
+             "__metrics_path__": "/probe", "__param_target": "http://x/?y", "__scrape_interval__": "1m",
+             "__scrape_timeout__": "5s"}}]"#;
+        let targets = read("nodes", text, NONE).unwrap();
+        let shown: Vec<_> = targets.iter().map(|one| (one.uri.to_string(), one.name())).collect();
+        let name = |job: &str, instance: &str| (job.to_owned(), instance.to_owned());
+        assert_eq!(
+            shown,
+            [
+                ("http://a:1/metrics".to_owned(), name("nodes", "a:1")),
+                ("http://[::1]:2/metrics".to_owned(), name("nodes", "[::1]:2")),
+                ("https://c:3/probe?target=http%3A%2F%2Fx%2F%3Fy".to_owned(), name("j", "i")),
+            ]
+        );
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let labels = [pair("instance", "a:1"), pair("job", "nodes"), pair("zone", "b")];
+        assert_eq!(targets[0].labels, labels);
+        assert_eq!(targets[0].timeout, Duration::from_secs(10));
+        assert_eq!(targets[2].interval.as_millis(), 60_000);
+        assert_eq!(targets[2].timeout, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_wrong_file_says_what_is_wrong() {
+        for (text, said) in [
+            ("{}", "expected a sequence"),
+            (r#"[{"target": ["a:1"]}]"#, "target"),
+            (r#"[{"targets": ["a:1", "a:1"]}]"#, "is there twice"),
+            (r#"[{"targets": ["http://a:1/metrics"]}]"#, "write HOST:PORT"),
+            (r#"[{"targets": ["me:pw@a:1"]}]"#, "write HOST:PORT"),
+            (r#"[{"targets": ["a:1/x?"]}]"#, "write HOST:PORT"),
+            (r#"[{"targets": ["a b"]}]"#, "write HOST:PORT"),
+            (r#"[{"targets": [""]}]"#, "write HOST:PORT"),
+            (r#"[{"targets": ["a:1"], "labels": {"__scheme__": "file"}}]"#, "write HOST:PORT"),
+            (r#"[{"targets": ["a:1"], "labels": {"__scrape_interval__": "1"}}]"#, "1s to 1d"),
+            (r#"[{"targets": ["a:1"], "labels": {"__registry__": "role"}}]"#, "label=value"),
+        ] {
+            let problem = read("x", text, NONE).unwrap_err();
+            assert!(problem.contains(said), "{text}: {problem}");
+        }
+    }
+
+    fn withdrawn(instance: &Instance) -> Arc<Instance> {
+        let gone = Move::to(State::Withdrawn, Who::Operator, "");
+        let lifecycle = instance.lifecycle.moved(gone, Timestamp::from_secs(2));
+        Arc::new(Instance { lifecycle, ..instance.clone() })
+    }
+
+    #[test]
+    fn instances_of_the_registry_fill_in_patterns() {
+        let instances = [
+            enrolled("web-1", &[("role", "web"), ("port", "9101")]),
+            enrolled("web-2", &[("role", "web"), ("port", "80/x?y")]),
+            enrolled("web-3", &[("role", "web")]),
+            enrolled("db-1", &[("role", "db"), ("port", "1")]),
+            withdrawn(&enrolled("web-4", &[("role", "web"), ("port", "1")])),
+            Arc::new(Instance::imported(InstanceId(2), "j", "relayed", Timestamp::from_secs(1))),
+        ];
+        let text =
+            r#"[{"targets": ["{hostname}:{port}"], "labels": {"__registry__": "role=web"}}]"#;
+        let targets = read("node", text, &instances).unwrap();
+        assert_eq!(targets.len(), 1, "{targets:?}");
+        assert_eq!(targets[0].uri, "http://web-1.example:9101/metrics");
+        assert_eq!(targets[0].name(), ("node".to_owned(), "web-1".to_owned()));
+        let text = r#"[{"targets": ["{name}:9100"], "labels": {"__registry__": ""}}]"#;
+        assert_eq!(read("node", text, &instances).unwrap().len(), 4);
+    }
+}

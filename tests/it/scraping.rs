@@ -1,0 +1,170 @@
+//! Scraping: Debian's exporter asked by the server and by our own agent.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::http;
+use crate::peers::{Peer, free_port, program};
+use crate::server::{Server, eventually, folder, roundel};
+
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Steps of a second, so that rows close soon.
+const POLICY: [&str; 2] = ["--policy", "1s:1h,1m:1d"];
+
+/// Debian's exporter on a port of its own.
+fn exporter(test: &str, dir: &Path) -> Option<(Peer, u16)> {
+    let exporter = program(test, "prometheus-node-exporter")?;
+    let port = free_port();
+    let mut command = Command::new(exporter);
+    command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+    Some((Peer::start(&mut command, &dir.join("exporter.log")), port))
+}
+
+/// Lists targets for the server of `dir`.
+fn list(dir: &Path, file: &str, groups: &Value) {
+    let targets = dir.join("data/targets");
+    fs::create_dir_all(&targets).unwrap();
+    fs::write(targets.join(file), groups.to_string()).unwrap();
+}
+
+async fn first(server: &Server, expr: &str) -> Option<Value> {
+    http::query(&server.url, expr, None).await.first().cloned()
+}
+
+/// The value of a result of one series.
+fn value(found: &Value) -> f64 {
+    found["value"][1].as_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_scrapes_debians_exporter_and_ends_its_series_when_it_dies() {
+    let dir = folder();
+    let Some((exporter, port)) = exporter("scraping an exporter", dir.path()) else { return };
+    let address = format!("127.0.0.1:{port}");
+    let labels = json!({ "zone": "b", "__scrape_interval__": "1s" });
+    list(dir.path(), "node.json", &json!([{ "targets": [address], "labels": labels }]));
+    let server = Server::start(dir.path(), &POLICY);
+    let of = format!("instance=\"{address}\",job=\"node\",zone=\"b\"");
+    eventually("a rate of its CPU time", PATIENCE, async || {
+        first(&server, &format!("sum(rate(node_cpu_seconds_total{{{of}}}[10s])) > 0")).await
+    })
+    .await;
+    let page = http::get_bare(&format!("http://{address}/metrics")).await.text();
+    let on_page = page.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).count();
+    let count = format!("count({{__name__!~\"up|scrape_.*\",{of}}})");
+    eventually("all of its series", PATIENCE, async || {
+        let found = value(&first(&server, &count).await?);
+        // The exporter's page is not of one length: it counts its own scrapes and errors.
+        let most = f64::from(u32::try_from(on_page).unwrap());
+        ((found - most).abs() <= 5.0).then_some(())
+    })
+    .await;
+    let up = format!("up{{{of}}}");
+    eventually("it is up", PATIENCE, async || {
+        first(&server, &up).await.filter(|found| value(found) > 0.5)
+    })
+    .await;
+    drop(exporter);
+    eventually("it is down", PATIENCE, async || {
+        first(&server, &up).await.filter(|found| value(found) < 0.5)
+    })
+    .await;
+    eventually("its series have ended", PATIENCE, async || {
+        first(&server, &format!("node_load1{{{of}}}")).await.is_none().then_some(())
+    })
+    .await;
+    let books = http::get(&format!("{}/api/v1/accounting", server.url)).await.json();
+    let total = &books["total"];
+    let number = |name: &str| total[name].as_i64().unwrap();
+    assert_eq!(
+        number("received"),
+        number("stored")
+            + number("duplicate")
+            + number("late")
+            + number("stale_generation")
+            + number("in_flight"),
+        "{total}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_of_the_registry_are_scraped_by_a_pattern() {
+    let dir = folder();
+    let Some((_exporter, port)) = exporter("scraping the registry", dir.path()) else { return };
+    let server = Server::start(dir.path(), &POLICY);
+    let labels = json!({ "exporter": format!("127.0.0.1:{port}"), "role": "web" });
+    let wanted = json!({ "kind": "join", "name": "test", "labels": labels });
+    let token = http::post_json(&format!("{}/v1/tokens", server.url), &wanted).await.json();
+    let _agent = Peer::start(
+        roundel()
+            .args(["agent", "--collector", &server.url, "--name", "web-7", "--step", "1s"])
+            .args(["--token", token["token"].as_str().unwrap(), "--state"])
+            .arg(dir.path().join("agent"))
+            .stdin(Stdio::null()),
+        &dir.path().join("agent.log"),
+    );
+    let labels = json!({ "__registry__": "role=web", "__scrape_interval__": "1s" });
+    list(dir.path(), "exporters.json", &json!([{ "targets": ["{exporter}"], "labels": labels }]));
+    eventually("the exporter of web-7", PATIENCE, async || {
+        let expr = "node_exporter_build_info{instance=\"web-7\",job=\"exporters\"}";
+        first(&server, expr).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agent_scrapes_an_exporter_of_its_machine_and_reads_text_files() {
+    let dir = folder();
+    let Some((exporter, port)) = exporter("the agent scrapes", dir.path()) else { return };
+    let server = Server::start(dir.path(), &POLICY);
+    let wanted = json!({ "kind": "join", "name": "test", "labels": {} });
+    let token = http::post_json(&format!("{}/v1/tokens", server.url), &wanted).await.json();
+    let left = dir.path().join("left");
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join("job.prom"), "backup_bytes{of=\"a, \\\"b\\\"\"} 7\n").unwrap();
+    let file = dir.path().join("agent.toml");
+    let text = format!(
+        "collector = \"{}\"\nname = \"web-8\"\nstep = \"1s\"\nstate = \"{}\"\n\
+         [sources.node]\nkind = \"exporter\"\nurl = \"http://127.0.0.1:{port}/metrics\"\n\
+         [sources.jobs]\nkind = \"textfile\"\ndirectory = \"{}\"\n",
+        server.url,
+        dir.path().join("agent").display(),
+        left.display()
+    );
+    fs::write(&file, text).unwrap();
+    let _agent = Peer::start(
+        roundel()
+            .args(["agent", "--token", token["token"].as_str().unwrap(), "--config"])
+            .arg(&file)
+            .stdin(Stdio::null()),
+        &dir.path().join("agent.log"),
+    );
+    let of = "instance=\"web-8\",exporter=\"node\"";
+    eventually("a rate of the exporter's CPU time", PATIENCE, async || {
+        first(&server, &format!("sum(rate(node_cpu_seconds_total{{{of}}}[10s])) > 0")).await
+    })
+    .await;
+    let up = format!("agent_exporter_up{{{of}}}");
+    eventually("it is up", PATIENCE, async || {
+        first(&server, &up).await.filter(|found| value(found) > 0.5)
+    })
+    .await;
+    let left = eventually("the job's file", PATIENCE, async || {
+        first(&server, "backup_bytes{instance=\"web-8\"}").await
+    })
+    .await;
+    assert_eq!(left["metric"]["of"], "a, \"b\"");
+    drop(exporter);
+    eventually("it is down", PATIENCE, async || {
+        first(&server, &up).await.filter(|found| value(found) < 0.5)
+    })
+    .await;
+    eventually("its series have ended", PATIENCE, async || {
+        first(&server, &format!("node_load1{{{of}}}")).await.is_none().then_some(())
+    })
+    .await;
+}
