@@ -35,8 +35,14 @@ pub(crate) enum Command {
     Backup(Backup),
     /// Make a data folder from a backup
     Restore(Restore),
-    /// List the instances of a running server, and change, shrink or give back their archives
+    /// List the instances of a running server, say what became of them, change or give back archives
     Instances(Instances),
+    /// Make, list and revoke the tokens by which machines and senders come in
+    Token(TokenArguments),
+    /// Say who waits for approval; with an ID, let it in
+    Approve(Approve),
+    /// Refuse a machine that waits for approval
+    Reject(Reject),
     /// Make, update and read round-robin files with rrdtool's commands; bring them in, or series out
     #[command(subcommand)]
     Rrd(Rrd),
@@ -54,9 +60,9 @@ pub(crate) enum Rrd {
     Tool(Vec<OsString>),
 }
 
+/// Which server is asked, and how its answer is printed.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "The server's admin token is read from ROUNDEL_ADMIN_TOKEN, for both.")]
-pub(crate) struct Instances {
+pub(crate) struct Asked {
     /// Address of the server
     #[arg(
         long,
@@ -71,17 +77,179 @@ pub(crate) struct Instances {
     /// The server's bearer token with every scope
     #[arg(long, env = "ROUNDEL_ADMIN_TOKEN", hide = true, hide_env_values = true, global = true)]
     pub(crate) admin_token: Option<String>,
+}
+
+const ADMIN_HELP: &str = "The server's admin token is read from ROUNDEL_ADMIN_TOKEN, for both.";
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = ADMIN_HELP)]
+pub(crate) struct Instances {
+    #[command(flatten)]
+    pub(crate) asked: Asked,
     #[command(subcommand)]
     pub(crate) command: InstancesCommand,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = ADMIN_HELP)]
+pub(crate) struct TokenArguments {
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+    #[command(subcommand)]
+    pub(crate) command: TokenCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token; its secret is shown this once
+    Create(TokenWish),
+    /// A line for each: id, kind, name, age, end, and what is left of it
+    List,
+    /// Take a token back; whoever came by it stays
+    Revoke {
+        /// Its id
+        token: String,
+    },
+}
+
+/// What a token shall be.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TokenWish {
+    /// join enrols machines, relay sends for many, events tells what a cloud says, read lists instances
+    #[arg(long, default_value = "join", value_parser = ["join", "relay", "events", "read"])]
+    pub(crate) kind: String,
+    /// What its holder is called
+    #[arg(long, default_value = "")]
+    pub(crate) name: String,
+    /// A label forced on every instance under it; may be repeated
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// A label that machines may declare of themselves [default: any]; may be repeated
+    #[arg(long = "allow-label", value_name = "NAME")]
+    pub(crate) allow_labels: Vec<String>,
+    /// How long it is good for [default: 1h to join, else until revoked]
+    #[arg(long = "ttl", value_name = "DURATION", value_parser = span)]
+    pub(crate) ttl_ms: Option<u64>,
+    /// How many machines it is good for [default: any number]
+    #[arg(long, value_name = "N")]
+    pub(crate) uses: Option<u32>,
+    /// Network to join from [default: any]; may be repeated
+    #[arg(long, value_name = "NETWORK")]
+    pub(crate) cidr: Vec<String>,
+    /// Have a person decide: on each machine that joins, or once on the token of a sender
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Series that each of its instances may have [default: 2000]
+    #[arg(long, value_name = "N")]
+    pub(crate) series: Option<u32>,
+    #[command(flatten)]
+    pub(crate) spans: SpanArguments,
+}
+
+/// How the silence of instances is judged.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SpanArguments {
+    /// They come and go: let them go an hour after they were lost
+    #[arg(long)]
+    pub(crate) ephemeral: bool,
+    /// Silence before it is noted [default: three looks]
+    #[arg(long = "silent", value_name = "DURATION", value_parser = span)]
+    pub(crate) silent_ms: Option<u64>,
+    /// From then on, before it is a loss [default: 5m]
+    #[arg(long = "lost", value_name = "DURATION", value_parser = span)]
+    pub(crate) lost_ms: Option<u64>,
+    /// From then on, before an ephemeral one is let go [default: 1h]
+    #[arg(long = "withdraw", value_name = "DURATION", value_parser = span)]
+    pub(crate) withdraw_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = ADMIN_HELP)]
+pub(crate) struct Approve {
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+    /// Id of the request, or of a token that waits; without one, who waits
+    pub(crate) id: Option<String>,
+    /// The fingerprint that its machine shows; refused if it is another
+    #[arg(long)]
+    pub(crate) fingerprint: Option<String>,
+    /// A label forced on it; may be repeated
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Series it may have [default: what its token says, or 2000]
+    #[arg(long, value_name = "N")]
+    pub(crate) series: Option<u32>,
+    #[command(flatten)]
+    pub(crate) spans: SpanArguments,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = ADMIN_HELP)]
+pub(crate) struct Reject {
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+    /// Id of the request
+    pub(crate) id: String,
+    /// Why; its machine is told
+    #[arg(long, default_value = "")]
+    pub(crate) reason: String,
+}
+
+fn span(text: &str) -> Result<u64, String> {
+    rrd::time::parse_duration_ms(text)
+        .filter(|span_ms| *span_ms >= 1_000)
+        .ok_or_else(|| format!("{text:?} is not a time from 1s on; write it as 30s, 5m or 2h"))
 }
 
 /// What is asked of the server; the admin token comes from `ROUNDEL_ADMIN_TOKEN`.
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum InstancesCommand {
-    /// A line for each: id, state, name, series, bytes, rows it keeps
-    List,
+    /// A line for each: id, state, name, series, bytes, rows it keeps, and why it does not report
+    List {
+        /// Those in this state
+        #[arg(long)]
+        state: Option<String>,
+        /// Those with this label; may be repeated
+        #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
+        labels: Vec<(String, String)>,
+    },
+    /// One of them, and how it came to be where it is
+    Show {
+        /// Its id or name
+        instance: String,
+    },
+    /// What became of instances, oldest first
+    Events {
+        /// Those after this number
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        after: u64,
+    },
     /// Say that an instance is gone: its alerts close, its rows stay readable
     Withdraw {
+        /// Its id or name
+        instance: String,
+        /// Why
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Believe an instance no more for now: what it sends is kept, and nothing is judged by it
+    Quarantine {
+        /// Its id or name
+        instance: String,
+        /// Why
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Believe an instance in quarantine again
+    Release {
+        /// Its id or name
+        instance: String,
+        /// Why
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Put an instance out for good: its key is refused from now on
+    Revoke {
         /// Its id or name
         instance: String,
         /// Why
@@ -280,9 +448,23 @@ pub(crate) struct Agent {
     /// Where the kernel's files are, for an agent in a container [default: /proc]
     #[arg(long, value_name = "DIR")]
     pub(crate) proc: Option<PathBuf>,
+    /// What to tell the collector when it is stopped: terminate, reboot, upgrade or stop
+    #[arg(long, value_name = "REASON", default_value = "stop", value_parser = farewell)]
+    pub(crate) goodbye: Option<collector::lifecycle::Farewell>,
     /// Read once, print what would be sent, and end
     #[arg(long)]
     pub(crate) once: bool,
+}
+
+fn farewell(text: &str) -> Result<collector::lifecycle::Farewell, String> {
+    use collector::lifecycle::Farewell;
+    Ok(match text {
+        "terminate" => Farewell::Terminate,
+        "reboot" => Farewell::Reboot,
+        "upgrade" => Farewell::Upgrade,
+        "stop" => Farewell::Stop,
+        _ => return Err("write terminate, reboot, upgrade or stop".to_owned()),
+    })
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

@@ -38,7 +38,10 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
-        Some(Command::Instances(instances)) => operate::instances::run(instances),
+        Some(Command::Instances(instances)) => operate::instances::run(&instances),
+        Some(Command::Token(token)) => operate::tokens::run(&token),
+        Some(Command::Approve(approve)) => operate::approvals::approve(&approve),
+        Some(Command::Reject(reject)) => operate::approvals::reject(&reject),
         Some(Command::Size(size)) => return operate::ended(operate::size::run(&size)),
         Some(Command::Fsck(fsck)) => return operate::ended(operate::fsck::run(&fsck)),
         Some(Command::Backup(backup)) => return operate::ended(operate::backup::run(&backup)),

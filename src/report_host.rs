@@ -51,5 +51,6 @@ fn config(arguments: args::Agent) -> Result<AgentConfig> {
         settings.token_file = None;
         config.token = Some(Secret::new(token));
     }
+    config.goodbye = arguments.goodbye;
     Ok(config.with(settings)?)
 }

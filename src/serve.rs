@@ -170,6 +170,7 @@ impl Server {
         }
         tasks.spawn(collector::listen::run(listener, router, ended(stopped.clone())));
         tasks.spawn(intake.clone().beats(ended(stopped.clone())));
+        tasks.spawn(intake.clone().watch_over(ended(stopped.clone())));
         lines.spawn(&intake, &mut tasks, || ended(stopped.clone()));
         tasks.spawn(notify::run(self.notifier(&state, &journal), ended(stopped.clone())));
         tasks.spawn(watch_rules((rules, descriptors), ended(stopped.clone())));
@@ -287,12 +288,10 @@ impl Server {
         stopped: watch::Receiver<bool>,
     ) -> Result<()> {
         let request = TokenRequest {
-            kind: TokenKind::Join,
             name: "this host".to_owned(),
-            labels: std::collections::BTreeMap::new(),
             ttl_secs: Some(LOCAL_TOKEN_SECS),
             uses: Some(1),
-            relabel: None,
+            ..TokenRequest::of(TokenKind::Join)
         };
         let mut config = AgentConfig::to(format!("http://{}", self.address));
         config.state_dir = Some(self.folders.at("agent"));

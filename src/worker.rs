@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alerter::Engine;
-use collector::registry::{Instance, Lifecycle};
+use collector::registry::Instance;
 use collector::{Accounting, Intake, Registry};
 use journal::{Frame, Journal};
 use rrd::{Clock, InstanceChange, InstanceId, Matcher, Span, Step, Store, Timestamp, Verdicts};
@@ -176,7 +176,8 @@ impl State {
             if let Err(reason) = self.store.apply_instance(seq, stamp, told) {
                 error!(seq, instance = %instance.id, %reason, "its archive keeps its old labels");
             }
-            if !instance.is_active() {
+            // Nobody is woken for who is gone, is expected back in minutes, or is not believed.
+            if !instance.lifecycle.state.is_judged() {
                 let labels = self.registry.telling_labels(instance);
                 applied.transitions.extend(lock(&self.engine).withdraw(&labels, stamp));
             }
@@ -194,10 +195,7 @@ impl State {
     /// Has the archive of `instance` take over what the registry says of it as of frame `seq`.
     pub(crate) fn take_over(&self, instance: InstanceId, seq: u64) {
         let Some(known) = self.registry.instance(instance) else { return };
-        let ended = match known.lifecycle {
-            Lifecycle::Withdrawn { at, .. } => at,
-            Lifecycle::Active => Timestamp::MIN,
-        };
+        let ended = known.lifecycle.end.as_ref().map_or(Timestamp::MIN, |end| end.at);
         let told =
             InstanceChange { id: instance, labels: &known.labels, is_gone: !known.is_active() };
         self.store.take_over(seq, told, ended);
@@ -210,7 +208,7 @@ impl State {
 }
 
 /// The archives as rules see them: without the series of instances that are gone, whose last hour
-/// would otherwise go on to be judged.
+/// would otherwise go on to be judged, and of those that nobody is to be woken for.
 struct Active<'a> {
     store: &'a Store,
     registry: &'a Registry,
@@ -223,11 +221,16 @@ impl query::Read for Active<'_> {
         let mut last: Option<(InstanceId, bool)> = None;
         found.retain(|series| {
             let id = series.series.instance;
-            let (_, is_active) = *last.insert(match last {
+            let (_, is_judged) = *last.insert(match last {
                 Some(known) if known.0 == id => known,
-                _ => (id, self.registry.instance(id).is_none_or(|found| found.is_active())),
+                _ => (
+                    id,
+                    self.registry
+                        .instance(id)
+                        .is_none_or(|found| found.lifecycle.state.is_judged()),
+                ),
             });
-            is_active
+            is_judged
         });
         found
     }

@@ -9,7 +9,8 @@ use http::header::AUTHORIZATION;
 use rrd::Timestamp;
 use thiserror::Error;
 
-use crate::registry::{Instance, Registry, Token, TokenKind};
+use crate::lifecycle::{State, Who};
+use crate::registry::{Approval, Instance, Registry, Token, TokenKind};
 use crate::secret::{Digest, Holder};
 
 /// Longest secret worth hashing: ours have 102 bytes, an operator's admin token may be longer.
@@ -32,6 +33,10 @@ pub enum Caller {
     Join(Arc<Token>),
     /// One who sends for many instances and names them.
     Relay(Arc<Token>),
+    /// One who tells what a cloud says.
+    Events(Arc<Token>),
+    /// One who reads which instances there are.
+    Reader(Arc<Token>),
 }
 
 /// Why a request has no caller.
@@ -49,9 +54,21 @@ pub enum AuthError {
     /// The token was revoked.
     #[error("the token was revoked; ask for a new one")]
     Revoked,
-    /// The instance was withdrawn.
+    /// A person has yet to approve the token.
+    #[error("the token waits for approval; keep what you have and send it again later")]
+    Pending,
+    /// The credential's time is over.
+    #[error("the credential has expired; enrol again with the machine's key")]
+    CredentialExpired,
+    /// A person withdrew the instance.
     #[error("the instance was withdrawn; enrol again to send")]
     Withdrawn,
+    /// The instance was let go: it said goodbye, or was silent for long.
+    #[error("the instance was let go; enrol again with its key to go on")]
+    Ended,
+    /// A person put the instance out for good.
+    #[error("the instance was revoked; ask who runs the collector")]
+    PutOut,
 }
 
 impl Credentials {
@@ -74,30 +91,55 @@ impl Credentials {
         if self.admin.as_ref().is_some_and(|admin| admin.matches(&secret)) {
             return Ok(Caller::Admin);
         }
+        let of_kind = |id, kind| {
+            let token = registry.token(id).filter(|token| token.kind == kind);
+            valid(token, &secret, now)
+        };
         match Holder::of(&secret).ok_or(AuthError::Unknown)? {
             Holder::Instance(id) => {
                 let instance = registry.instance(id).ok_or(AuthError::Unknown)?;
-                checked(instance.digest.as_ref(), &secret)?;
-                if !instance.is_active() {
-                    return Err(AuthError::Withdrawn);
-                }
+                shown(&instance, &secret, now)?;
                 Ok(Caller::Instance(instance))
             }
-            Holder::Join(id) => {
-                let token = registry.token(id).filter(|token| token.kind == TokenKind::Join);
-                valid(token, &secret, now).map(Caller::Join)
-            }
-            Holder::Relay(id) => {
-                let token = registry.token(id).filter(|token| token.kind == TokenKind::Relay);
-                valid(token, &secret, now).map(Caller::Relay)
-            }
+            Holder::Join(id) => of_kind(id, TokenKind::Join).map(Caller::Join),
+            Holder::Relay(id) => approved(of_kind(id, TokenKind::Relay)?).map(Caller::Relay),
+            Holder::Events(id) => approved(of_kind(id, TokenKind::Events)?).map(Caller::Events),
+            Holder::Reader(id) => approved(of_kind(id, TokenKind::Read)?).map(Caller::Reader),
         }
+    }
+}
+
+/// Checks the secret of an instance, and that the instance may use it.
+fn shown(instance: &Instance, secret: &str, now: Timestamp) -> Result<(), AuthError> {
+    let mut held = [&instance.credential, &instance.former_credential].into_iter().flatten();
+    let held = held.find(|one| one.digest.matches(secret)).ok_or(AuthError::Unknown)?;
+    if let Some(end) = &instance.lifecycle.end {
+        return Err(match (end.state, end.evidence.who) {
+            (State::Revoked, _) => AuthError::PutOut,
+            (State::Expired, _) => AuthError::Unknown,
+            (_, Who::Operator) => AuthError::Withdrawn,
+            _ => AuthError::Ended,
+        });
+    }
+    if held.expires_at.is_some_and(|end| end <= now) {
+        return Err(AuthError::CredentialExpired);
+    }
+    Ok(())
+}
+
+/// Whoever waits for a person is asked to keep what it has; a machine that joins waits elsewhere.
+fn approved(token: Arc<Token>) -> Result<Arc<Token>, AuthError> {
+    match token.approval {
+        Approval::Auto => Ok(token),
+        Approval::Waits => Err(AuthError::Pending),
     }
 }
 
 fn valid(token: Option<Arc<Token>>, secret: &str, now: Timestamp) -> Result<Arc<Token>, AuthError> {
     let token = token.ok_or(AuthError::Unknown)?;
-    checked(Some(&token.digest), secret)?;
+    if !token.digest.matches(secret) {
+        return Err(AuthError::Unknown);
+    }
     if token.revoked {
         return Err(AuthError::Revoked);
     }
@@ -107,17 +149,14 @@ fn valid(token: Option<Arc<Token>>, secret: &str, now: Timestamp) -> Result<Arc<
     Ok(token)
 }
 
-fn checked(digest: Option<&Digest>, secret: &str) -> Result<(), AuthError> {
-    match digest {
-        Some(digest) if digest.matches(secret) => Ok(()),
-        _ => Err(AuthError::Unknown),
-    }
-}
-
 /// The secret of a bearer token, the password of basic authentication (Prometheus can send
 /// either), or the token of InfluxDB's clients.
 fn presented(headers: &HeaderMap) -> Option<String> {
-    let (scheme, rest) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let header = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    // Prometheus leaves the scheme away in service discovery, unless its configuration names one.
+    let Some((scheme, rest)) = header.trim().split_once(' ') else {
+        return Some(header.trim().to_owned());
+    };
     let rest = rest.trim();
     if scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("token") {
         return Some(rest.to_owned());
@@ -147,7 +186,7 @@ mod tests {
             ("Basic !!", None),
             ("Basic dXNlcg==", None),
             ("Digest abc", None),
-            ("abc", None),
+            ("abc", Some("abc")),
         ] {
             assert_eq!(presented(&headers(header)).as_deref(), secret, "{header}");
         }

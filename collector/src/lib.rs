@@ -4,6 +4,8 @@
 //! the journal; only when they are durable is it answered. Nothing here is applied to the store:
 //! that is the worker's part. `agent` is the other end of the line and shares only the formats.
 
+mod address;
+mod identity;
 mod limits;
 mod refusals;
 mod secret;
@@ -25,6 +27,7 @@ mod zabbix;
 pub mod accounting;
 pub mod auth;
 pub mod intake;
+pub mod lifecycle;
 pub mod listen;
 pub mod registry;
 
@@ -32,9 +35,11 @@ pub mod agent;
 pub mod probe;
 
 pub use accounting::Accounting;
+pub use address::Network;
 pub use auth::Credentials;
 pub use foreign::relabel::{Action, Relabel, Rule};
 pub use graphite::{TemplateError, Templates};
+pub use identity::PublicKey;
 pub use intake::{
     Denial, GraphiteSettings, Intake, Look, LookSample, Minted, Parts, Rate, Rates, Stored,
     TokenRequest, ZabbixSettings, router,

@@ -77,6 +77,21 @@ pub struct EnrollAnswer {
     pub labels: BTreeMap<String, String>,
     /// Milliseconds between readings.
     pub step_ms: u64,
+    /// When the credential ends, milliseconds since 1970; never without a key to renew it with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<i64>,
+}
+
+/// What an agent is told whose request waits for a person: 202.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingAnswer {
+    /// Where to ask: `GET /v1/enroll/ID`, signed with the same key.
+    #[serde(with = "hex_id")]
+    pub request_id: u128,
+    /// Seconds until it is worth asking.
+    pub poll_after_secs: u64,
+    /// What the person compares before approving.
+    pub fingerprint: String,
 }
 
 /// Leaves the credential out.
@@ -219,6 +234,15 @@ pub struct Problem {
     /// Series and samples that were refused while the rest was stored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<RefusedSeries>,
+    /// With `identity_conflict` and `bad_state`: the state that stands against it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// With `identity_conflict`: make a new key and enrol with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub make_key: bool,
+    /// With `stale_proof`: the time here, milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_ms: Option<i64>,
 }
 
 /// A 128-bit id as 32 hexadecimal digits: JSON numbers are not exact beyond 2^53.
@@ -293,6 +317,7 @@ mod tests {
             credential: "ri_secret".to_owned(),
             labels: BTreeMap::new(),
             step_ms: 10_000,
+            expires_ms: None,
         };
         assert!(!format!("{answer:?}").contains("secret"));
     }

@@ -51,6 +51,10 @@ pub(crate) enum Holder {
     Join(TokenId),
     /// `rr_ID_…`: a token whose sender names instances itself.
     Relay(TokenId),
+    /// `re_ID_…`: a token that tells what a cloud says.
+    Events(TokenId),
+    /// `rd_ID_…`: a token that reads which instances there are.
+    Reader(TokenId),
 }
 
 impl Holder {
@@ -63,6 +67,8 @@ impl Holder {
             "ri" => Self::Instance(id.parse().ok()?),
             "rj" => Self::Join(id.parse().ok()?),
             "rr" => Self::Relay(id.parse().ok()?),
+            "re" => Self::Events(id.parse().ok()?),
+            "rd" => Self::Reader(id.parse().ok()?),
             _ => return None,
         })
     }
@@ -82,6 +88,8 @@ impl fmt::Display for Holder {
             Self::Instance(id) => write!(f, "ri_{id}_"),
             Self::Join(id) => write!(f, "rj_{id}_"),
             Self::Relay(id) => write!(f, "rr_{id}_"),
+            Self::Events(id) => write!(f, "re_{id}_"),
+            Self::Reader(id) => write!(f, "rd_{id}_"),
         }
     }
 }

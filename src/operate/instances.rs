@@ -2,112 +2,101 @@
 
 use std::fmt::Write as _;
 
-use anyhow::{Context as _, Result, bail};
-use collector::agent::{Operator, Secret};
+use anyhow::Result;
 use serde_json::{Value, json};
 
+use super::asking::{Asking, ago, ask, columns, entries, shown};
 use super::words::{bytes, count, reach};
 use crate::args::{Instances, InstancesCommand};
 use crate::report;
 
 /// Asks the server and prints what it says.
-pub(crate) fn run(arguments: Instances) -> Result<()> {
-    let Some(token) = arguments.admin_token.filter(|token| !token.is_empty()) else {
-        bail!("no admin token; put the server's into ROUNDEL_ADMIN_TOKEN");
-    };
-    let server = Operator::to(&arguments.server, Secret::new(&token))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let asking = Asking { server, url: arguments.server };
-    let answer = runtime.block_on(asking.answer(&arguments.command))?;
-    report::print(&if arguments.json {
+pub(crate) fn run(arguments: &Instances) -> Result<()> {
+    let command = &arguments.command;
+    let answer = ask(&arguments.asked, async |server| answer(server, command).await)?;
+    report::print(&if arguments.asked.json {
         format!("{answer:#}\n")
     } else {
-        text(&arguments.command, &answer)
+        text(command, &answer)
     });
     Ok(())
 }
 
-struct Asking {
-    server: Operator,
-    url: String,
+async fn answer(server: &Asking, command: &InstancesCommand) -> Result<Value> {
+    let (instance, action, body) = match command {
+        InstancesCommand::List { state, labels } => {
+            return server.get(&list_path(state.as_deref(), labels)).await;
+        }
+        InstancesCommand::Show { instance } => return one(server, instance).await,
+        InstancesCommand::Events { after } => {
+            return server.get(&format!("/v1/events?after={after}")).await;
+        }
+        InstancesCommand::Withdraw { instance, reason } => {
+            (instance, "withdraw", json!({ "reason": reason }))
+        }
+        InstancesCommand::Quarantine { instance, reason } => {
+            (instance, "quarantine", json!({ "reason": reason }))
+        }
+        InstancesCommand::Release { instance, reason } => {
+            (instance, "release", json!({ "reason": reason }))
+        }
+        InstancesCommand::Revoke { instance, reason } => {
+            (instance, "revoke", json!({ "reason": reason }))
+        }
+        InstancesCommand::Policy { instance, policy, dry_run } => {
+            (instance, "policy", json!({ "policy": policy, "dry_run": dry_run }))
+        }
+        InstancesCommand::Drop { instance, matchers, dry_run } => {
+            (instance, "drop", json!({ "match": matchers, "dry_run": dry_run }))
+        }
+        InstancesCommand::Reclaim { instance, dry_run } => {
+            (instance, "reclaim", json!({ "dry_run": dry_run }))
+        }
+    };
+    let path = format!("/v1/instances/{}/{action}", server.id(instance).await?);
+    server.post(&path, &body).await
 }
 
-impl Asking {
-    async fn answer(&self, command: &InstancesCommand) -> Result<Value> {
-        let (instance, action, body) = match command {
-            InstancesCommand::List => return self.list().await,
-            InstancesCommand::Withdraw { instance, reason } => {
-                (instance, "withdraw", json!({ "reason": reason }))
-            }
-            InstancesCommand::Policy { instance, policy, dry_run } => {
-                (instance, "policy", json!({ "policy": policy, "dry_run": dry_run }))
-            }
-            InstancesCommand::Drop { instance, matchers, dry_run } => {
-                (instance, "drop", json!({ "match": matchers, "dry_run": dry_run }))
-            }
-            InstancesCommand::Reclaim { instance, dry_run } => {
-                (instance, "reclaim", json!({ "dry_run": dry_run }))
-            }
-        };
-        let path = format!("/v1/instances/{}/{action}", self.id(instance).await?);
-        let answer = self.server.post(&path, body.to_string().into_bytes()).await;
-        self.read(answer)
+fn list_path(state: Option<&str>, labels: &[(String, String)]) -> String {
+    let state = state.map(|state| format!("state={}", escaped(state)));
+    let label =
+        |(name, value): &(String, String)| format!("label={}", escaped(&format!("{name}={value}")));
+    let wanted: Vec<String> = state.into_iter().chain(labels.iter().map(label)).collect();
+    match wanted.is_empty() {
+        true => "/v1/instances".to_owned(),
+        false => format!("/v1/instances?{}", wanted.join("&")),
     }
+}
 
-    async fn list(&self) -> Result<Value> {
-        self.read(self.server.get("/v1/instances").await)
-    }
+/// A text as a query of an address has it.
+fn escaped(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+            char::from(byte).to_string()
+        }
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
 
-    /// The id of an instance by its id or its name.
-    async fn id(&self, instance: &str) -> Result<String> {
-        if let Ok(id) = instance.parse::<rrd::InstanceId>() {
-            return Ok(id.to_string());
-        }
-        let list = self.list().await?;
-        let all = list.as_array().map(Vec::as_slice).unwrap_or_default();
-        let named: Vec<&str> = all
-            .iter()
-            .filter(|one| one["name"] == instance)
-            .filter_map(|one| one["id"].as_str())
-            .collect();
-        match named[..] {
-            [id] => Ok(id.to_owned()),
-            [] => {
-                bail!("{instance}: no instance has this name or id; see \"roundel instances list\"")
-            }
-            _ => bail!("{instance}: {} instances have this name; give an id", named.len()),
-        }
-    }
-
-    fn read(&self, answer: Result<(u16, Vec<u8>), String>) -> Result<Value> {
-        let (status, body) = answer.map_err(|reason| {
-            anyhow::anyhow!(
-                "{}: {reason}; is the server running, and is this its --server?",
-                self.url
-            )
-        })?;
-        if status == 204 {
-            return Ok(Value::Null);
-        }
-        let answer: Value = serde_json::from_slice(&body)
-            .with_context(|| format!("{}: status {status}, and no answer of ours", self.url))?;
-        if (200..300).contains(&status) {
-            return Ok(answer);
-        }
-        if status == 401 {
-            bail!(
-                "{}: ROUNDEL_ADMIN_TOKEN is not the one that this server was started with",
-                self.url
-            );
-        }
-        bail!("{} (status {status})", answer["message"].as_str().unwrap_or("refused"))
-    }
+async fn one(server: &Asking, instance: &str) -> Result<Value> {
+    let id = server.id(instance).await?;
+    let list = server.get("/v1/instances").await?;
+    let found = entries(&list).iter().find(|one| one["id"] == id.as_str());
+    Ok(found.cloned().unwrap_or_default())
 }
 
 fn text(command: &InstancesCommand, answer: &Value) -> String {
     match command {
-        InstancesCommand::List => list(answer.as_array().map(Vec::as_slice).unwrap_or_default()),
+        InstancesCommand::List { .. } => list(entries(answer)),
+        InstancesCommand::Show { .. } => life(answer),
+        InstancesCommand::Events { .. } => events(entries(&answer["events"])),
         InstancesCommand::Withdraw { .. } => "withdrawn\n".to_owned(),
+        InstancesCommand::Quarantine { .. } => {
+            "in quarantine: what it sends is kept, and nothing is judged by it\n".to_owned()
+        }
+        InstancesCommand::Release { .. } => "released\n".to_owned(),
+        InstancesCommand::Revoke { .. } => "revoked: it cannot come back with its key\n".to_owned(),
         InstancesCommand::Policy { .. } => policy(answer),
         InstancesCommand::Drop { .. } => dropped(answer),
         InstancesCommand::Reclaim { .. } => {
@@ -121,15 +110,16 @@ fn text(command: &InstancesCommand, answer: &Value) -> String {
     }
 }
 
-/// A line for each instance, in columns; names come from senders, and are no commands to a terminal.
+/// A line for each instance: id, state, name, series, bytes and rows, and why it does not report.
 fn list(instances: &[Value]) -> String {
     let lines: Vec<[String; 6]> = instances.iter().map(cells).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
-    let [name_width, series_width, size_width] = [2, 3, 4].map(|at| width(at).unwrap_or(0));
+    let [state_width, name_width, series_width, size_width] =
+        [1, 2, 3, 4].map(|at| width(at).unwrap_or(0));
     let mut text = String::new();
-    for [id, state, name, series, size, policy] in &lines {
+    for [id, state, name, series, size, rest] in &lines {
         let line = format!(
-            "{id}  {state:<9}  {name:<name_width$}  {series:>series_width$}  {size:>size_width$}  {policy}"
+            "{id}  {state:<state_width$}  {name:<name_width$}  {series:>series_width$}  {size:>size_width$}  {rest}"
         );
         // A text cannot refuse to be written to.
         let _written = writeln!(text, "{}", line.trim_end());
@@ -137,7 +127,6 @@ fn list(instances: &[Value]) -> String {
     text
 }
 
-/// Id, state, name, series, bytes and the rows it keeps, which are longest.
 fn cells(one: &Value) -> [String; 6] {
     let archive = &one["archive"];
     let [series, size, policy] = if archive.is_null() {
@@ -146,7 +135,53 @@ fn cells(one: &Value) -> [String; 6] {
         let series = of_series(number(&archive["series"]));
         [series, bytes(number(&archive["bytes"])), shown(&archive["policy"])]
     };
-    [shown(&one["id"]), shown(&one["state"]), shown(&one["name"]), series, size, policy]
+    let rest = match one["state"].as_str() {
+        Some("active") => policy,
+        _ => format!("{policy}  ({}: {})", ago(&one["since_ms"]), shown(&one["evidence"])),
+    };
+    [shown(&one["id"]), shown(&one["state"]), shown(&one["name"]), series, size, rest]
+}
+
+/// One instance, and how it came to be where it is.
+fn life(one: &Value) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        if !value.is_empty() {
+            let _written = writeln!(text, "{name:<13} {value}");
+        }
+    };
+    line("name", shown(&one["name"]));
+    line("id", shown(&one["id"]));
+    line("state", format!("{}: {}", shown(&one["state"]), shown(&one["evidence"])));
+    line("last heard", ago(&one["last_seen_ms"]));
+    line("enrolled", ago(&one["enrolled_ms"]));
+    line("lifecycle", shown(&one["lifecycle"]));
+    line("fingerprint", shown(&one["fingerprint"]));
+    line("predecessor", shown(&one["predecessor"]));
+    for (name, value) in one["labels"].as_object().into_iter().flatten() {
+        line("label", format!("{}={}", shown(&Value::from(name.as_str())), shown(value)));
+    }
+    let now = [one.clone()];
+    for step in entries(&one["past"]).iter().chain(&now) {
+        let (state, who) = (shown(&step["state"]), shown(&step["who"]));
+        let said = format!("{state:<11} {who:<9} {}", shown(&step["evidence"]));
+        line(&ago(&step["since_ms"]), said);
+    }
+    text
+}
+
+/// A line for each event, oldest first.
+fn events(events: &[Value]) -> String {
+    let cells = |event: &Value| {
+        let what = match event["to"].as_str() {
+            Some(_) => shown(&event["to"]),
+            None => shown(&event["what"]),
+        };
+        let number = event["number"].as_u64().unwrap_or_default().to_string();
+        let (name, who) = (shown(&event["name"]), shown(&event["who"]));
+        [number, ago(&event["at_ms"]), what, name, who, shown(&event["evidence"])]
+    };
+    columns(&events.iter().map(cells).collect::<Vec<_>>())
 }
 
 fn policy(answer: &Value) -> String {
@@ -201,8 +236,4 @@ fn of_series(number: u64) -> String {
 
 fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_default()
-}
-
-fn shown(value: &Value) -> String {
-    value.as_str().unwrap_or_default().chars().filter(|c| !c.is_control()).collect()
 }

@@ -1,5 +1,7 @@
 //! The operator's commands: how much disk, is it whole, a copy, and back.
 
+pub(crate) mod approvals;
+mod asking;
 pub(crate) mod backup;
 mod finding;
 pub(crate) mod fsck;
@@ -9,6 +11,7 @@ mod manifest;
 mod overlay;
 pub(crate) mod restore;
 pub(crate) mod size;
+pub(crate) mod tokens;
 pub(crate) mod words;
 
 use std::process::ExitCode;

@@ -1,6 +1,5 @@
 //! Enrolment as pages see it: tokens made by the intake, listed from the registry.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use collector::registry::{Instance, Source, Token, TokenKind};
@@ -17,17 +16,11 @@ pub(crate) struct Enrolment {
 
 impl EnrolmentView for Enrolment {
     fn mint(&self, kind: views::TokenKind, note: String) -> Pending<Result<Minted, String>> {
-        let request = TokenRequest {
-            kind: match kind {
-                views::TokenKind::Join => TokenKind::Join,
-                views::TokenKind::Relay => TokenKind::Relay,
-            },
-            name: note,
-            labels: BTreeMap::new(),
-            ttl_secs: None,
-            uses: None,
-            relabel: None,
+        let kind = match kind {
+            views::TokenKind::Join => TokenKind::Join,
+            views::TokenKind::Relay => TokenKind::Relay,
         };
+        let request = TokenRequest { name: note, ..TokenRequest::of(kind) };
         let intake = self.intake.clone();
         Box::pin(async move {
             let minted = intake.mint(request).await.map_err(|denial| denial.to_string())?;
@@ -41,7 +34,8 @@ impl EnrolmentView for Enrolment {
     fn tokens(&self) -> Vec<TokenView> {
         let now = self.clock.wall();
         let good = |token: &Arc<Token>| {
-            !token.revoked
+            matches!(token.kind, TokenKind::Join | TokenKind::Relay)
+                && !token.revoked
                 && token.expires_at.is_none_or(|end| end > now)
                 && token.uses_left != Some(0)
         };
@@ -59,8 +53,8 @@ fn view(token: &Token, instances: &[Arc<Instance>]) -> TokenView {
     };
     TokenView {
         kind: match token.kind {
-            TokenKind::Join => views::TokenKind::Join,
             TokenKind::Relay => views::TokenKind::Relay,
+            _ => views::TokenKind::Join,
         },
         note: token.name.clone(),
         minted_at: token.created_at,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use collector::Registry;
-use collector::registry::{Instance, Lifecycle, Source};
+use collector::registry::{Instance, Source, State};
 use rrd::{Clock, InstanceId, InstanceInfo, Labels, Store};
 use web::views::{FleetView, InstanceState, InstanceView};
 
@@ -22,7 +22,9 @@ impl FleetView for Fleet {
     fn instances(&self) -> Vec<InstanceView> {
         let archives: HashMap<InstanceId, InstanceInfo> =
             self.store.instances().into_iter().map(|info| (info.id, info)).collect();
-        let known = self.registry.instances();
+        let mut known = self.registry.instances();
+        // Of these nothing can be shown: events tell of them.
+        known.retain(|instance| !instance.lifecycle.state.is_tombstone());
         known.iter().map(|instance| self.view(instance, archives.get(&instance.id))).collect()
     }
 
@@ -38,11 +40,21 @@ impl Fleet {
         let newest = archive.map(|archive| archive.newest).filter(|at| at.as_millis() > 0);
         let last_seen = self.registry.last_seen(instance.id).or(newest);
         let silent_ms = last_seen.map(|at| self.clock.wall().millis_since(at));
-        let state = match (&instance.lifecycle, silent_ms) {
-            (Lifecycle::Withdrawn { .. }, _) => InstanceState::Withdrawn,
-            (Lifecycle::Active, None) => InstanceState::Waiting,
-            (Lifecycle::Active, Some(silent)) if silent > SILENT_AFTER_MS => InstanceState::Silent,
-            (Lifecycle::Active, Some(_)) => InstanceState::Up,
+        let state = match instance.lifecycle.state {
+            State::Approved | State::Active if silent_ms.is_none() => InstanceState::Waiting,
+            State::Approved | State::Active if silent_ms > Some(SILENT_AFTER_MS) => {
+                InstanceState::Silent
+            }
+            State::Approved | State::Active => InstanceState::Up,
+            State::Pending => InstanceState::Waiting,
+            State::Silent => InstanceState::Silent,
+            State::Maintenance => InstanceState::Maintenance,
+            State::Lost => InstanceState::Lost,
+            State::Quarantined => InstanceState::Quarantined,
+            State::Withdrawn | State::Expired | State::Rejected => InstanceState::Withdrawn,
+            State::Terminated => InstanceState::Terminated,
+            State::Revoked => InstanceState::Revoked,
+            State::Archived | State::Reclaimed => InstanceState::Archived,
         };
         InstanceView {
             id: instance.id.to_string(),
@@ -50,6 +62,7 @@ impl Fleet {
             selector: selector(&instance.labels),
             labels: instance.labels.clone(),
             state,
+            evidence: instance.lifecycle.sentence(),
             enrolled_at: instance.enrolled_at,
             last_seen,
             source: source(&instance.source).to_owned(),

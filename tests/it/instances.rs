@@ -86,7 +86,8 @@ async fn an_operator_lists_changes_drops_withdraws_and_reclaims() {
     let reclaimed = said(&server, &["reclaim", id.as_str().unwrap()]);
     assert!(reclaimed.contains("are free within a minute"), "{reclaimed}");
     let list = said(&server, &["list"]);
-    assert_eq!(line(&list, "web-2")[1..], ["withdrawn", "web-2", "no", "archive"], "{list}");
+    assert_eq!(line(&list, "web-2")[1..5], ["reclaimed", "web-2", "no", "archive"], "{list}");
+    assert!(list.contains("withdrawn by an operator: gone"), "{list}");
 
     // A last round writes what was changed; the next server has it.
     assert!(server.stop().success());

@@ -12,6 +12,7 @@ mod command_line;
 mod corpus;
 mod crash;
 mod docs;
+mod enrolment;
 mod fairness;
 mod faults;
 mod front;

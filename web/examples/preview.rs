@@ -86,6 +86,7 @@ fn fleet() -> Fleet {
                     ("release", "2026.11.3"),
                 ]),
                 state: state(at),
+                evidence: "nothing came for a while".to_owned(),
                 enrolled_at: Timestamp::from_millis(NOW - 86_400_000 * 40),
                 last_seen: Some(Timestamp::from_millis(
                     NOW - [3000, 6000, 1000, 840_000, 90_000_000, 9000, 4000][at],

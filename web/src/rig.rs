@@ -138,6 +138,7 @@ impl FleetView for Fleet {
             labels: selector.with("zone", HOSTILE),
             selector,
             state: InstanceState::Up,
+            evidence: "it sends".to_owned(),
             enrolled_at: Timestamp::from_secs(0),
             last_seen: Some(Timestamp::from_secs(3595)),
             source: "roundel agent".to_owned(),

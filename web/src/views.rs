@@ -60,6 +60,8 @@ pub struct InstanceView {
     pub labels: Labels,
     /// Whether it is heard from.
     pub state: InstanceState,
+    /// Why it is in this state, as a sentence.
+    pub evidence: String,
     /// When it was enrolled.
     pub enrolled_at: Timestamp,
     /// When its last batch came; `None` before the first.
@@ -77,14 +79,33 @@ pub struct InstanceView {
 /// Whether an instance is heard from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum InstanceState {
+    /// Silent for long, and nothing says that it is gone.
+    Lost,
     /// Nothing came for longer than a heartbeat.
     Silent,
+    /// It is not believed: what it sends is kept, and nothing is judged by it.
+    Quarantined,
+    /// It said that it would be back.
+    Maintenance,
     /// Enrolled; nothing came yet.
     Waiting,
     /// It reports.
     Up,
-    /// Terminated: its archive is kept, nothing is expected from it.
+    /// Said to be gone: its archive is kept, nothing is expected from it.
     Withdrawn,
+    /// Gone, by the word of its cloud.
+    Terminated,
+    /// Put out for good.
+    Revoked,
+    /// Gone for a while.
+    Archived,
+}
+
+impl InstanceState {
+    /// True when nothing is expected from it.
+    pub const fn is_gone(self) -> bool {
+        matches!(self, Self::Withdrawn | Self::Terminated | Self::Revoked | Self::Archived)
+    }
 }
 
 /// Alerts, as the engine knows them.

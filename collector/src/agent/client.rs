@@ -1,5 +1,6 @@
 //! The agent's HTTP client: one connection to one collector, with a bound on every wait and answer.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -42,8 +43,11 @@ pub(super) struct Client {
 
 /// One request: where, as whom, what.
 pub(super) struct Post {
-    pub(super) path: &'static str,
-    pub(super) bearer: Secret,
+    pub(super) method: Method,
+    pub(super) path: Cow<'static, str>,
+    pub(super) bearer: Option<Secret>,
+    /// Headers that prove whose request it is.
+    pub(super) proof: Vec<(&'static str, String)>,
     pub(super) content_type: &'static str,
     pub(super) body: Vec<u8>,
 }
@@ -164,13 +168,18 @@ impl Client {
     }
 
     fn request(&self, post: Post) -> Result<Request<Full<Bytes>>, Unreachable> {
-        let bearer = authorization(&post.bearer)?;
-        Request::builder()
-            .method(Method::POST)
+        let mut request = Request::builder()
+            .method(post.method)
             .uri(format!("{}{}", self.base, post.path))
-            .header(AUTHORIZATION, bearer)
             .header(CONTENT_TYPE, post.content_type)
-            .header(USER_AGENT, AGENT_NAME)
+            .header(USER_AGENT, AGENT_NAME);
+        if let Some(bearer) = &post.bearer {
+            request = request.header(AUTHORIZATION, authorization(bearer)?);
+        }
+        for (name, value) in post.proof {
+            request = request.header(name, value);
+        }
+        request
             .body(Full::new(Bytes::from(post.body)))
             .map_err(|error| Unreachable(error.to_string()))
     }

@@ -22,6 +22,8 @@ pub(super) struct Credential {
     pub(super) secret: Secret,
     /// The step the collector asks for.
     pub(super) step: Option<Step>,
+    /// When it ends, by the collector's clock; never without a key.
+    pub(super) expires_ms: Option<i64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -30,6 +32,8 @@ struct Stored {
     id: u128,
     credential: String,
     step_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires_ms: Option<i64>,
 }
 
 impl From<EnrollAnswer> for Credential {
@@ -38,6 +42,7 @@ impl From<EnrollAnswer> for Credential {
             instance: answer.id,
             secret: Secret::from(answer.credential),
             step: Step::from_millis(answer.step_ms),
+            expires_ms: answer.expires_ms,
         }
     }
 }
@@ -46,13 +51,10 @@ impl Credential {
     /// The credential kept in `dir`; `None` when there is none yet.
     pub(super) fn load(dir: &Path) -> Result<Option<Self>, AgentError> {
         let path = dir.join(FILE_NAME);
-        let mode = match fs::metadata(&path) {
-            Ok(metadata) => metadata.permissions().mode() & 0o777,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        match path.try_exists() {
+            Ok(true) => check_mode(&path)?,
+            Ok(false) => return Ok(None),
             Err(problem) => return Err(AgentError::State { path, problem }),
-        };
-        if mode & 0o077 != 0 {
-            return Err(AgentError::StateTooOpen { path, mode });
         }
         let text = match fs::read(&path) {
             Ok(text) => text,
@@ -63,6 +65,7 @@ impl Credential {
                 instance: stored.id,
                 secret: Secret::from(stored.credential),
                 step: Step::from_millis(stored.step_ms),
+                expires_ms: stored.expires_ms,
             })),
             Err(error) => Err(AgentError::StateDamaged { path, problem: error.to_string() }),
         }
@@ -80,23 +83,51 @@ impl Credential {
     /// Keeps the credential in `dir`, readable by this user alone.
     pub(super) fn save(&self, dir: &Path) -> Result<(), AgentError> {
         let path = dir.join(FILE_NAME);
-        self.write(dir, &path).map_err(|problem| AgentError::State { path, problem })
+        self.write(dir).map_err(|problem| AgentError::State { path, problem })
     }
 
-    fn write(&self, dir: &Path, path: &Path) -> io::Result<()> {
-        create_dir(dir)?;
+    fn write(&self, dir: &Path) -> io::Result<()> {
         let stored = Stored {
             id: self.instance,
             credential: self.secret.reveal().to_owned(),
             step_ms: self.step.map_or(0, Step::as_millis),
+            expires_ms: self.expires_ms,
         };
-        let draft = dir.join(DRAFT_NAME);
-        let mut file = create_draft(&draft)?;
-        file.write_all(&serde_json::to_vec_pretty(&stored)?)?;
-        file.sync_all()?;
-        fs::rename(&draft, path)?;
-        File::open(dir)?.sync_all()
+        replace(dir, FILE_NAME, &serde_json::to_vec_pretty(&stored)?)
     }
+
+    /// Forgets the credential kept in `dir`, which was another machine's.
+    pub(super) fn remove(dir: &Path) -> Result<(), AgentError> {
+        let path = dir.join(FILE_NAME);
+        match fs::remove_file(&path) {
+            Err(problem) if problem.kind() != io::ErrorKind::NotFound => {
+                Err(AgentError::State { path, problem })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Errors when others may read a file with a secret.
+pub(super) fn check_mode(path: &Path) -> Result<(), AgentError> {
+    let metadata = fs::metadata(path)
+        .map_err(|problem| AgentError::State { path: path.to_owned(), problem })?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(AgentError::StateTooOpen { path: path.to_owned(), mode });
+    }
+    Ok(())
+}
+
+/// Puts a file for this user alone in the place of the one of this name, whole or not at all.
+pub(super) fn replace(dir: &Path, name: &str, text: &[u8]) -> io::Result<()> {
+    create_dir(dir)?;
+    let draft = dir.join(DRAFT_NAME);
+    let mut file = create_draft(&draft)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    fs::rename(&draft, dir.join(name))?;
+    File::open(dir)?.sync_all()
 }
 
 fn create_dir(dir: &Path) -> io::Result<()> {
@@ -118,7 +149,7 @@ mod tests {
 
     fn credential() -> Credential {
         let step = Step::from_secs(10);
-        Credential { instance: 0xabc, secret: Secret::new("s3cret"), step }
+        Credential { instance: 0xabc, secret: Secret::new("s3cret"), step, expires_ms: Some(7) }
     }
 
     #[test]

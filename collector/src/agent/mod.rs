@@ -24,7 +24,9 @@ mod spool;
 
 mod client;
 mod credential;
+mod enrolment;
 mod error;
+mod key;
 mod operator;
 mod run;
 mod secret;

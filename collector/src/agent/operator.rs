@@ -35,6 +35,11 @@ impl Operator {
         self.ask(Method::POST, path, body).await
     }
 
+    /// As [`Operator::get`], for what is to be no more.
+    pub async fn delete(&self, path: &str) -> Result<(u16, Vec<u8>), String> {
+        self.ask(Method::DELETE, path, Vec::new()).await
+    }
+
     async fn ask(
         &self,
         method: Method,

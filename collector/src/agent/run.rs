@@ -24,6 +24,7 @@ use super::dictionary::Dictionary;
 use super::error::AgentError;
 use super::facts::{boot_id, facts_under};
 use super::identity::{self, Ending, Identity, Imds, Watch};
+use super::key::{self, Key};
 use super::proc::Host;
 use super::reading::Readings;
 use super::secret::Secret;
@@ -34,8 +35,9 @@ use super::sources::{self, Answered, PROMPT, Sources, When};
 use super::spool::{Life, Queue, SPOOL_BYTES, Spool};
 use super::text::exposition;
 use super::trust::Trust;
+use crate::lifecycle::Farewell;
 use crate::native::{
-    DESCRIPTOR_PATH, Descriptor, ENROLL_PATH, EnrollRequest, PUSH_CONTENT_TYPE, PUSH_PATH, Push,
+    DESCRIPTOR_PATH, Descriptor, EnrollRequest, PUSH_CONTENT_TYPE, PUSH_PATH, Push,
 };
 
 /// The step until the collector has said another.
@@ -84,6 +86,8 @@ pub struct AgentConfig {
     pub sources: BTreeMap<String, toml::Table>,
     /// How the collector is known, and what it is shown.
     pub trust: Trust,
+    /// What to say of the reason when it is told to stop; nothing at all when there is none.
+    pub goodbye: Option<Farewell>,
 }
 
 impl AgentConfig {
@@ -102,6 +106,7 @@ impl AgentConfig {
             proc_root: PathBuf::from("/proc"),
             sources: BTreeMap::new(),
             trust: Trust::default(),
+            goodbye: None,
         }
     }
 
@@ -243,6 +248,8 @@ pub(super) struct Agent {
     request: EnrollRequest,
     is_troubled: bool,
     is_refused: bool,
+    key: Option<Key>,
+    goodbye: Option<Farewell>,
     synced_at: Duration,
     /// The question who this machine is to its cloud, and the answer once there is one.
     cloud: watch::Receiver<Option<Found>>,
@@ -260,6 +267,7 @@ type Exchange = Pin<Box<dyn Future<Output = Answer> + Send>>;
 enum Answer {
     Enrol(Result<Reply, Unreachable>),
     Push(Result<Reply, Unreachable>),
+    Renew(Result<Reply, Unreachable>),
     Poll(Result<Polled, Unreachable>),
 }
 
@@ -284,11 +292,11 @@ impl Agent {
                 "the credential travels unencrypted; use https"
             );
         }
-        let credential = match &config.state_dir {
-            Some(dir) => Credential::load(dir)?,
-            None => None,
+        let (credential, key) = match &config.state_dir {
+            Some(dir) => kept_in(dir)?,
+            None => (None, None),
         };
-        if credential.is_none() && config.token.is_none() {
+        if credential.is_none() && config.token.is_none() && key.is_none() {
             return Err(AgentError::NoToken);
         }
         if let (None, Some(dir)) = (&credential, &config.state_dir) {
@@ -301,7 +309,7 @@ impl Agent {
         let life = Life { boot_id: request.boot_id, step_ms: step.as_millis(), salt: random()? };
         let mut dictionary = Dictionary::default();
         let (spool, lock) = open_spool(&config, life, &mut dictionary)?;
-        let session = Session::new(Start {
+        let mut session = Session::new(Start {
             incarnation: random()?,
             credential,
             may_enrol: config.token.is_some(),
@@ -311,6 +319,9 @@ impl Agent {
             timeline: Timeline::start(clock.wall(), clock.monotonic()),
             poll: Some(Poll::default()),
         });
+        if key.is_some() {
+            session.signs();
+        }
         Ok(Self {
             client,
             session,
@@ -329,6 +340,8 @@ impl Agent {
             request,
             is_troubled: false,
             is_refused: false,
+            key,
+            goodbye: config.goodbye,
             synced_at: Duration::ZERO,
             cloud,
             ending: Ending::default(),
@@ -356,6 +369,7 @@ impl Agent {
                     Next::Enrol => exchange = self.enrol(),
                     Next::Poll(tag) => exchange = self.poll(tag),
                     Next::Push(push) => exchange = self.push(&push),
+                    Next::Renew => exchange = self.renew(),
                     Next::Wait(moment) => retry = Some(self.until(moment)),
                     Next::Idle => {}
                 }
@@ -403,7 +417,7 @@ impl Agent {
                 match self.session.next(self.clock.monotonic(), self.clock.wall()) {
                     Next::Push(push) => exchange = self.push(&push),
                     Next::Poll(tag) => exchange = self.poll(tag),
-                    Next::Enrol | Next::Wait(_) | Next::Idle => return Ok(()),
+                    Next::Enrol | Next::Renew | Next::Wait(_) | Next::Idle => return Ok(()),
                 }
             }
             let answer = answered(&mut exchange).await;
@@ -496,18 +510,23 @@ impl Agent {
         }
     }
 
-    /// The goodbye of a machine that its cloud ends: it is gone then, and nobody needs to be woken.
+    /// Why it goes, so that silence is not taken for a loss. A machine that its cloud ends is gone then,
+    /// and nobody needs to be woken.
     fn goodbye(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
-        let reason = self.ending.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (word, reason) = match (ending, self.goodbye) {
+            (Some(reason), _) => ("withdraw", serde_json::json!({ "reason": reason })),
+            (None, Some(reason)) => ("goodbye", serde_json::json!({ "reason": reason })),
+            (None, None) => return None,
+        };
         let credential = self.session.credential()?.clone();
         let client = self.client.clone();
-        let path = format!("/v1/instances/{:032x}/withdraw", credential.instance);
-        let body = serde_json::to_vec(&serde_json::json!({ "reason": reason }));
-        let body = body.expect("a text always is JSON");
+        let path = format!("/v1/instances/{:032x}/{word}", credential.instance);
+        let body = reason.to_string().into_bytes();
         Some(async move {
             let asked = client.ask((Method::POST, &path), &credential.secret, body, GOODBYE_BYTES);
             match asked.await {
-                Ok(reply) if reply.status < 300 => info!(reason, "said goodbye"),
+                Ok(reply) if reply.status < 300 => info!(%reason, "said goodbye"),
                 Ok(reply) => warn!(status = reply.status, "the collector did not take the goodbye"),
                 Err(Unreachable(why)) => warn!(why, "the goodbye did not reach the collector"),
             }
@@ -522,8 +541,15 @@ impl Agent {
     }
 
     fn enrol(&self) -> Option<Exchange> {
-        let (mut request, bearer) = (self.request.clone(), self.token.clone()?);
+        let enrolment = self.session.enrolment();
+        let (method, path) = enrolment.question();
+        let bearer = self.token.clone().filter(|_| enrolment.shows_token());
+        if bearer.is_none() && self.key.is_none() {
+            return None;
+        }
+        let mut request = self.request.clone();
         let (client, mut cloud) = (self.client.clone(), self.cloud.clone());
+        let (key, now) = (self.key.clone(), self.session.server_ms(self.clock.wall()));
         Some(Box::pin(async move {
             // The answer is there within a second, or never; looks go on meanwhile.
             if let Ok(found) = cloud.wait_for(Option::is_some).await {
@@ -533,17 +559,43 @@ impl Agent {
                 // What the machine's own configuration says wins.
                 request.labels = labels.into_iter().chain(request.labels).collect();
             }
-            let body = serde_json::to_vec(&request).expect("texts and numbers always are JSON");
-            let content_type = "application/json";
-            let post = Post { path: ENROLL_PATH, bearer, content_type, body };
+            let asks = serde_json::to_vec(&request).expect("texts and numbers always are JSON");
+            let body = if method == Method::POST { asks } else { Vec::new() };
+            let now = Timestamp::from_millis(now);
+            let proof = key.map(|key| key.proof((method.as_str(), &path), &body, now));
+            let (proof, content_type) = (proof.unwrap_or_default(), "application/json");
+            let post = Post { method, path: path.into(), bearer, proof, content_type, body };
             Answer::Enrol(client.post(post).await)
         }))
     }
 
+    /// Headers by which the collector knows this machine; none without a key.
+    fn proof(&self, request: (&str, &str), body: &[u8]) -> Vec<(&'static str, String)> {
+        let now = Timestamp::from_millis(self.session.server_ms(self.clock.wall()));
+        self.key.as_ref().map(|key| key.proof(request, body, now)).unwrap_or_default()
+    }
+
+    fn renew(&self) -> Option<Exchange> {
+        let credential = self.session.credential()?.clone();
+        let path = format!("/v1/instances/{:032x}/renew", credential.instance);
+        let post = Post {
+            method: Method::POST,
+            proof: self.proof(("POST", &path), b""),
+            path: path.into(),
+            bearer: Some(credential.secret),
+            content_type: "application/json",
+            body: Vec::new(),
+        };
+        let client = self.client.clone();
+        Some(Box::pin(async move { Answer::Renew(client.post(post).await) }))
+    }
+
     fn push(&self, push: &Push) -> Option<Exchange> {
         let post = Post {
-            path: PUSH_PATH,
-            bearer: self.session.credential()?.secret.clone(),
+            method: Method::POST,
+            path: PUSH_PATH.into(),
+            bearer: Some(self.session.credential()?.secret.clone()),
+            proof: Vec::new(),
             content_type: PUSH_CONTENT_TYPE,
             body: push.encode(),
         };
@@ -596,10 +648,12 @@ impl Agent {
     }
 
     async fn answered(&mut self, answer: Answer) -> Result<(), AgentError> {
-        let at = Moment { now: self.clock.monotonic(), random: random()? };
+        let wall_ms = self.clock.wall().as_millis();
+        let at = Moment { now: self.clock.monotonic(), random: random()?, wall_ms };
         let event = match answer {
             Answer::Enrol(outcome) => self.session.enrol_answered(outcome, at)?,
             Answer::Push(outcome) => self.session.push_answered(outcome, at)?,
+            Answer::Renew(outcome) => self.session.renew_answered(outcome, at),
             Answer::Poll(outcome) => self.session.polled(outcome, at),
         };
         self.follow();
@@ -611,6 +665,8 @@ impl Agent {
             Event::Told(descriptor) => self.told(&descriptor),
             Event::Unchanged => {}
             Event::Trouble(why) => self.trouble(&why),
+            Event::MakeKey(why) => self.make_key(&why, at.random).await?,
+            Event::NotRenewed => debug!("the credential was not renewed yet"),
         }
         Ok(())
     }
@@ -625,6 +681,24 @@ impl Agent {
         let Some(dir) = self.state_dir.clone() else { return Ok(()) };
         let saved = spawn_blocking(move || credential.save(&dir)).await;
         saved.map_err(|error| AgentError::Reader(error.to_string()))?
+    }
+
+    /// Becomes another machine to the collector, because there are two of this one.
+    async fn make_key(&mut self, why: &str, random: u64) -> Result<(), AgentError> {
+        let Some(dir) = self.state_dir.clone() else { return Ok(()) };
+        let made = spawn_blocking(move || {
+            Credential::remove(&dir)?;
+            Key::create(&dir, &key::machine())
+        });
+        let key = made.await.map_err(|error| AgentError::Reader(error.to_string()))??;
+        warn!(
+            why,
+            fingerprint = key.fingerprint(),
+            "this machine has a new key and enrols with it"
+        );
+        self.key = Some(key);
+        self.session.has_new_key(random);
+        Ok(())
     }
 
     /// Logs what changed; a state that lasts is not repeated at every step.
@@ -647,6 +721,21 @@ impl Agent {
             warn!(why, "the collector does not take readings; they are kept and sent later");
         }
         self.is_troubled = true;
+    }
+}
+
+/// Who this machine is, by its state folder. What a copy of another machine's disk brought along is
+/// forgotten.
+fn kept_in(dir: &Path) -> Result<(Option<Credential>, Option<Key>), AgentError> {
+    let machine = key::machine();
+    match Key::load(dir, &machine)? {
+        key::Found::Own(key) => Ok((Credential::load(dir)?, Some(key))),
+        key::Found::None => Ok((Credential::load(dir)?, Some(Key::create(dir, &machine)?))),
+        key::Found::Copied => {
+            warn!("the state folder is another machine's: a new key is made");
+            Credential::remove(dir)?;
+            Ok((None, Some(Key::create(dir, &machine)?)))
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use super::clock::{Exchange, Timeline};
 use super::credential::Credential;
 use super::descriptors::{Poll, Polled};
 use super::dictionary::Dictionary;
+use super::enrolment::{Enrolment, Turn};
 use super::error::AgentError;
 use super::reading::Readings;
 use super::spool::{Losses, Spool};
@@ -37,6 +38,8 @@ pub(super) enum Next {
     Poll(Option<String>),
     /// Send this.
     Push(Push),
+    /// Ask for a new credential in good time.
+    Renew,
     /// Nothing before this moment of the monotonic clock.
     Wait(Duration),
     /// Nothing until there are readings.
@@ -62,6 +65,8 @@ pub(super) struct Moment {
     pub(super) now: Duration,
     /// A fresh random number.
     pub(super) random: u64,
+    /// The wall clock, milliseconds since 1970.
+    pub(super) wall_ms: i64,
 }
 
 /// What an answer brought.
@@ -77,6 +82,10 @@ pub(super) enum Event {
     Unchanged,
     /// Not taken this time; what to tell a person.
     Trouble(String),
+    /// Another machine has this one's key: make a new one and enrol with it.
+    MakeKey(String),
+    /// The credential holds on for a while; it is asked for another later.
+    NotRenewed,
 }
 
 /// What a session starts with.
@@ -110,6 +119,7 @@ pub(super) struct Session {
     counts: Counts,
     timeline: Timeline,
     poll: Option<Poll>,
+    enrolment: Enrolment,
 }
 
 /// The push that waits for its answer.
@@ -143,7 +153,39 @@ impl Session {
             counts: Counts::default(),
             timeline: start.timeline,
             poll: start.poll,
+            enrolment: Enrolment::default(),
         }
+    }
+
+    /// Has it sign with a key from now on; it may enrol without a token then.
+    pub(super) fn signs(&mut self) {
+        self.enrolment.has_key = true;
+        self.enrolment.has_history = self.credential.is_some();
+    }
+
+    /// Where the enrolment stands.
+    pub(super) fn enrolment(&self) -> &Enrolment {
+        &self.enrolment
+    }
+
+    /// There is another key: the identity is a new one, and all that waits is sent under it.
+    pub(super) fn has_new_key(&mut self, random: u64) {
+        self.enrolment.has_new_key();
+        self.begin_anew(random);
+    }
+
+    fn begin_anew(&mut self, random: u64) {
+        self.credential = None;
+        self.incarnation = random;
+        self.spool.renumber();
+        self.dictionary.forget();
+    }
+
+    /// The collector's clock, as far as it is known.
+    pub(super) fn server_ms(&self, wall: Timestamp) -> i64 {
+        #[expect(clippy::cast_possible_truncation, reason = "an offset of clocks in milliseconds")]
+        let offset_ms = self.timeline.offset_s().map(|offset| (offset * 1000.0) as i64);
+        wall.as_millis().saturating_add(offset_ms.unwrap_or(self.enrolment.lead_ms()))
     }
 
     /// The credential to push with.
@@ -233,6 +275,9 @@ impl Session {
             return Next::Wait(until);
         }
         let Some(credential) = &self.credential else { return Next::Enrol };
+        if self.enrolment.is_to_renew(credential.expires_ms, now, self.server_ms(wall)) {
+            return Next::Renew;
+        }
         // The first question goes before the first readings: its answer tells the time.
         if let Some(poll) = self.poll.as_mut().filter(|poll| poll.is_due(now)) {
             poll.sent = now;
@@ -266,6 +311,9 @@ impl Session {
             Err(Unreachable(why)) => return Ok(self.failed(None, at, (0, why))),
         };
         let status = reply.status;
+        if let Some(turn) = self.enrolment.turned(status, &reply.body, at.wall_ms) {
+            return Ok(self.turned(turn, status, at));
+        }
         match status {
             200 | 201 => match serde_json::from_slice::<EnrollAnswer>(&reply.body) {
                 Ok(answer) => Ok(self.enrolled(answer)),
@@ -279,7 +327,42 @@ impl Session {
         }
     }
 
+    fn turned(&mut self, turn: Turn, status: u16, at: Moment) -> Event {
+        match turn {
+            Turn::Again(why) => self.failed(None, at, (status, why)),
+            Turn::Wait { after, why } => self.failed(Some(after), at, (status, why)),
+            Turn::MakeKey(why) => Event::MakeKey(why),
+        }
+    }
+
+    /// The answer to a renewal. The credential holds on meanwhile, so that nothing stops for it.
+    pub(super) fn renew_answered(
+        &mut self,
+        outcome: Result<Reply, Unreachable>,
+        at: Moment,
+    ) -> Event {
+        let reply = match outcome {
+            Ok(reply) if (200..300).contains(&reply.status) => reply,
+            Ok(reply) => {
+                self.enrolment.renewal_failed(Some(reply.status), at.now);
+                return Event::NotRenewed;
+            }
+            Err(_) => {
+                self.enrolment.renewal_failed(None, at.now);
+                return Event::NotRenewed;
+            }
+        };
+        let Ok(answer) = serde_json::from_slice::<EnrollAnswer>(&reply.body) else {
+            self.enrolment.renewal_failed(None, at.now);
+            return Event::NotRenewed;
+        };
+        let credential = Credential::from(answer);
+        self.credential = Some(credential.clone());
+        Event::Enrolled(credential)
+    }
+
     fn enrolled(&mut self, answer: EnrollAnswer) -> Event {
+        self.enrolment.done();
         let credential = Credential::from(answer);
         self.credential = Some(credential.clone());
         self.is_untried = true;
@@ -341,6 +424,7 @@ impl Session {
         self.spool.accept(sent.number, answer.accepted, answer.durable);
         self.backoff.succeeded();
         (self.is_untried, self.corrections) = (false, 0);
+        self.enrolment.was_accepted = true;
         self.counts.refused_samples += answer.refused_samples;
         let exchange = Exchange { sent: sent.now, answered: at.now, server_ms: answer.server_ms };
         self.timeline.answered(exchange);
@@ -354,6 +438,9 @@ impl Session {
     /// The server lacks something that is still here: batches, or the dictionary.
     fn corrected(&mut self, sent: &Sent, reply: &Reply, at: Moment) -> Event {
         let problem: Problem = serde_json::from_slice(&reply.body).unwrap_or_default();
+        if problem.make_key && self.enrolment.has_key {
+            return Event::MakeKey(message(reply));
+        }
         self.corrections += 1;
         let mut is_corrected = problem.resend_dictionary;
         if problem.resend_dictionary {
@@ -374,14 +461,14 @@ impl Session {
     fn disowned(&mut self, reply: &Reply, at: Moment) -> Result<Event, AgentError> {
         let word = serde_json::from_slice::<Problem>(&reply.body).unwrap_or_default().error;
         let is_put_out = reply.status == 403 || PUT_OUT.contains(&word.as_str());
-        if is_put_out || !self.may_enrol || self.is_untried {
+        // Withdrawn in an earlier life of the machine: it is back, and its key says so.
+        let is_back = word == "withdrawn" && self.enrolment.has_key && !self.enrolment.was_accepted;
+        let may_enrol = self.may_enrol || self.enrolment.has_key;
+        if (is_put_out && !is_back) || !may_enrol || self.is_untried {
             let (status, message) = (reply.status, message(reply));
             return Err(AgentError::CredentialRefused { status, message });
         }
-        self.credential = None;
-        self.incarnation = at.random;
-        self.spool.renumber();
-        self.dictionary.forget();
+        self.begin_anew(at.random);
         let why = format!("credential refused, enrolling again: {}", message(reply));
         Ok(self.counted(reply.status, why))
     }

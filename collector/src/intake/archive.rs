@@ -12,6 +12,8 @@ use rrd::{Change, ChangeError, ChangeFrame, InstanceId, MatchOp, Matcher, Policy
 use serde::{Deserialize, Serialize};
 
 use super::{Denial, Inner, Intake, UNAVAILABLE, aside, to_the_end};
+use crate::lifecycle::{Act, Who};
+use crate::registry;
 
 /// Matchers of one request: more say nothing that fewer could not.
 const MATCHERS_LIMIT: usize = 32;
@@ -164,8 +166,9 @@ pub(super) async fn reclaim(
     let (inner, id) = (intake.0.clone(), known(&id)?);
     to_the_end(async move {
         // Nobody makes it active again meanwhile.
-        let _turn = inner.turn().await?;
-        if inner.parts.registry.instance(id).is_some_and(|instance| instance.is_active()) {
+        let mut turn = inner.turn().await?;
+        let instance = inner.parts.registry.instance(id);
+        if instance.as_ref().is_some_and(|instance| instance.is_active()) {
             let message = "the instance is active; withdraw it first";
             return Err(Denial::conflict("active", message));
         }
@@ -178,6 +181,12 @@ pub(super) async fn reclaim(
         if !request.dry_run {
             inner.change_archive(id, Change::Remove).await?;
             tracing::info!(instance = %id, bytes, "reclaimed by an operator");
+            let act = Act::Reclaim(Who::Operator, "its archive was given back".to_owned());
+            if let Some(instance) = instance
+                && let Some(moved) = inner.moved(&instance, act)?
+            {
+                inner.change(&mut turn, &[registry::Change::Instance(moved)]).await?;
+            }
         }
         Ok(Json(ReclaimAnswer { reclaimed: !request.dry_run, bytes }))
     })

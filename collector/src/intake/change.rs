@@ -12,8 +12,9 @@ use crate::registry::{Change, FRAME_REGISTRY};
 /// stuck.
 const APPLY_WAIT: Duration = Duration::from_secs(30);
 
-/// Changes in one frame, which is applied whole or not at all. A thousand of the longest labels fit.
-const CHANGES_IN_FRAME: usize = 1_000;
+/// Bytes of changes in one frame, which is applied whole or not at all: half of what the smallest journal
+/// takes, with room for one more change of the longest labels.
+const FRAME_BYTES: usize = 256 << 10;
 
 /// The right to change the registry. Taken with [`Inner::turn`], before the registry is read.
 #[derive(Debug, Default)]
@@ -30,16 +31,30 @@ impl Inner {
         Ok(turn)
     }
 
-    /// Makes `changes` last and waits until the registry shows them. Up to a thousand are made all or
-    /// none; more only come from a relay's first request, where each instance stands for itself.
+    /// Makes `changes` last and waits until the registry shows them. Those of one frame are made all or
+    /// none; more only come from a relay's first request or a sweep, where each stands for itself.
     ///
     /// The caller is not cancelled before this returns.
     pub(super) async fn change(&self, turn: &mut Turn, changes: &[Change]) -> Result<(), Denial> {
-        for part in changes.chunks(CHANGES_IN_FRAME) {
+        self.note(turn, changes)?;
+        self.shown(turn.appended).await
+    }
+
+    /// As [`Inner::change`], and waits for nothing: whoever has the turn next does.
+    pub(super) fn note(&self, turn: &mut Turn, changes: &[Change]) -> Result<(), Denial> {
+        let mut rest = changes;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = |change: &&Change| {
+                bytes += change.size();
+                bytes <= FRAME_BYTES
+            };
+            let (part, after) = rest.split_at(rest.iter().take_while(fits).count().max(1));
             let body = Change::encode_all(part);
             turn.appended = self.parts.journal.append_reserved(FRAME_REGISTRY, &body)?;
+            rest = after;
         }
-        self.shown(turn.appended).await
+        Ok(())
     }
 
     /// Waits until the registry shows frame `seq`.

@@ -8,6 +8,7 @@ use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
 use crate::auth::AuthError;
+use crate::lifecycle::State;
 use crate::native::{Problem, RefusedSeries};
 
 /// Why a request was denied. Its message is for the sender; details of our inside stay in the log.
@@ -49,6 +50,47 @@ impl Denial {
     /// 403: a good credential for something else.
     pub(crate) fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// 403 with another word.
+    pub(crate) fn not_allowed(error: &str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, error, message)
+    }
+
+    /// 410: it was, and is no more.
+    pub(crate) fn over(error: &str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, error, message)
+    }
+
+    /// 409: two machines use one identity; the newer shall make a key of its own.
+    pub(crate) fn identity_conflict(message: impl Into<String>, state: State) -> Self {
+        let mut denial = Self::new(StatusCode::CONFLICT, "identity_conflict", message);
+        denial.problem.state = Some(state.word().to_owned());
+        denial.problem.make_key = true;
+        denial
+    }
+
+    /// 409: an instance or a request is in a state that does not allow it.
+    pub(crate) fn bad_state(word: &str, state: State) -> Self {
+        let message = format!("it is {state}, which does not allow this");
+        let mut denial = Self::new(StatusCode::CONFLICT, word, message);
+        denial.problem.state = Some(state.word().to_owned());
+        denial
+    }
+
+    /// 401: the proof's time is not ours, which is told.
+    pub(crate) fn stale_proof(message: impl Into<String>, server_ms: i64) -> Self {
+        let mut denial = Self::new(StatusCode::UNAUTHORIZED, "stale_proof", message);
+        denial.problem.server_ms = Some(server_ms);
+        denial
+    }
+
+    /// 429 with `Retry-After`: too many wait already.
+    pub(crate) fn crowded(error: &str, message: impl Into<String>) -> Self {
+        Self {
+            retry: Some(RETRY_SECS_MIN),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, error, message)
+        }
     }
 
     /// 404.
@@ -114,6 +156,12 @@ impl Denial {
         Self { retry, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "rate", message) }
     }
 
+    /// 507 with `Retry-After`, before a machine is let in that nothing could be kept of.
+    pub(crate) fn no_slots(message: impl Into<String>) -> Self {
+        let denial = Self::new(StatusCode::INSUFFICIENT_STORAGE, "no_slots", message);
+        Self { retry: Some(RETRY_SECS_MIN), ..denial }
+    }
+
     /// 507 with `Retry-After`: somebody has to make room first.
     pub(crate) fn no_space(message: impl Into<String>) -> Self {
         let denial = Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", message);
@@ -143,10 +191,13 @@ impl std::error::Error for Denial {}
 impl From<AuthError> for Denial {
     fn from(error: AuthError) -> Self {
         let word = match error {
+            AuthError::Pending => return Self::later("pending", error.to_string()),
             AuthError::Missing | AuthError::Unknown => "unauthorised",
             AuthError::Expired => "expired",
-            AuthError::Revoked => "revoked",
+            AuthError::CredentialExpired => "credential_expired",
+            AuthError::Revoked | AuthError::PutOut => "revoked",
             AuthError::Withdrawn => "withdrawn",
+            AuthError::Ended => "ended",
         };
         Self::unauthorised(word, error.to_string())
     }

@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rrd::{Change, InstanceId};
 use tokio::runtime::Handle;
 
+use super::change::Turn;
 use super::{Denial, Inner, Intake};
+use crate::lifecycle::{Act, Who};
+use crate::registry;
 
 /// How much may be taken and is.
 pub(super) struct Disk {
@@ -70,7 +73,7 @@ impl Inner {
     /// The caller waits for the disk, off the reactor, and does not have the registry's turn.
     pub(super) fn make_room(&self, needed: u64) -> bool {
         // Nobody of these becomes active again meanwhile: samples accepted from then on would go too.
-        let Ok(_turn) = Handle::current().block_on(self.turn()) else { return false };
+        let Ok(mut turn) = Handle::current().block_on(self.turn()) else { return false };
         self.sum_up();
         if self.disk_room() >= needed {
             return true;
@@ -85,6 +88,7 @@ impl Inner {
                     self.gives_back(bytes);
                     self.cache.forget(instance);
                     self.sessions.forget(instance);
+                    self.note_reclaimed(&mut turn, instance);
                 }
                 Err(reason) => tracing::warn!(%instance, %reason, "cannot be reclaimed"),
             }
@@ -93,6 +97,16 @@ impl Inner {
             }
         }
         false
+    }
+
+    /// Writes down that an archive went for want of room. If that fails the sweep finds out.
+    fn note_reclaimed(&self, turn: &mut Turn, id: InstanceId) {
+        let Some(instance) = self.parts.registry.instance(id) else { return };
+        let act = Act::Reclaim(Who::Collector, "the disk limit was reached".to_owned());
+        let Ok(Some(moved)) = self.moved(&instance, act) else { return };
+        if let Err(reason) = self.note(turn, &[registry::Change::Instance(moved)]) {
+            tracing::warn!(instance = %id, %reason, "its line does not say yet that it was reclaimed");
+        }
     }
 
     /// Refuses another archive in the place of one of these bytes that the limit has no room for.

@@ -1,109 +1,346 @@
-//! Enrolment: a machine with a join token becomes an instance with a credential of its own.
+//! Enrolment: a machine with a key, a token or both becomes an instance with a credential of its own, or
+//! waits for a person.
 
-use std::collections::{BTreeMap, HashSet};
+mod checks;
+mod known;
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, Extension, State};
+use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
-use rrd::{InstanceId, Labels};
+use rrd::{InstanceId, Labels, Timestamp};
 
 use super::{Denial, Inner, Intake, to_the_end};
-use crate::auth::Caller;
-use crate::limits::{INSTANCE_LIMIT, LABEL_NAME_LIMIT, LABEL_VALUE_LIMIT, checked_labels};
-use crate::native::{EnrollAnswer, EnrollRequest, Facts};
-use crate::registry::{Change, Instance, Lifecycle, Source, Token, TokenId};
+use crate::auth::{AuthError, Caller};
+use crate::identity::{KEY_HEADER, ProofError, PublicKey, Signed};
+use crate::lifecycle::{Evidence, Lifecycle, State as Life, Terms, Who};
+use crate::limits::{INSTANCE_LIMIT, JSON_BODY_LIMIT};
+use crate::native::{ENROLL_PATH, EnrollAnswer, EnrollRequest, PendingAnswer};
+use crate::registry::instance::Credential;
+use crate::registry::{Approval, Change, Instance, Request, RequestId, Source, Token, TokenId};
 use crate::secret::{Digest, Holder};
+use checks::{check, check_token};
+pub(super) use checks::{check_reserved, declared};
+pub(super) use known::rejected;
 
 /// The job of instances with an agent of ours.
 const AGENT_JOB: &str = "node";
+/// How long a credential lasts whose holder has a key: a stolen one ends within a day.
+const CREDENTIAL_MS: i64 = 24 * 3_600_000;
+/// Requests that wait at once: more than a person looks through.
+const PENDING_LIMIT: usize = 1_000;
+/// Of these, requests that showed no token, which anybody can make.
+const STRANGER_LIMIT: usize = 200;
+/// Seconds between two questions of a machine that waits, while few do.
+const POLL_AFTER_SECS: u64 = 5;
+/// Machines that wait for each second more: however many they are, the door hears twenty a second.
+const POLLS_A_SEC: usize = 20;
+
+/// What a machine shows beside its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ticket {
+    Admin,
+    Token(TokenId),
+    None,
+}
+
+/// A machine at the door.
+pub(super) struct Knock {
+    ticket: Result<Ticket, Denial>,
+    key: Option<PublicKey>,
+    peer: Option<IpAddr>,
+    request: EnrollRequest,
+}
+
+/// What it is told.
+pub(super) enum Welcome {
+    Enrolled(EnrollAnswer),
+    Waits(PendingAnswer),
+}
+
+/// How a new instance is to be made.
+pub(super) struct Plan {
+    pub(super) token: Option<TokenId>,
+    pub(super) forced: Labels,
+    pub(super) terms: Terms,
+    pub(super) series_quota: Option<u32>,
+    pub(super) evidence: Evidence,
+}
+
+/// Where a request came from, as the accept loop says.
+pub(super) type Peer = Option<Extension<ConnectInfo<SocketAddr>>>;
 
 pub(super) async fn post(
     State(intake): State<Intake>,
+    peer: Peer,
     headers: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, Json<EnrollAnswer>), Denial> {
-    let token = match intake.0.caller(&headers)? {
-        Caller::Admin => None,
-        Caller::Join(token) => Some(token.id),
-        _ => return Err(Denial::forbidden("this needs a join token")),
-    };
-    let request: EnrollRequest = intake.0.room.json(&headers, body).await?;
+) -> Result<Response, Denial> {
+    let inner = intake.0;
+    let ticket = inner.ticket(&headers);
+    if !headers.contains_key(KEY_HEADER)
+        && let Err(denial) = ticket
+    {
+        return Err(denial);
+    }
+    let (_held, body) = inner.room.body(&headers, body, JSON_BODY_LIMIT).await?;
+    let key = inner.proved(&headers, ("POST", ENROLL_PATH), &body)?;
+    let request = serde_json::from_slice(&body)
+        .map_err(|error| Denial::bad(format!("the body is not the JSON expected: {error}")))?;
     check(&request)?;
-    let answer = to_the_end(intake.0.enroll(token, request)).await?;
-    Ok((StatusCode::CREATED, Json(answer)))
+    let peer = peer.map(|Extension(ConnectInfo(peer))| peer.ip());
+    let knock = Knock { ticket, key, peer, request };
+    let welcome = to_the_end(async move { inner.enroll(knock).await }).await?;
+    Ok(welcome.into_response_as(StatusCode::CREATED))
+}
+
+impl Welcome {
+    pub(super) fn into_response_as(self, status: StatusCode) -> Response {
+        match self {
+            Self::Enrolled(answer) => (status, Json(answer)).into_response(),
+            Self::Waits(answer) => (StatusCode::ACCEPTED, Json(answer)).into_response(),
+        }
+    }
 }
 
 impl Inner {
-    fn enroll(
-        self: &Arc<Self>,
-        token: Option<TokenId>,
-        request: EnrollRequest,
-    ) -> impl Future<Output = Result<EnrollAnswer, Denial>> + Send + use<> {
-        let this = self.clone();
-        async move {
-            let mut turn = this.turn().await?;
-            let token = token.map(|id| this.usable(id)).transpose()?;
-            let (instance, credential) = this.instance_of(token.as_ref(), &request)?;
-            let answer = this.answer(&instance, credential);
-            let mut changes = vec![Change::Instance(instance)];
-            changes.extend(token.and_then(used).map(Change::Token));
-            this.change(&mut turn, &changes).await?;
-            Ok(answer)
+    /// The key that signed this request, if one did.
+    pub(super) fn proved(
+        &self,
+        headers: &HeaderMap,
+        (method, path): (&str, &str),
+        body: &[u8],
+    ) -> Result<Option<PublicKey>, Denial> {
+        let now = self.parts.clock.wall();
+        let signed = Signed { method, path, at: now, body };
+        let mut proofs = self.proofs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        proofs.key(headers, signed).map_err(|error| match error {
+            ProofError::Malformed => Denial::bad(error.to_string()),
+            ProofError::Stale => Denial::stale_proof(error.to_string(), now.as_millis()),
+            ProofError::Wrong => Denial::unauthorised("bad_proof", error.to_string()),
+            ProofError::Repeated => Denial::unauthorised("repeated_proof", error.to_string()),
+        })
+    }
+
+    fn ticket(&self, headers: &HeaderMap) -> Result<Ticket, Denial> {
+        let now = self.parts.clock.wall();
+        match self.parts.credentials.caller(&self.parts.registry, headers, now) {
+            Ok(Caller::Admin) => Ok(Ticket::Admin),
+            Ok(Caller::Join(token)) => Ok(Ticket::Token(token.id)),
+            Ok(_) => Err(Denial::forbidden("this needs a join token")),
+            Err(AuthError::Missing) if headers.contains_key(KEY_HEADER) => Ok(Ticket::None),
+            Err(AuthError::Unknown) => {
+                let message = "the token is not known here; ask for a new one";
+                Err(Denial::unauthorised("token_unknown", message))
+            }
+            Err(error @ AuthError::Expired) => {
+                Err(Denial::over("token_expired", error.to_string()))
+            }
+            Err(error) => Err(error.into()),
         }
+    }
+
+    async fn enroll(self: &Arc<Self>, knock: Knock) -> Result<Welcome, Denial> {
+        let mut turn = self.turn().await?;
+        let (changes, welcome) = match knock.key.and_then(|key| self.known(&key)) {
+            Some(known) => self.welcome_back(&known, &knock)?,
+            None => self.welcome_new(&knock)?,
+        };
+        self.change(&mut turn, &changes).await?;
+        Ok(welcome)
+    }
+
+    fn welcome_new(&self, knock: &Knock) -> Result<(Vec<Change>, Welcome), Denial> {
+        let token = match knock.ticket.clone()? {
+            Ticket::Token(id) => Some(self.usable(id)?),
+            Ticket::Admin | Ticket::None => None,
+        };
+        if let Some(token) = &token {
+            check_token(token, &knock.request, knock.peer)?;
+        }
+        let mut asked = self.asked(knock, token.as_ref())?;
+        let mut changes = Vec::new();
+        let welcome = match self.decided(knock, token.as_ref(), &asked) {
+            Some(plan) => {
+                self.has_slots()?;
+                let (instance, secret) = self.instance_of(plan, &asked)?;
+                asked.lifecycle =
+                    Lifecycle::begun(Life::Approved, instance.lifecycle.evidence.clone(), asked.at);
+                asked.instance = Some(instance.id);
+                let answer = self.answer(&instance, secret);
+                changes.push(Change::Instance(instance));
+                Welcome::Enrolled(answer)
+            }
+            None => Welcome::Waits(self.waits(&asked)?),
+        };
+        changes.push(Change::Request(asked));
+        changes.extend(token.and_then(used).map(Change::Token));
+        Ok((changes, welcome))
     }
 
     /// The token as it is now that nobody else changes it.
     fn usable(&self, id: TokenId) -> Result<Token, Denial> {
         let token = self.parts.registry.token(id);
         let token =
-            token.ok_or_else(|| Denial::unauthorised("unauthorised", "the token is gone"))?;
+            token.ok_or_else(|| Denial::unauthorised("token_unknown", "the token is gone"))?;
         if token.uses_left == Some(0) {
             let message = "the token was used as often as it may be; ask for a new one";
-            return Err(Denial::unauthorised("exhausted", message));
+            return Err(Denial::over("token_exhausted", message));
         }
         Ok((*token).clone())
     }
 
-    fn instance_of(
+    /// The request as it is kept, whatever is decided.
+    fn asked(&self, knock: &Knock, token: Option<&Token>) -> Result<Request, Denial> {
+        let at = self.parts.clock.wall();
+        let evidence = Evidence::of(Who::Agent, "it asked to be enrolled");
+        let EnrollRequest { name, boot_id, facts, labels } = knock.request.clone();
+        Ok(Request {
+            id: RequestId(random_id()?.0),
+            key: knock.key,
+            name,
+            boot_id,
+            facts,
+            labels,
+            token: token.map(|token| token.id),
+            peer: knock.peer,
+            at,
+            lifecycle: Lifecycle::begun(Life::Pending, evidence, at),
+            instance: None,
+        })
+    }
+
+    /// How to make the instance, when the ticket or a policy says so; `None` when a person has to.
+    fn decided(&self, knock: &Knock, token: Option<&Token>, asked: &Request) -> Option<Plan> {
+        let by = |who, what: &str| Plan {
+            token: token.map(|token| token.id),
+            forced: token.map(|token| token.labels.clone()).unwrap_or_default(),
+            terms: token.map(|token| token.terms).unwrap_or_default(),
+            series_quota: token.and_then(|token| token.series_quota),
+            evidence: Evidence::of(who, what),
+        };
+        if matches!(knock.ticket, Ok(Ticket::Admin)) {
+            return Some(by(Who::Operator, "enrolled with the admin token"));
+        }
+        if let Some(token) = token
+            && token.approval == Approval::Auto
+        {
+            return Some(by(Who::Token, "its token approves by itself"));
+        }
+        let policies = self.parts.registry.policies();
+        let policy = policies.iter().find(|policy| policy.admits(asked).is_ok())?;
+        let plan = by(Who::Policy, &format!("join policy {:?} admits it", policy.name));
+        let terms = if token.is_some() { plan.terms } else { policy.terms };
+        Some(Plan { forced: plan.forced.overlaid(&policy.forced), terms, ..plan })
+    }
+
+    /// An answer to who has to wait. Errors when it cannot, or too many do.
+    fn waits(&self, asked: &Request) -> Result<PendingAnswer, Denial> {
+        let Some(key) = asked.key else {
+            let message = "this token needs a person's approval, for which the agent needs a key: \
+                           give it a state folder";
+            return Err(Denial::not_allowed("policy_denied", message));
+        };
+        let all = self.parts.registry.requests();
+        let waiting = all.iter().filter(|one| one.lifecycle.state == Life::Pending);
+        let (with, without): (Vec<_>, Vec<_>) = waiting.partition(|one| one.token.is_some());
+        let is_full = with.len() + without.len() >= PENDING_LIMIT
+            || (asked.token.is_none() && without.len() >= STRANGER_LIMIT);
+        if is_full {
+            let message = "too many machines wait for approval; send it again later";
+            return Err(Denial::crowded("queue_full", message));
+        }
+        tracing::info!(
+            request = %asked.id, name = asked.name, fingerprint = key.fingerprint(),
+            "a machine waits for approval"
+        );
+        Ok(self.pending(asked.id, &key))
+    }
+
+    /// What a machine is told that has to wait.
+    pub(super) fn pending(&self, id: RequestId, key: &PublicKey) -> PendingAnswer {
+        let all = self.parts.registry.requests();
+        let waiting = all.iter().filter(|one| one.lifecycle.state == Life::Pending).count();
+        let more_secs = u64::try_from(waiting / POLLS_A_SEC).unwrap_or(u64::MAX);
+        PendingAnswer {
+            request_id: id.0,
+            poll_after_secs: POLL_AFTER_SECS.saturating_add(more_secs),
+            fingerprint: key.fingerprint(),
+        }
+    }
+
+    /// Room for one more archive, or for making some.
+    fn has_slots(&self) -> Result<(), Denial> {
+        if self.disk_room() > 0 {
+            return Ok(());
+        }
+        let is_held = |instance: &Arc<Instance>| {
+            !instance.is_active() && self.parts.store.archive_bytes(instance.id) > 0
+        };
+        if self.parts.registry.instances().iter().any(is_held) {
+            return Ok(());
+        }
+        let message = "the disk limit leaves no room for another instance (free: 0 bytes); raise it or \
+                       withdraw instances that are gone";
+        Err(Denial::no_slots(message))
+    }
+
+    /// A new instance, or the same machine's with a new credential.
+    pub(super) fn instance_of(
         &self,
-        token: Option<&Token>,
-        request: &EnrollRequest,
+        plan: Plan,
+        asked: &Request,
     ) -> Result<(Instance, String), Denial> {
-        let forced = token.map(|token| token.labels.clone()).unwrap_or_default();
-        let labels = declared(request, &forced)?;
+        let registry = &self.parts.registry;
+        let labels = declared(&asked.labels, &plan.forced)?;
         let job = labels.get("job").unwrap_or_default().to_owned();
-        let wanted = forced.get("instance").unwrap_or(&request.name);
-        let same = self.same_machine(&job, wanted, request.boot_id, &forced);
-        if same.is_none() && self.parts.registry.instance_count() >= INSTANCE_LIMIT {
+        let wanted = plan.forced.get("instance").unwrap_or(&asked.name);
+        let same = match asked.key {
+            Some(_) => None,
+            None => self.same_machine((&job, wanted), asked.boot_id, &plan.forced),
+        };
+        if same.is_none() && registry.instance_count() >= INSTANCE_LIMIT {
             return Err(Denial::no_space("the registry is full; withdraw instances that are gone"));
         }
+        let now = self.parts.clock.wall();
         let (id, name) = match &same {
             Some(same) => (same.id, same.name.clone()),
-            None => (random_id()?, self.parts.registry.free_name(&job, wanted, &HashSet::new())),
+            None => (random_id()?, registry.free_name(&job, wanted, &HashSet::new())),
         };
-        let credential = Holder::Instance(id).secret().map_err(no_randomness)?;
+        let (secret, credential) = credential(id, asked.key.map(|_| now))?;
+        let predecessor = asked.key.and_then(|key| registry.keyed(&key)).map(|former| former.id);
+        let begun = || Lifecycle::begun(Life::Approved, plan.evidence.clone(), now);
         let instance = Instance {
             id,
             labels: labels.with("instance", &name),
             name,
-            source: Source::Enrolled(token.map(|token| token.id)),
-            lifecycle: Lifecycle::Active,
-            enrolled_at: same.map_or_else(|| self.parts.clock.wall(), |same| same.enrolled_at),
-            boot_id: request.boot_id,
-            facts: request.facts.clone(),
-            digest: Some(Digest::of(&credential)),
+            source: Source::Enrolled(plan.token),
+            lifecycle: same.as_ref().map_or_else(begun, |same| same.lifecycle.clone()),
+            enrolled_at: same.map_or(now, |same| same.enrolled_at),
+            boot_id: asked.boot_id,
+            facts: asked.facts.clone(),
+            terms: plan.terms,
+            key: asked.key,
+            series_quota: plan.series_quota,
+            predecessor,
+            hint: None,
+            credential: Some(credential),
+            former_credential: None,
         };
-        Ok((instance, credential))
+        Ok((instance, secret))
     }
 
     /// The active instance of that name when it is this very machine: the same boot, under the same
-    /// forced labels. It lost its credential and gets a new one; anybody else gets another name.
+    /// forced labels, and without a key. It lost its credential and gets a new one; anybody else gets
+    /// another name.
     fn same_machine(
         &self,
-        job: &str,
-        name: &str,
+        (job, name): (&str, &str),
         boot_id: u128,
         forced: &Labels,
     ) -> Option<Arc<Instance>> {
@@ -111,19 +348,22 @@ impl Inner {
         let last_boot = self.parts.store.last_batch(instance.id).map(|batch| batch.boot_id);
         let same_boot = boot_id != 0
             && (instance.boot_id == boot_id || last_boot == Some(boot_id))
+            && instance.key.is_none()
             && matches!(instance.source, Source::Enrolled(_));
         let same_forced =
             forced.iter().all(|(name, value)| instance.labels.get(name) == Some(value));
         (same_boot && same_forced).then_some(instance)
     }
 
-    fn answer(&self, instance: &Instance, credential: String) -> EnrollAnswer {
+    pub(super) fn answer(&self, instance: &Instance, secret: String) -> EnrollAnswer {
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let expires_at = instance.credential.as_ref().and_then(|held| held.expires_at);
         EnrollAnswer {
             id: instance.id.0,
-            credential,
-            labels: instance.labels.iter().map(owned).collect::<BTreeMap<_, _>>(),
+            credential: secret,
+            labels: instance.labels.iter().map(owned).collect(),
             step_ms: self.parts.agent_step.as_millis(),
+            expires_ms: expires_at.map(Timestamp::as_millis),
         }
     }
 }
@@ -134,37 +374,15 @@ fn used(token: Token) -> Option<Token> {
     Some(Token { uses_left: Some(left.saturating_sub(1)), ..token })
 }
 
-/// The instance's labels but for its name: what it declares, its job, and over all that what its
-/// token forces.
-fn declared(request: &EnrollRequest, forced: &Labels) -> Result<Labels, Denial> {
-    let pairs: Vec<(&str, &str)> =
-        request.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let labels = checked_labels(&pairs).map_err(|(_, message)| Denial::bad(message))?;
-    Ok(labels.with("job", AGENT_JOB).overlaid(forced).with("instance", ""))
-}
-
-fn check(request: &EnrollRequest) -> Result<(), Denial> {
-    let name = &request.name;
-    if name.is_empty() || name.len() > LABEL_NAME_LIMIT || name.chars().any(char::is_control) {
-        let message = format!("name: 1 to {LABEL_NAME_LIMIT} bytes without control characters");
-        return Err(Denial::bad(message));
-    }
-    check_reserved(&request.labels)?;
-    let Facts { hostname, os, kernel, cpus: _, memory_bytes: _ } = &request.facts;
-    if [hostname, os, kernel].iter().any(|fact| fact.len() > LABEL_VALUE_LIMIT) {
-        return Err(Denial::bad(format!("facts: at most {LABEL_VALUE_LIMIT} bytes each")));
-    }
-    Ok(())
-}
-
-/// Labels of an instance lie over those of its series: `__name__` there would rename every metric.
-pub(super) fn check_reserved(labels: &BTreeMap<String, String>) -> Result<(), Denial> {
-    match labels.keys().find(|name| name.starts_with("__")) {
-        None => Ok(()),
-        Some(reserved) => {
-            Err(Denial::bad(format!("label {reserved}: names with __ are reserved; rename it")))
-        }
-    }
+/// A new credential of an instance, which ends where there is a key to renew it with from `now` on.
+pub(super) fn credential(
+    id: InstanceId,
+    now: Option<Timestamp>,
+) -> Result<(String, Credential), Denial> {
+    let secret = Holder::Instance(id).secret().map_err(no_randomness)?;
+    let digest = Digest::of(&secret);
+    let expires_at = now.map(|now| now.plus_millis(CREDENTIAL_MS));
+    Ok((secret, Credential { digest, expires_at }))
 }
 
 pub(super) fn random_id() -> Result<InstanceId, Denial> {

@@ -84,7 +84,7 @@ impl Inner {
         let before = self.parts.store.archive_bytes(instance.id);
         let granted = loop {
             let bytes = self.disk_room();
-            let room = Room { most: SERIES_GRANT, reuse_after_ms: u64::MAX, bytes };
+            let room = Room { most: series_grant(instance), reuse_after_ms: u64::MAX, bytes };
             match self.parts.store.grant_within(room, request, &mut append) {
                 Err(GrantError::DiskFull { needed, .. }) if needed > bytes => {
                     if !self.make_room(needed) {
@@ -99,7 +99,11 @@ impl Inner {
         };
         self.has_grown(instance.id, before);
         match granted {
-            Ok(granted) => Ok(granted.into_iter().map(|one| one.map_err(explained)).collect()),
+            Ok(granted) => {
+                let most = series_grant(instance);
+                let explained = |refusal| explained(refusal, most);
+                Ok(granted.into_iter().map(|one| one.map_err(explained)).collect())
+            }
             Err(GrantError::Append(refused)) => Err(refused.into()),
             Err(error @ GrantError::Leaving(_)) => Err(Denial::later("busy", error.to_string())),
             Err(error @ GrantError::DiskFull { .. }) => {
@@ -116,12 +120,16 @@ impl Inner {
     }
 }
 
-fn explained(refusal: Refusal) -> (Reason, String) {
+/// Series that an instance may have: what its token or the person who approved it said, or the usual.
+fn series_grant(instance: &Instance) -> usize {
+    instance.series_quota.and_then(|series| usize::try_from(series).ok()).unwrap_or(SERIES_GRANT)
+}
+
+fn explained(refusal: Refusal, most: usize) -> (Reason, String) {
     match refusal {
         Refusal::TooManySeries => {
-            let message = format!(
-                "the instance has {SERIES_GRANT} series, as many as it may have; send fewer"
-            );
+            let message =
+                format!("the instance has {most} series, as many as it may have; send fewer");
             (Reason::SeriesLimit, message)
         }
         Refusal::KeyTooLong => (Reason::LabelLimit, refusal.to_string()),

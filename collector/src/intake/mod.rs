@@ -1,12 +1,16 @@
 //! The door: requests authenticated, limited, resolved, appended, and answered once durable.
 
 mod admission;
+mod approve;
 mod archive;
 mod beat;
 mod change;
+mod clones;
+mod cloud_events;
 mod collectd;
 mod denial;
 mod descriptors;
+mod discovery;
 mod disk;
 mod enroll;
 mod fair;
@@ -17,13 +21,16 @@ mod influx;
 mod instances;
 mod local;
 mod otlp;
+mod policies;
 mod push;
 mod pushgateway;
 mod relabel;
+mod renew;
 mod report;
 mod scraped;
 mod session;
 mod sockets;
+mod sweep;
 mod tokens;
 mod write;
 mod zabbix;
@@ -44,7 +51,7 @@ pub use denial::Denial;
 pub use descriptors::Descriptors;
 pub use graphite::GraphiteSettings;
 pub use local::{Look, LookSample, Stored};
-pub use tokens::{Minted, TokenRequest};
+pub use tokens::{Minted, Spans, TokenRequest};
 pub use zabbix::ZabbixSettings;
 
 use crate::accounting::{Accounting, Tally};
@@ -52,6 +59,7 @@ use crate::auth::{Caller, Credentials};
 use crate::foreign::cache::SeriesCache;
 use crate::foreign::guesses::Guesses;
 use crate::foreign::kinds::{Families, OperatorKinds};
+use crate::identity::Proofs;
 use crate::native::{DESCRIPTOR_PATH, ENROLL_PATH, PUSH_PATH};
 use crate::registry::Registry;
 use admission::Room;
@@ -100,6 +108,9 @@ struct Inner {
     // Held from reading the registry until the change that follows from it is applied.
     registry_turn: Mutex<Turn>,
     disk: disk::Disk,
+    proofs: std::sync::Mutex<Proofs>,
+    watch: std::sync::Mutex<sweep::Watch>,
+    heard_events: std::sync::Mutex<cloud_events::Heard>,
     descriptors: Descriptors,
     beats: beat::Beats,
     meters: Meters,
@@ -114,6 +125,7 @@ impl Intake {
     pub fn new(parts: Parts) -> Result<Self, getrandom::Error> {
         let mut seed = [0_u8; 8];
         getrandom::fill(&mut seed)?;
+        let watch = sweep::Watch::begun(parts.clock.wall(), parts.clock.monotonic());
         Ok(Self(Arc::new(Inner {
             parts,
             room: Room::new(),
@@ -123,6 +135,9 @@ impl Intake {
             pushed: pushgateway::Pushgateway::default(),
             registry_turn: Mutex::default(),
             disk: disk::Disk::default(),
+            proofs: std::sync::Mutex::default(),
+            watch: std::sync::Mutex::new(watch),
+            heard_events: std::sync::Mutex::default(),
             descriptors: Descriptors::default(),
             beats: beat::Beats::default(),
             meters: Meters::default(),
@@ -166,10 +181,26 @@ pub fn router(intake: Intake) -> Router {
         .route(PUSH_PATH, post(push::post))
         .route(DESCRIPTOR_PATH, get(descriptors::get))
         .route("/v1/tokens", post(tokens::post).get(tokens::list))
+        .route("/v1/enroll/{id}", get(approve::poll))
+        .route("/v1/enrollments", get(approve::list))
+        .route("/v1/enrollments/{id}/approve", post(approve::approve))
+        .route("/v1/enrollments/{id}/reject", post(approve::reject))
+        .route("/v1/policies", post(policies::put).get(policies::list))
+        .route("/v1/policies/try", post(policies::try_out))
+        .route("/v1/policies/{name}", delete(policies::remove))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/v1/tokens/{id}/relabel", get(relabel::get).put(relabel::put))
+        .route("/v1/tokens/{id}/approve", post(approve::approve_token))
         .route("/v1/instances", get(instances::list))
         .route("/v1/instances/{id}/withdraw", post(instances::withdraw))
+        .route("/v1/instances/{id}/goodbye", post(instances::goodbye))
+        .route("/v1/instances/{id}/quarantine", post(instances::quarantine))
+        .route("/v1/instances/{id}/release", post(instances::release))
+        .route("/v1/instances/{id}/revoke", post(instances::revoke))
+        .route("/v1/instances/{id}/renew", post(renew::post))
+        .route("/v1/cloud-events", post(cloud_events::post))
+        .route("/v1/events", get(discovery::events))
+        .route("/v1/sd/prometheus", get(discovery::prometheus))
         .route("/v1/instances/{id}/policy", post(archive::policy))
         .route("/v1/instances/{id}/drop", post(archive::drop_series))
         .route("/v1/instances/{id}/reclaim", post(archive::reclaim))

@@ -10,19 +10,21 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use rrd::{Batch, Kind, NewSeries, Sample, SampleFrame, Timestamp};
 
+use super::clones::Arrival;
 use super::fair::Sender;
 use super::session::{Known, Order, Refused, Session};
 use super::{Denial, Inner, Intake, UNAVAILABLE, aside};
 use crate::accounting::{Reason, Tally, Way};
 use crate::auth::Caller;
 use crate::foreign::time_message;
+use crate::lifecycle::{Evidence, Who};
 use crate::limits::{Window, checked_series};
 use crate::native::{
     Entry, PUSH_CONTENT_TYPE, PUSH_ENTRY_LIMIT, PUSH_SAMPLE_LIMIT, PUSH_SIZE_LIMIT, Position, Push,
     PushAnswer,
 };
 use crate::refusals::Refusals;
-use crate::registry::{Instance, Source};
+use crate::registry::{Event, Instance, Source, What};
 
 /// How long a refused series is left alone: space and grants change by hand.
 const RETRY_REFUSED: Duration = Duration::from_mins(10);
@@ -94,6 +96,7 @@ impl Inner {
         if self.parts.store.is_unavailable(instance.id) {
             return Err(Denial::later("store", UNAVAILABLE));
         }
+        self.is_one(instance, &push, session)?;
         match session.order(push.incarnation, push.number, push.floor) {
             Order::Gap { resend_from } => return Err(Denial::gap(resend_from)),
             Order::Repeat { seq } => {
@@ -111,6 +114,36 @@ impl Inner {
             refusals.stored_nothing()?;
         }
         self.commit(instance, &push, samples, refusals, session)
+    }
+
+    /// Turns away the newer of two processes that take turns with one credential.
+    fn is_one(
+        &self,
+        instance: &Instance,
+        push: &Push,
+        session: &mut Session,
+    ) -> Result<(), Denial> {
+        let arrival = session.arrives(push.incarnation, self.parts.clock.monotonic());
+        if let Arrival::Conflict { .. } = arrival {
+            tracing::warn!(instance = %instance.id, name = instance.name, "two machines use one credential");
+            let what = "two machines send with its credential; the newer was told to make a key of its own";
+            self.tell_later(Event {
+                number: 0,
+                at: self.parts.clock.wall(),
+                what: What::IdentityConflict,
+                instance: Some(instance.id),
+                name: instance.name.clone(),
+                evidence: Evidence::of(Who::Collector, what),
+            });
+        }
+        match arrival {
+            Arrival::Fine | Arrival::Conflict { is_newer: false } => Ok(()),
+            Arrival::TurnedAway | Arrival::Conflict { is_newer: true } => {
+                let message = "another machine sends with this credential; make a new key and enrol \
+                               with it";
+                Err(Denial::identity_conflict(message, instance.lifecycle.state))
+            }
+        }
     }
 
     fn commit(

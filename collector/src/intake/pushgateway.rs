@@ -21,7 +21,7 @@ use super::{Denial, Inner, Intake};
 use crate::exposition::{self, Format, PAGE_LIMIT, Page};
 use crate::foreign::{Origin, Protocol, Sorter};
 use crate::limits::WRITE_SAMPLE_LIMIT;
-use crate::registry::{Lifecycle, Namespace};
+use crate::registry::Namespace;
 use groups::{Groups, Name, Terms};
 
 /// How long a push is good for when it does not say: a job that runs every day leaves no gap, and one
@@ -186,7 +186,7 @@ impl Inner {
             let space =
                 Namespace { relay: name.relay, job: label("job"), instance: label("instance") };
             let is_withdrawn = registry.relayed(&space).is_some_and(|instance| {
-                matches!(instance.lifecycle, Lifecycle::Withdrawn { at, .. } if at >= pushed_at)
+                instance.lifecycle.end.as_ref().is_some_and(|end| end.at >= pushed_at)
             });
             let token = name.relay.map(|id| registry.token(id));
             let is_revoked = token.is_some_and(|token| token.is_none_or(|token| token.revoked));

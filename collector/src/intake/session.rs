@@ -7,6 +7,7 @@ use std::time::Duration;
 use rrd::{Batch, Column, InstanceId};
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 
+use super::clones::{Arrival, Lives};
 use crate::accounting::Reason;
 use crate::native::Entry;
 
@@ -47,6 +48,7 @@ pub(super) struct Session {
     /// The frame of batch `number`; 0 when an earlier process appended it and it was replayed.
     seq: u64,
     dictionary: Vec<Option<Known>>,
+    lives: Lives,
 }
 
 /// What a number in the readings stands for.
@@ -84,6 +86,11 @@ impl Session {
         Self { incarnation, number, ..Self::default() }
     }
 
+    /// What the arrival of a process means that says it is this instance.
+    pub(super) fn arrives(&mut self, incarnation: u64, now: Duration) -> Arrival {
+        self.lives.arrives(incarnation, self.incarnation, now)
+    }
+
     /// Where batch `number` of `incarnation` stands, its sender still holding those from `floor`
     /// on.
     pub(super) fn order(&self, incarnation: u64, number: u64, floor: u64) -> Order {
@@ -101,7 +108,8 @@ impl Session {
     /// Turns to `incarnation`; a new one has its own dictionary and starts with batch 1.
     pub(super) fn enter(&mut self, incarnation: u64) {
         if self.incarnation != incarnation {
-            *self = Self { incarnation, ..Self::default() };
+            let lives = std::mem::take(&mut self.lives);
+            *self = Self { incarnation, lives, ..Self::default() };
         }
     }
 

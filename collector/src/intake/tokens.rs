@@ -12,15 +12,24 @@ use serde::{Deserialize, Serialize};
 
 use super::enroll::{check_reserved, no_randomness};
 use super::{Denial, Inner, Intake, to_the_end};
+use crate::address::Network;
 use crate::foreign::relabel::Relabel;
-use crate::limits::{LABEL_NAME_LIMIT, TOKEN_LIMIT, checked_labels};
-use crate::registry::{Change, Token, TokenId, TokenKind};
+use crate::lifecycle::{Permanence, Terms};
+use crate::limits::{LABEL_COUNT_LIMIT, LABEL_NAME_LIMIT, TOKEN_LIMIT, checked_labels};
+use crate::registry::{Approval, Change, Token, TokenId, TokenKind};
 use crate::secret::{Digest, Holder};
 
 /// How long a join token lasts that nobody gave an end: enough to start machines with it today.
 const JOIN_TTL_SECS: u64 = 3_600;
 /// The longest life of a token.
 const TTL_SECS_LIMIT: u64 = 10 * 366 * 86_400;
+
+/// The longest span of silence that a token may set.
+const SPAN_SECS_LIMIT: u64 = 366 * 86_400;
+/// The most series that a token may give an instance: fast machines with everything switched on have half.
+const SERIES_QUOTA_LIMIT: u32 = 10_000;
+/// Networks that one token or policy names.
+const NETWORK_LIMIT: usize = 64;
 
 /// How long an expired token can still be looked up: a week answers "why did my machine not
 /// enrol?".
@@ -42,12 +51,127 @@ pub struct TokenRequest {
     /// revoked.
     #[serde(default)]
     pub ttl_secs: Option<u64>,
-    /// Enrolments it is good for; without it any number.
+    /// Enrolments it is good for; without it any number. A request that waits for a person is one.
     #[serde(default)]
     pub uses: Option<u32>,
+    /// Networks its holder must send from; any, when empty.
+    #[serde(default)]
+    pub cidr: Vec<String>,
+    /// False: a person decides on each machine that joins, or on the token of another kind.
+    #[serde(default = "yes")]
+    pub auto_approve: bool,
+    /// Labels that a machine may declare of itself; all, when not said.
+    #[serde(default)]
+    pub allowed_label_keys: Option<Vec<String>>,
+    /// Series that each instance may have.
+    #[serde(default)]
+    pub series_quota: Option<u32>,
+    /// Whether its instances come and go, and how long their silence may last.
+    #[serde(flatten)]
+    pub spans: Spans,
     /// Of a relay: rules that its series meet.
     #[serde(default)]
     pub relabel: Option<Relabel>,
+}
+
+impl TokenRequest {
+    /// A token of this kind, everything else as usual.
+    pub fn of(kind: TokenKind) -> Self {
+        Self {
+            kind,
+            name: String::new(),
+            labels: BTreeMap::new(),
+            ttl_secs: None,
+            uses: None,
+            cidr: Vec::new(),
+            auto_approve: true,
+            allowed_label_keys: None,
+            series_quota: None,
+            spans: Spans::default(),
+            relabel: None,
+        }
+    }
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// How the silence of instances is judged, as people write it.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Spans {
+    /// `ephemeral` or `permanent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifecycle: Option<Permanence>,
+    /// Seconds of silence before it is noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_secs: Option<u64>,
+    /// Seconds from then on before it is a loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_secs: Option<u64>,
+    /// Seconds from the loss on before an ephemeral instance is let go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdraw_secs: Option<u64>,
+}
+
+impl Spans {
+    pub(super) fn of(terms: &Terms) -> Self {
+        let secs = |span_ms: Option<u64>| span_ms.map(|span_ms| span_ms / 1000);
+        Self {
+            lifecycle: (terms.permanence == Permanence::Ephemeral).then_some(terms.permanence),
+            silent_secs: secs(terms.silent_ms),
+            lost_secs: secs(terms.lost_ms),
+            withdraw_secs: secs(terms.withdraw_ms),
+        }
+    }
+
+    /// `terms`, but for what is said here.
+    pub(super) fn over(self, terms: Terms) -> Result<Terms, Denial> {
+        let millis = |name: &str, secs: Option<u64>, former_ms: Option<u64>| match secs {
+            Some(secs) if secs == 0 || secs > SPAN_SECS_LIMIT => {
+                Err(Denial::bad(format!("{name}: 1 to {SPAN_SECS_LIMIT}")))
+            }
+            Some(secs) => Ok(Some(secs * 1000)),
+            None => Ok(former_ms),
+        };
+        Ok(Terms {
+            permanence: self.lifecycle.unwrap_or(terms.permanence),
+            silent_ms: millis("silent_secs", self.silent_secs, terms.silent_ms)?,
+            lost_ms: millis("lost_secs", self.lost_secs, terms.lost_ms)?,
+            withdraw_ms: millis("withdraw_secs", self.withdraw_secs, terms.withdraw_ms)?,
+        })
+    }
+}
+
+/// A quota of series, checked.
+pub(super) fn quota(series: Option<u32>) -> Result<Option<u32>, Denial> {
+    match series {
+        Some(series) if series == 0 || series > SERIES_QUOTA_LIMIT => {
+            Err(Denial::bad(format!("series_quota: 1 to {SERIES_QUOTA_LIMIT}")))
+        }
+        series => Ok(series),
+    }
+}
+
+/// Networks that a token or a policy names.
+pub(super) fn networks(texts: &[String]) -> Result<Vec<Network>, Denial> {
+    if texts.len() > NETWORK_LIMIT {
+        return Err(Denial::bad(format!("cidr: at most {NETWORK_LIMIT} networks")));
+    }
+    let read = |text: &String| text.parse().map_err(|error| Denial::bad(format!("cidr: {error}")));
+    texts.iter().map(read).collect()
+}
+
+/// A list of label names, checked.
+fn label_keys(keys: Option<Vec<String>>) -> Result<Option<Vec<String>>, Denial> {
+    let is_long = |keys: &Vec<String>| {
+        keys.len() > LABEL_COUNT_LIMIT || keys.iter().any(|key| key.len() > LABEL_NAME_LIMIT)
+    };
+    if keys.as_ref().is_some_and(is_long) {
+        let message = format!("allowed_label_keys: at most {LABEL_COUNT_LIMIT} names of labels");
+        return Err(Denial::bad(message));
+    }
+    Ok(keys)
 }
 
 /// A token just made. Its secret is shown here and never again.
@@ -81,6 +205,16 @@ pub(super) struct Shown {
     uses_left: Option<u32>,
     created_ms: i64,
     revoked: bool,
+    /// A person has to decide: on each machine, or on the token.
+    waits: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cidr: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allowed_label_keys: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    series_quota: Option<u32>,
+    #[serde(flatten)]
+    spans: Spans,
 }
 
 pub(super) async fn post(
@@ -183,6 +317,8 @@ fn token_of(request: TokenRequest, now: Timestamp) -> Result<(Token, String), De
     let holder = match kind {
         TokenKind::Join => Holder::Join(id),
         TokenKind::Relay => Holder::Relay(id),
+        TokenKind::Events => Holder::Events(id),
+        TokenKind::Read => Holder::Reader(id),
     };
     let secret = holder.secret().map_err(no_randomness)?;
     let expires_at = end(kind, ttl_secs, now)?;
@@ -192,6 +328,11 @@ fn token_of(request: TokenRequest, now: Timestamp) -> Result<(Token, String), De
         kind,
         name,
         labels,
+        allowed_label_keys: label_keys(request.allowed_label_keys)?,
+        networks: networks(&request.cidr)?,
+        terms: request.spans.over(Terms::default())?,
+        series_quota: quota(request.series_quota)?,
+        approval: if request.auto_approve { Approval::Auto } else { Approval::Waits },
         expires_at,
         uses_left: uses,
         created_at: now,
@@ -212,7 +353,7 @@ fn end(
         }
         (Some(secs), _) => secs,
         (None, TokenKind::Join) => JOIN_TTL_SECS,
-        (None, TokenKind::Relay) => return Ok(None),
+        (None, TokenKind::Relay | TokenKind::Events | TokenKind::Read) => return Ok(None),
     };
     let millis = i64::try_from(secs * 1000).expect("ten years of milliseconds");
     Ok(Some(now.plus_millis(millis)))
@@ -229,5 +370,10 @@ fn shown(token: &Token) -> Shown {
         uses_left: token.uses_left,
         created_ms: token.created_at.as_millis(),
         revoked: token.revoked,
+        waits: token.approval == Approval::Waits,
+        cidr: token.networks.iter().map(ToString::to_string).collect(),
+        allowed_label_keys: token.allowed_label_keys.clone(),
+        series_quota: token.series_quota,
+        spans: Spans::of(&token.terms),
     }
 }

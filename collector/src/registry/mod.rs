@@ -4,43 +4,63 @@
 //! a frame and waits until it is applied. Every frame holds a whole record, so that replay is
 //! idempotent.
 
-mod instance;
+mod event;
+pub(crate) mod instance;
 mod record;
+mod request;
+mod state;
 mod token;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rrd::{InstanceId, Labels, Timestamp};
 
-pub use instance::{Instance, Lifecycle, Namespace, Source};
+pub use crate::lifecycle::{Lifecycle, State};
+pub use event::{Event, What};
+pub use instance::{Instance, Namespace, Source};
 pub(crate) use record::Change;
 use record::Record;
-pub use token::{Token, TokenId, TokenIdError, TokenKind};
+pub use request::{JoinPolicy, Request, RequestId};
+use state::State as Inside;
+pub use token::{Approval, Token, TokenId, TokenIdError, TokenKind};
 
 use crate::codec::{self, CodecError, FrameKind};
 use crate::foreign::relabel::Rules;
+use crate::identity::PublicKey;
 
 /// The kind of journal frame that carries a change of the registry.
 pub const FRAME_REGISTRY: u8 = 16;
 
-/// Instances and tokens, and when each instance was last heard of.
+/// Instances, tokens, requests, policies and events, and when each instance was last heard of.
 #[derive(Debug, Default)]
 pub struct Registry {
-    state: RwLock<State>,
-    seen: Mutex<HashMap<InstanceId, Timestamp>>,
+    state: RwLock<Inside>,
+    seen: Mutex<HashMap<InstanceId, Seen>>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    seq: u64,
-    instances: BTreeMap<InstanceId, Arc<Instance>>,
-    tokens: BTreeMap<TokenId, Arc<Token>>,
-    rules: BTreeMap<Option<TokenId>, Arc<Rules>>,
-    // Both indices follow from `instances`; names are those of active ones, by job.
-    names: HashMap<(String, String), InstanceId>,
-    spaces: HashMap<Namespace, InstanceId>,
-    relayed: HashMap<Option<TokenId>, usize>,
+/// When an instance was heard, and how far apart its last batches came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Its last batch.
+    pub at: Timestamp,
+    gaps_ms: [u64; 2],
+}
+
+impl Seen {
+    /// The usual time between its batches; `None` before three have come.
+    pub fn gap_ms(&self) -> Option<u64> {
+        let [one, two] = self.gaps_ms;
+        (one > 0 && two > 0).then_some(one.min(two))
+    }
+
+    fn again(&mut self, now: Timestamp) {
+        // Two requests of one moment are one batch in two parts.
+        if let Ok(gap_ms @ 1..) = u64::try_from(now.millis_since(self.at)) {
+            self.gaps_ms = [self.gaps_ms[1], gap_ms];
+            self.at = now;
+        }
+    }
 }
 
 impl Registry {
@@ -59,16 +79,12 @@ impl Registry {
     /// All records as bytes, for a checkpoint round at the frame last applied.
     pub fn snapshot(&self) -> Vec<u8> {
         let state = self.read();
-        let instances = state.instances.values().map(|one| Change::Instance((**one).clone()));
-        let tokens = state.tokens.values().map(|one| Change::Token((**one).clone()));
-        let rules = state.rules.iter().map(|(id, rules)| Change::Rules(*id, rules.clone()));
-        let count = state.instances.len() + state.tokens.len() + state.rules.len();
-        let count = u64::try_from(count).expect("a count of records in memory");
-        let mut bytes =
-            codec::encode(FrameKind::RegistryRecord, &Record::Head { seq: state.seq, count });
-        for change in instances.chain(tokens).chain(rules) {
+        let count = u64::try_from(state.count()).expect("a count of records in memory");
+        let head = Record::Head { seq: state.seq, count };
+        let mut bytes = codec::encode(FrameKind::RegistryRecord, &head);
+        state.each(|change| {
             bytes.extend(codec::encode(FrameKind::RegistryRecord, &change.record()));
-        }
+        });
         bytes
     }
 
@@ -79,10 +95,10 @@ impl Registry {
         let Record::Head { seq, count } = head else {
             return Err(CodecError::Body("a registry snapshot starts with its head".to_owned()));
         };
-        let mut state = State { seq, ..State::default() };
+        let mut state = Inside { seq, ..Inside::default() };
         for _ in 0..count {
             let (record, tail) = codec::split::<Record>(FrameKind::RegistryRecord, rest)?;
-            state.put(record.change()?);
+            state.restore(record.change()?);
             rest = tail;
         }
         if !rest.is_empty() {
@@ -106,6 +122,40 @@ impl Registry {
     pub fn enrolment(instances: &[Instance]) -> Vec<u8> {
         let changes: Vec<Change> = instances.iter().cloned().map(Change::Instance).collect();
         Change::encode_all(&changes)
+    }
+
+    /// The instance that a machine with this key is, or was last.
+    pub fn keyed(&self, key: &PublicKey) -> Option<Arc<Instance>> {
+        let state = self.read();
+        state.instances.get(state.keys.get(key)?).cloned()
+    }
+
+    /// Requests to be enrolled of the last days, oldest first; a bounded list.
+    pub fn requests(&self) -> Vec<Arc<Request>> {
+        self.read().requests.values().cloned().collect()
+    }
+
+    /// The request `id`.
+    pub fn request(&self, id: RequestId) -> Option<Arc<Request>> {
+        let state = self.read();
+        state.requests.get(state.request_keys.get(&id)?).cloned()
+    }
+
+    /// Join policies, in order of name.
+    pub fn policies(&self) -> Vec<Arc<JoinPolicy>> {
+        self.read().policies.values().cloned().collect()
+    }
+
+    /// At most `limit` events after number `after`, oldest first. Old ones are forgotten.
+    pub fn events(&self, after: u64, limit: usize) -> Vec<Arc<Event>> {
+        let state = self.read();
+        let begin = state.events.partition_point(|event| event.number <= after);
+        state.events.iter().skip(begin).take(limit).cloned().collect()
+    }
+
+    /// The number of the newest event; 0 before the first.
+    pub fn last_event(&self) -> u64 {
+        self.read().events.back().map_or(0, |event| event.number)
     }
 
     /// The active instance called `name` in `job`.
@@ -144,6 +194,11 @@ impl Registry {
 
     /// When samples of `id` last arrived since the server started.
     pub fn last_seen(&self, id: InstanceId) -> Option<Timestamp> {
+        self.seen(id).map(|seen| seen.at)
+    }
+
+    /// As [`Registry::last_seen`], with how far apart the last batches came.
+    pub fn seen(&self, id: InstanceId) -> Option<Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
     }
 
@@ -155,7 +210,9 @@ impl Registry {
     pub(crate) fn saw(&self, ids: impl IntoIterator<Item = InstanceId>, now: Timestamp) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         for id in ids {
-            seen.insert(id, now);
+            seen.entry(id)
+                .and_modify(|seen| seen.again(now))
+                .or_insert(Seen { at: now, gaps_ms: [0; 2] });
         }
     }
 
@@ -170,8 +227,16 @@ impl Registry {
         self.read().relayed.get(&relay).copied().unwrap_or_default()
     }
 
+    /// How many instances there are, but for those of which only a line is left.
     pub(crate) fn instance_count(&self) -> usize {
-        self.read().instances.len()
+        let state = self.read();
+        state.instances.len() - state.tombstones.len()
+    }
+
+    /// Forgets when those were heard of which nothing is left.
+    pub(crate) fn forget_seen(&self, is_gone: impl Fn(InstanceId) -> bool) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.retain(|id, _| !is_gone(*id));
     }
 
     pub(crate) fn token_count(&self) -> usize {
@@ -210,61 +275,14 @@ impl Registry {
         named(free)
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, State> {
+    fn read(&self) -> RwLockReadGuard<'_, Inside> {
         // A change is one insertion after everything that can fail, so that a panic leaves no half
         // of one.
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
+    fn write(&self) -> RwLockWriteGuard<'_, Inside> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Takes one change; answers the instance it made or changed.
-    fn put(&mut self, change: Change) -> Option<Arc<Instance>> {
-        match change {
-            Change::Token(token) => {
-                self.tokens.insert(token.id, Arc::new(token));
-                None
-            }
-            Change::Forget(id) => {
-                self.tokens.remove(&id);
-                self.rules.remove(&Some(id));
-                None
-            }
-            Change::Rules(relay, rules) => {
-                if rules.written().is_empty() {
-                    self.rules.remove(&relay);
-                } else {
-                    self.rules.insert(relay, rules);
-                }
-                None
-            }
-            Change::Instance(instance) => {
-                let instance = Arc::new(instance);
-                self.put_instance(&instance);
-                Some(instance)
-            }
-        }
-    }
-
-    fn put_instance(&mut self, instance: &Arc<Instance>) {
-        if let Some(old) = self.instances.insert(instance.id, instance.clone()) {
-            let key = (old.job().to_owned(), old.name.clone());
-            if self.names.get(&key) == Some(&old.id) {
-                self.names.remove(&key);
-            }
-        }
-        if instance.is_active() {
-            self.names.insert((instance.job().to_owned(), instance.name.clone()), instance.id);
-        }
-        if let Source::Relay(space) = &instance.source
-            && self.spaces.insert(space.clone(), instance.id).is_none()
-        {
-            *self.relayed.entry(space.relay).or_default() += 1;
-        }
     }
 }
 

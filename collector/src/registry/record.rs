@@ -1,15 +1,19 @@
 //! Records of the registry, as the journal and snapshots hold them.
 
+mod first;
+mod life;
+mod second;
+
 use std::sync::Arc;
 
 use bincode::{Decode, Encode};
-use rrd::{InstanceId, Labels, Timestamp};
 
-use super::{Instance, Lifecycle, Namespace, Source, Token, TokenId, TokenKind};
+use super::{Event, Instance, JoinPolicy, Request, Token, TokenId};
 use crate::codec::{self, CodecError, FrameKind};
 use crate::foreign::relabel::Rules;
-use crate::native::Facts;
-use crate::secret::Digest;
+use first::{InstanceV1, TokenV1};
+use life::EventV1;
+use second::{InstanceV2, PolicyV1, RequestV1, TokenV2};
 
 /// A change of the registry: the whole record as it is afterwards, so that applying it twice is
 /// applying it once.
@@ -19,6 +23,12 @@ pub(crate) enum Change {
     Token(Token),
     /// A token that ended long ago.
     Forget(TokenId),
+    Request(Request),
+    Policy(JoinPolicy),
+    /// A policy that was taken back.
+    ForgetPolicy(String),
+    /// Something to be told; it gets its number when it is applied.
+    Event(Event),
     /// The rules of a relay (`None`: the admin token), in the place of those it had.
     Rules(Option<TokenId>, Arc<Rules>),
 }
@@ -35,11 +45,20 @@ impl Change {
         records.into_iter().map(Record::change).collect()
     }
 
+    /// Bytes of it in a frame.
+    pub(crate) fn size(&self) -> usize {
+        codec::encode(FrameKind::RegistryRecord, &self.record()).len()
+    }
+
     pub(crate) fn record(&self) -> Record {
         match self {
-            Self::Instance(instance) => Record::Instance(instance.into()),
-            Self::Token(token) => Record::Token(token.into()),
+            Self::Instance(instance) => Record::InstanceV2(instance.into()),
+            Self::Token(token) => Record::TokenV2(token.into()),
             Self::Forget(id) => Record::Forget { token: id.0 },
+            Self::Request(request) => Record::Request(request.into()),
+            Self::Policy(policy) => Record::Policy(policy.into()),
+            Self::ForgetPolicy(name) => Record::ForgetPolicy { name: name.clone() },
+            Self::Event(event) => Record::Event(event.into()),
             Self::Rules(relay, rules) => {
                 Record::Rules { relay: relay.map(|id| id.0), json: rules.written().text() }
             }
@@ -60,6 +79,14 @@ pub(crate) enum Record {
     Forget {
         token: u64,
     },
+    InstanceV2(InstanceV2),
+    TokenV2(TokenV2),
+    Request(RequestV1),
+    Policy(PolicyV1),
+    ForgetPolicy {
+        name: String,
+    },
+    Event(EventV1),
     Rules {
         relay: Option<u64>,
         json: String,
@@ -69,10 +96,16 @@ pub(crate) enum Record {
 impl Record {
     pub(crate) fn change(self) -> Result<Change, CodecError> {
         match self {
-            Self::Head { .. } => Err(CodecError::Body("a head is not a change".to_owned())),
+            Self::Head { .. } => Err(bad("a head is not a change")),
             Self::Instance(record) => record.instance().map(Change::Instance),
             Self::Token(record) => record.token().map(Change::Token),
             Self::Forget { token } => Ok(Change::Forget(TokenId(token))),
+            Self::InstanceV2(record) => record.instance().map(Change::Instance),
+            Self::TokenV2(record) => record.token().map(Change::Token),
+            Self::Request(record) => record.request().map(Change::Request),
+            Self::Policy(record) => record.policy().map(Change::Policy),
+            Self::ForgetPolicy { name } => Ok(Change::ForgetPolicy(name)),
+            Self::Event(record) => record.event().map(Change::Event),
             Self::Rules { relay, json } => {
                 let written = serde_json::from_str(&json).map_err(|error| error.to_string());
                 let rules = written.and_then(Rules::compile).map_err(CodecError::Body)?;
@@ -82,134 +115,6 @@ impl Record {
     }
 }
 
-#[derive(Encode, Decode)]
-pub(crate) struct InstanceV1 {
-    id: u128,
-    name: String,
-    labels: Vec<(String, String)>,
-    source: SourceV1,
-    lifecycle: LifecycleV1,
-    enrolled_ms: i64,
-    boot_id: u128,
-    facts: Facts,
-    digest: Option<[u8; 32]>,
-}
-
-#[derive(Encode, Decode)]
-enum SourceV1 {
-    Enrolled { token: Option<u64> },
-    Relay { token: Option<u64>, job: String, instance: String },
-}
-
-#[derive(Encode, Decode)]
-enum LifecycleV1 {
-    Active,
-    Withdrawn { at_ms: i64, evidence: String },
-}
-
-#[derive(Encode, Decode)]
-pub(crate) struct TokenV1 {
-    id: u64,
-    relay: bool,
-    name: String,
-    labels: Vec<(String, String)>,
-    expires_ms: Option<i64>,
-    uses_left: Option<u32>,
-    created_ms: i64,
-    revoked: bool,
-    digest: [u8; 32],
-}
-
-impl From<&Instance> for InstanceV1 {
-    fn from(instance: &Instance) -> Self {
-        Self {
-            id: instance.id.0,
-            name: instance.name.clone(),
-            labels: pairs(&instance.labels),
-            source: match &instance.source {
-                Source::Enrolled(token) => SourceV1::Enrolled { token: token.map(|id| id.0) },
-                Source::Relay(space) => SourceV1::Relay {
-                    token: space.relay.map(|id| id.0),
-                    job: space.job.clone(),
-                    instance: space.instance.clone(),
-                },
-            },
-            lifecycle: match &instance.lifecycle {
-                Lifecycle::Active => LifecycleV1::Active,
-                Lifecycle::Withdrawn { at, evidence } => {
-                    LifecycleV1::Withdrawn { at_ms: at.as_millis(), evidence: evidence.clone() }
-                }
-            },
-            enrolled_ms: instance.enrolled_at.as_millis(),
-            boot_id: instance.boot_id,
-            facts: instance.facts.clone(),
-            digest: instance.digest.as_ref().map(Digest::bytes),
-        }
-    }
-}
-
-impl InstanceV1 {
-    fn instance(self) -> Result<Instance, CodecError> {
-        Ok(Instance {
-            id: InstanceId(self.id),
-            name: self.name,
-            labels: labels(self.labels)?,
-            source: match self.source {
-                SourceV1::Enrolled { token } => Source::Enrolled(token.map(TokenId)),
-                SourceV1::Relay { token, job, instance } => {
-                    Source::Relay(Namespace { relay: token.map(TokenId), job, instance })
-                }
-            },
-            lifecycle: match self.lifecycle {
-                LifecycleV1::Active => Lifecycle::Active,
-                LifecycleV1::Withdrawn { at_ms, evidence } => {
-                    Lifecycle::Withdrawn { at: Timestamp::from_millis(at_ms), evidence }
-                }
-            },
-            enrolled_at: Timestamp::from_millis(self.enrolled_ms),
-            boot_id: self.boot_id,
-            facts: self.facts,
-            digest: self.digest.map(Digest::from_bytes),
-        })
-    }
-}
-
-impl From<&Token> for TokenV1 {
-    fn from(token: &Token) -> Self {
-        Self {
-            id: token.id.0,
-            relay: token.kind == TokenKind::Relay,
-            name: token.name.clone(),
-            labels: pairs(&token.labels),
-            expires_ms: token.expires_at.map(Timestamp::as_millis),
-            uses_left: token.uses_left,
-            created_ms: token.created_at.as_millis(),
-            revoked: token.revoked,
-            digest: token.digest.bytes(),
-        }
-    }
-}
-
-impl TokenV1 {
-    fn token(self) -> Result<Token, CodecError> {
-        Ok(Token {
-            id: TokenId(self.id),
-            kind: if self.relay { TokenKind::Relay } else { TokenKind::Join },
-            name: self.name,
-            labels: labels(self.labels)?,
-            expires_at: self.expires_ms.map(Timestamp::from_millis),
-            uses_left: self.uses_left,
-            created_at: Timestamp::from_millis(self.created_ms),
-            revoked: self.revoked,
-            digest: Digest::from_bytes(self.digest),
-        })
-    }
-}
-
-fn pairs(labels: &Labels) -> Vec<(String, String)> {
-    labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-}
-
-fn labels(pairs: Vec<(String, String)>) -> Result<Labels, CodecError> {
-    Labels::from_pairs(pairs).map_err(|error| CodecError::Body(error.to_string()))
+fn bad(message: impl Into<String>) -> CodecError {
+    CodecError::Body(message.into())
 }

@@ -2,7 +2,9 @@
 
 use rrd::Labels;
 
+use super::instance::Credential;
 use super::*;
+use crate::lifecycle::{Evidence, Move, Terms, Who};
 use crate::native::Facts;
 use crate::secret::Digest;
 
@@ -12,12 +14,17 @@ fn instance(id: u128, name: &str) -> Instance {
         name: name.to_owned(),
         labels: Labels::from_pairs([("instance", name), ("job", "node")]).unwrap(),
         source: Source::Enrolled(Some(TokenId(1))),
-        lifecycle: Lifecycle::Active,
+        lifecycle: Lifecycle::begun(State::Active, said("enrolled"), Timestamp::from_secs(100)),
         enrolled_at: Timestamp::from_secs(100),
         boot_id: 9,
         facts: Facts { hostname: name.to_owned(), cpus: 2, ..Facts::default() },
-        digest: Some(Digest::from_bytes([7; 32])),
+        credential: Some(Credential { digest: Digest::from_bytes([7; 32]), expires_at: None }),
+        ..Instance::imported(InstanceId(id), "node", name, Timestamp::from_secs(100))
     }
+}
+
+fn said(what: &str) -> Evidence {
+    Evidence::of(Who::Operator, what)
 }
 
 fn token(id: u64) -> Token {
@@ -26,6 +33,11 @@ fn token(id: u64) -> Token {
         kind: TokenKind::Relay,
         name: "prometheus".to_owned(),
         labels: Labels::from_pairs([("team", "a")]).unwrap(),
+        allowed_label_keys: None,
+        networks: Vec::new(),
+        terms: Terms::default(),
+        series_quota: None,
+        approval: Approval::Auto,
         expires_at: Some(Timestamp::from_secs(5)),
         uses_left: Some(3),
         created_at: Timestamp::from_secs(1),
@@ -36,7 +48,8 @@ fn token(id: u64) -> Token {
 
 fn gone(mut instance: Instance) -> Instance {
     let at = Timestamp::from_secs(200);
-    instance.lifecycle = Lifecycle::Withdrawn { at, evidence: "goodbye".to_owned() };
+    let gone = Move { to: State::Withdrawn, evidence: said("goodbye") };
+    instance.lifecycle = instance.lifecycle.moved(gone, at);
     instance
 }
 
@@ -77,7 +90,7 @@ fn a_snapshot_restores_every_record_and_index() {
         Namespace { relay: Some(TokenId(1)), job: "j".to_owned(), instance: "a:1".to_owned() };
     let mut relayed = instance(2, "a:1");
     relayed.source = Source::Relay(space.clone());
-    relayed.digest = None;
+    relayed.credential = None;
     apply(&registry, 1, Change::Token(token(1)));
     apply(&registry, 2, Change::Instance(instance(1, "web")));
     apply(&registry, 3, Change::Instance(relayed));
@@ -122,8 +135,35 @@ fn the_bytes_of_a_change_are_these() {
     );
 }
 
-const GOLDEN_TOKEN: &str = "52444c66010200004100000035102c00010201010a70726f6d65746865757301047465616d016101fb10270103fbd007000101010101010101010101010101010101010101010101010101010101010101";
-const GOLDEN_INSTANCE: &str = "52444c660102000058000000260a39f601010101770208696e7374616e63650177036a6f62046e6f646500010101fc801a060007676f6f64627965fc400d030009017700000200010707070707070707070707070707070707070707070707070707070707070707";
+/// What the first version wrote.
+#[test]
+fn records_of_the_first_version_are_read() {
+    let bytes = |hex: &str| -> Vec<u8> {
+        let digits = hex.as_bytes().chunks(2);
+        let byte =
+            |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        digits.map(byte).collect()
+    };
+    let registry = Registry::default();
+    registry.apply(1, &bytes(FIRST_TOKEN)).unwrap();
+    registry.apply(2, &bytes(FIRST_INSTANCE)).unwrap();
+    let (token, instance) = (registry.tokens()[0].clone(), registry.instances()[0].clone());
+    assert_eq!(
+        (token.kind, token.uses_left, token.approval),
+        (TokenKind::Relay, Some(3), Approval::Auto)
+    );
+    assert_eq!((instance.name.as_str(), instance.boot_id), ("w", 9));
+    let life = &instance.lifecycle;
+    assert_eq!((life.state, life.since), (State::Withdrawn, Timestamp::from_secs(200)));
+    assert_eq!(life.sentence(), "goodbye");
+    assert!(instance.credential.is_some() && instance.key.is_none());
+}
+
+const FIRST_TOKEN: &str = "52444c66010200004100000035102c00010201010a70726f6d65746865757301047465616d016101fb10270103fbd007000101010101010101010101010101010101010101010101010101010101010101";
+const FIRST_INSTANCE: &str = "52444c660102000058000000260a39f601010101770208696e7374616e63650177036a6f62046e6f646500010101fc801a060007676f6f64627965fc400d030009017700000200010707070707070707070707070707070707070707070707070707070707070707";
+
+const GOLDEN_TOKEN: &str = "52444c66010200004900000091265e0b010501010a70726f6d65746865757301047465616d0161000000000000000001fb10270103fbd007000101010101010101010101010101010101010101010101010101010101010101";
+const GOLDEN_INSTANCE: &str = "52444c660102000084000000d5fa333101040101770208696e7374616e63650177036a6f62046e6f646500010106fc801a06000007676f6f646279650106fc801a06000007676f6f646279650102fc400d03000008656e726f6c6c6564fc400d03000901770000020000000000000000000107070707070707070707070707070707070707070707070707070707070707070000";
 
 #[test]
 fn ten_thousand_of_one_name_are_numbered_without_a_gap() {

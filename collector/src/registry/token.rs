@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use rrd::{Labels, Timestamp};
 
+use crate::address::Network;
+use crate::lifecycle::Terms;
 use crate::secret::Digest;
 
 /// Names a token; 16 hexadecimal digits.
@@ -41,6 +43,21 @@ pub enum TokenKind {
     Join,
     /// Sending for many instances, named by the labels `job` and `instance`.
     Relay,
+    /// Telling what a cloud says of its machines.
+    Events,
+    /// Reading which instances there are, and what became of them.
+    Read,
+}
+
+/// Whether a person decides on what comes with a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Approval {
+    /// It is good by itself.
+    #[default]
+    Auto,
+    /// Of a join token: each machine waits for a person. Of another: it is good for nothing until a person
+    /// approves it.
+    Waits,
 }
 
 /// A token as the registry keeps it: everything but the secret.
@@ -54,6 +71,16 @@ pub struct Token {
     pub name: String,
     /// Labels that every instance under it gets, whatever it says of itself.
     pub labels: Labels,
+    /// Labels that an instance may declare of itself; all where nobody said.
+    pub allowed_label_keys: Option<Vec<String>>,
+    /// Where its holder must send from; anywhere when empty.
+    pub networks: Vec<Network>,
+    /// What it says of the silence of its instances.
+    pub terms: Terms,
+    /// Series that each of its instances may have.
+    pub series_quota: Option<u32>,
+    /// Whether it needs a person, and whether one has decided.
+    pub approval: Approval,
     /// When it ends by itself.
     pub expires_at: Option<Timestamp>,
     /// How many more enrolments it is good for.

@@ -208,8 +208,8 @@ mod tests {
     use rrd::{InstanceId, Labels, Timestamp};
 
     use super::*;
+    use crate::lifecycle::{Move, State, Who};
     use crate::native::Facts;
-    use crate::registry::Lifecycle;
 
     const NONE: &[Arc<Instance>] = &[];
 
@@ -268,6 +268,12 @@ mod tests {
         }
     }
 
+    fn withdrawn(instance: &Instance) -> Arc<Instance> {
+        let gone = Move::to(State::Withdrawn, Who::Operator, "");
+        let lifecycle = instance.lifecycle.moved(gone, Timestamp::from_secs(2));
+        Arc::new(Instance { lifecycle, ..instance.clone() })
+    }
+
     #[test]
     fn instances_of_the_registry_fill_in_patterns() {
         let instances = [
@@ -275,13 +281,7 @@ mod tests {
             enrolled("web-2", &[("role", "web"), ("port", "80/x?y")]),
             enrolled("web-3", &[("role", "web")]),
             enrolled("db-1", &[("role", "db"), ("port", "1")]),
-            Arc::new(Instance {
-                lifecycle: Lifecycle::Withdrawn {
-                    at: Timestamp::from_secs(2),
-                    evidence: String::new(),
-                },
-                ..(*enrolled("web-4", &[("role", "web"), ("port", "1")])).clone()
-            }),
+            withdrawn(&enrolled("web-4", &[("role", "web"), ("port", "1")])),
             Arc::new(Instance::imported(InstanceId(2), "j", "relayed", Timestamp::from_secs(1))),
         ];
         let text =

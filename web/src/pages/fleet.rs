@@ -91,6 +91,7 @@ struct Row {
     id: String,
     name: String,
     state: &'static str,
+    evidence: String,
     class: &'static str,
     cells: Vec<Cell>,
     seen: String,
@@ -170,9 +171,15 @@ fn summary(all: &[InstanceView], open: &[AlertView]) -> String {
     let count = |state| all.iter().filter(|instance| instance.state == state).count();
     let mut parts = vec![format!("{} up", count(InstanceState::Up))];
     for (state, word) in [
+        (InstanceState::Lost, "lost"),
         (InstanceState::Silent, "silent"),
+        (InstanceState::Quarantined, "in quarantine"),
+        (InstanceState::Maintenance, "in maintenance"),
         (InstanceState::Waiting, "waiting"),
         (InstanceState::Withdrawn, "withdrawn"),
+        (InstanceState::Terminated, "terminated"),
+        (InstanceState::Revoked, "revoked"),
+        (InstanceState::Archived, "archived"),
     ] {
         let number = count(state);
         if number > 0 {
@@ -245,7 +252,7 @@ fn sort(found: &mut [InstanceView], by: &str, figures: &HashMap<Labels, Known>) 
         known.unwrap_or(f64::NEG_INFINITY)
     };
     found.sort_by(|a, b| {
-        let gone = |instance: &InstanceView| instance.state == InstanceState::Withdrawn;
+        let gone = |instance: &InstanceView| instance.state.is_gone();
         let chosen = match by {
             "state" => a.state.cmp(&b.state),
             "seen" => b.last_seen.cmp(&a.last_seen),
@@ -290,6 +297,7 @@ fn row(instance: &InstanceView, known: Option<&Known>, open: &[AlertView], now: 
         id: instance.id.clone(),
         name: instance.name.clone(),
         state,
+        evidence: instance.evidence.clone(),
         class,
         cells: (0..FIGURES.len()).map(|at| cell(at, &instance.name, known)).collect(),
         seen: instance.last_seen.map_or("never".to_owned(), |at| words::ago(at, now)),

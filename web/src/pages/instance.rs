@@ -205,6 +205,7 @@ fn blank(instance: &InstanceView, silent: bool) -> &'static str {
 fn facts(instance: &InstanceView, now: Timestamp, zone: &TimeZone) -> Vec<(&'static str, String)> {
     let seen = instance.last_seen.map_or("never".to_owned(), |at| words::ago(at, now));
     vec![
+        ("State", format!("{}: {}", state_words(instance.state).0, instance.evidence)),
         ("Sends by", instance.source.clone()),
         ("Last seen", seen),
         ("Enrolled", words::moment(instance.enrolled_at, zone)),

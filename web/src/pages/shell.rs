@@ -116,9 +116,15 @@ pub(super) const fn level_name(level: Level) -> &'static str {
 pub(super) const fn state_words(state: InstanceState) -> (&'static str, &'static str) {
     match state {
         InstanceState::Up => ("Up", "ok"),
+        InstanceState::Lost => ("Lost", "silent"),
         InstanceState::Silent => ("Silent", "silent"),
+        InstanceState::Quarantined => ("Quarantined", "waiting"),
+        InstanceState::Maintenance => ("Maintenance", "waiting"),
         InstanceState::Waiting => ("Waiting", "waiting"),
         InstanceState::Withdrawn => ("Withdrawn", "withdrawn"),
+        InstanceState::Terminated => ("Terminated", "withdrawn"),
+        InstanceState::Revoked => ("Revoked", "withdrawn"),
+        InstanceState::Archived => ("Archived", "withdrawn"),
     }
 }
 

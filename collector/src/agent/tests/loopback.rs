@@ -106,8 +106,13 @@ async fn enrol(State(script): State<Arc<Script>>, headers: HeaderMap, body: Byte
     let request = serde_json::from_slice(&body).unwrap();
     script.heard.send(Heard::Enrol { bearer: bearer(&headers), request }).unwrap();
     let say = script.enrolments.lock().unwrap().pop_front().unwrap_or(Say::Take);
-    let answer =
-        EnrollAnswer { id: 0xabc, credential: "s3cret".into(), labels: [].into(), step_ms: 60_000 };
+    let answer = EnrollAnswer {
+        id: 0xabc,
+        credential: "s3cret".into(),
+        labels: [].into(),
+        step_ms: 60_000,
+        expires_ms: None,
+    };
     respond(say, (StatusCode::CREATED, serde_json::to_vec(&answer).unwrap()).into_response())
 }
 

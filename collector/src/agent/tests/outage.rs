@@ -26,7 +26,12 @@ fn session(disk: &MemDisk) -> Session {
     let queue = Queue::open(disk, Path::new("state"), SPOOL_BYTES, life, &mut dictionary).unwrap();
     Session::new(Start {
         incarnation: 1,
-        credential: Some(Credential { instance: 1, secret: Secret::new("x"), step: None }),
+        credential: Some(Credential {
+            instance: 1,
+            secret: Secret::new("x"),
+            step: None,
+            expires_ms: None,
+        }),
         may_enrol: false,
         backoff: Backoff::new(Duration::from_secs(1), Duration::from_mins(1)),
         spool: Spool::of(queue),
@@ -74,7 +79,7 @@ fn a_day_without_the_collector_costs_no_reading() {
         while let Next::Push(_) = session.next(now, wall) {
             tries += 1;
             let away = Err(Unreachable("connection refused".into()));
-            session.push_answered(away, Moment { now, random: u64::MAX }).unwrap();
+            session.push_answered(away, Moment { now, random: u64::MAX, wall_ms: 0 }).unwrap();
         }
         waited_s += STEP_S;
         let is_time = waited_s.is_multiple_of(60);
@@ -106,7 +111,7 @@ fn a_day_without_the_collector_costs_no_reading() {
                 assert_eq!(found.to_bits(), value(id, second).to_bits(), "{id} at {second}");
             }
         }
-        session.push_answered(Ok(taken(&push)), Moment { now, random: 0 }).unwrap();
+        session.push_answered(Ok(taken(&push)), Moment { now, random: 0, wall_ms: 0 }).unwrap();
     }
     assert_eq!(expected_s, DAY_S, "every look arrived");
     assert_eq!(session.spool().byte_count(), 0);

@@ -83,7 +83,12 @@ fn refusal(status: u16, why: impl FnOnce(&mut Problem)) -> Reply {
 fn session() -> Session {
     Session::new(Start {
         incarnation: 1,
-        credential: Some(Credential { instance: 1, secret: Secret::new("x"), step: None }),
+        credential: Some(Credential {
+            instance: 1,
+            secret: Secret::new("x"),
+            step: None,
+            expires_ms: None,
+        }),
         may_enrol: false,
         backoff: Backoff::new(Duration::from_secs(1), Duration::from_mins(1)),
         spool: spool(),
@@ -139,7 +144,7 @@ fn play(seed: u64) -> Result<(), AgentError> {
             let outcome = exchange(&mut server, &push, &mut dice, is_calm);
             // In the calm the backoff has no say, so that the test ends.
             let random = if is_calm { 0 } else { dice.number() };
-            session.push_answered(outcome, Moment { now, random })?;
+            session.push_answered(outcome, Moment { now, random, wall_ms: 0 })?;
         }
         if is_calm || dice.once_in(3) {
             server.durable = server.journal.len();
@@ -161,7 +166,7 @@ fn every_sample_arrives_once_and_in_order() {
 
 #[test]
 fn an_answer_nobody_waits_for_changes_nothing() {
-    let at = Moment { now: Duration::ZERO, random: 0 };
+    let at = Moment { now: Duration::ZERO, random: 0, wall_ms: 0 };
     let event = session().push_answered(Ok(refusal(401, |_| {})), at).unwrap();
     assert!(matches!(event, Event::Trouble(_)));
 }

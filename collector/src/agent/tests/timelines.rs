@@ -38,7 +38,10 @@ fn start(credential: Option<Credential>, may_enrol: bool) -> Stage {
 
 fn enrolled() -> Stage {
     let secret = Secret::new("s3cret");
-    start(Some(Credential { instance: 0xabc, secret, step: Step::from_secs(10) }), false)
+    start(
+        Some(Credential { instance: 0xabc, secret, step: Step::from_secs(10), expires_ms: None }),
+        false,
+    )
 }
 
 impl Stage {
@@ -73,7 +76,7 @@ impl Stage {
     }
 
     fn told(&mut self, outcome: Result<Reply, Unreachable>) -> Result<Event, AgentError> {
-        let at = Moment { now: self.now, random: self.random };
+        let at = Moment { now: self.now, random: self.random, wall_ms: 0 };
         self.session.push_answered(outcome, at)
     }
 
@@ -278,7 +281,7 @@ fn what_is_read_before_enrolment_is_sent_after_it() {
     let mut stage = start(None, true);
     stage.look(&["sda"]);
     assert_eq!(stage.next(), Next::Enrol);
-    let at = Moment { now: stage.now, random: stage.random };
+    let at = Moment { now: stage.now, random: stage.random, wall_ms: 0 };
     let away = stage.session.enrol_answered(Err(Unreachable("refused".into())), at).unwrap();
     assert_eq!(away, Event::Trouble("refused".into()));
     stage.waits_until(0.5).at(10).look(&["sda"]);
@@ -289,8 +292,14 @@ fn what_is_read_before_enrolment_is_sent_after_it() {
 }
 
 fn enrol(stage: &mut Stage, id: u128) {
-    let answer = EnrollAnswer { id, credential: "new".into(), labels: [].into(), step_ms: 10_000 };
-    let at = Moment { now: stage.now, random: stage.random };
+    let answer = EnrollAnswer {
+        id,
+        credential: "new".into(),
+        labels: [].into(),
+        step_ms: 10_000,
+        expires_ms: None,
+    };
+    let at = Moment { now: stage.now, random: stage.random, wall_ms: 0 };
     let event = stage.session.enrol_answered(reply(201, &answer), at).unwrap();
     assert!(matches!(event, Event::Enrolled(credential) if credential.instance == id));
 }
@@ -299,7 +308,7 @@ fn enrol(stage: &mut Stage, id: u128) {
 fn a_refused_token_is_final_and_says_what_to_do() {
     for code in [401, 403, 410] {
         let mut stage = start(None, true);
-        let at = Moment { now: stage.now, random: stage.random };
+        let at = Moment { now: stage.now, random: stage.random, wall_ms: 0 };
         let error = stage.session.enrol_answered(status(code), at).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("for this test") && text.ends_with("give it with --token"), "{text}");
@@ -311,7 +320,7 @@ fn a_pending_or_full_collector_is_asked_again_later() {
     for code in [202, 404, 429, 502, 503, 507] {
         let mut stage = start(None, true);
         assert_eq!(stage.next(), Next::Enrol);
-        let at = Moment { now: stage.now, random: stage.random };
+        let at = Moment { now: stage.now, random: stage.random, wall_ms: 0 };
         let event = stage.session.enrol_answered(status(code), at).unwrap();
         assert!(matches!(event, Event::Trouble(_)), "{code}");
         stage.waits_until(0.5).at(1);

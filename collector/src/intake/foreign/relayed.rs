@@ -9,9 +9,9 @@ use crate::accounting::Reason;
 use crate::foreign::{Sorted, Stranger};
 use crate::intake::enroll::random_id;
 use crate::intake::{Denial, Inner};
+use crate::lifecycle::Act;
 use crate::limits::{INSTANCE_LIMIT, RELAY_INSTANCE_LIMIT};
-use crate::native::Facts;
-use crate::registry::{Change, Instance, Lifecycle, Namespace, Source, TokenId};
+use crate::registry::{Change, Instance, Namespace, Source, TokenId};
 
 /// What an instance is called whose sender gave neither `instance` nor `job`.
 const NAMELESS: &str = "unnamed";
@@ -111,8 +111,8 @@ impl Inner {
         for (space, sign) in signs {
             let instance = match registry.relayed(space) {
                 Some(held) if held.is_active() => Ok(held),
-                Some(held) => wishes.revived(&held, space, *sign).map(Arc::new),
-                None => wishes.enrolled(space)?.map(Arc::new),
+                Some(held) => wishes.revived(&held, space, *sign)?.map(Arc::new),
+                None => wishes.enrolled(space, None)?.map(Arc::new),
             };
             if let Ok(instance) = &instance
                 && active(space).is_none()
@@ -136,7 +136,11 @@ struct Wishes<'a> {
 }
 
 impl Wishes<'_> {
-    fn enrolled(&mut self, space: &Namespace) -> Result<Result<Instance, Refusal>, Denial> {
+    fn enrolled(
+        &mut self,
+        space: &Namespace,
+        predecessor: Option<InstanceId>,
+    ) -> Result<Result<Instance, Refusal>, Denial> {
         let registry = &self.inner.parts.registry;
         let full = registry.instance_count() + self.new >= INSTANCE_LIMIT
             || registry.relayed_count(self.relay) + self.new >= RELAY_INSTANCE_LIMIT;
@@ -146,33 +150,39 @@ impl Wishes<'_> {
         }
         self.new += 1;
         let (name, labels) = self.named(space);
+        let token = self.relay.and_then(|id| registry.token(id));
+        let now = self.inner.parts.clock.wall();
         Ok(Ok(Instance {
-            id: random_id()?,
             name,
             labels,
-            source: Source::Relay(space.clone()),
-            lifecycle: Lifecycle::Active,
-            enrolled_at: self.inner.parts.clock.wall(),
-            boot_id: 0,
-            facts: Facts::default(),
-            digest: None,
+            terms: token.as_ref().map(|token| token.terms).unwrap_or_default(),
+            series_quota: token.and_then(|token| token.series_quota),
+            predecessor,
+            ..Instance::relayed(random_id()?, space.clone(), now)
         }))
     }
 
-    /// A withdrawn instance that sends values from after its withdrawal is back; markers and
-    /// stragglers are not life.
+    /// A gone instance that sends values from after its end is back; markers and stragglers are not
+    /// life. One that was reclaimed is another one from then on.
     fn revived(
         &mut self,
         held: &Instance,
         space: &Namespace,
         sign: Option<Timestamp>,
-    ) -> Result<Instance, Refusal> {
-        match (&held.lifecycle, sign) {
-            (Lifecycle::Withdrawn { at, .. }, Some(sign)) if sign > *at => {
+    ) -> Result<Result<Instance, Refusal>, Denial> {
+        let is_life = match (&held.lifecycle.end, sign) {
+            (Some(end), Some(sign)) => sign > end.at && !held.lifecycle.is_revoked(),
+            _ => false,
+        };
+        if !is_life {
+            return Ok(Err((Reason::Withdrawn, "the instance was withdrawn".to_owned())));
+        }
+        match self.inner.moved(held, Act::Sends) {
+            Ok(Some(back)) => {
                 let (name, labels) = self.named(space);
-                Ok(Instance { name, labels, lifecycle: Lifecycle::Active, ..held.clone() })
+                Ok(Ok(Instance { name, labels, hint: None, ..back }))
             }
-            _ => Err((Reason::Withdrawn, "the instance was withdrawn".to_owned())),
+            _ => self.enrolled(space, Some(held.id)),
         }
     }
 

@@ -28,7 +28,8 @@ async fn an_agent_enrols_with_a_join_token_and_is_listed() {
     assert_eq!(answer.json["step_ms"], 10_000);
     let list = server.get("/v1/instances").await.json;
     assert_eq!(list[0]["name"], "web-1");
-    assert_eq!(list[0]["state"], "active");
+    assert_eq!(list[0]["state"], "approved");
+    assert_eq!(list[0]["evidence"], "its token approves by itself");
     assert_eq!(list[0]["id"], answer.json["id"]);
     assert!(!list.to_string().contains(answer.json["credential"].as_str().unwrap()));
 }
@@ -55,13 +56,13 @@ async fn a_join_token_ends_by_uses_by_time_and_by_revocation() {
     let body = json!({"name": "x", "boot_id": "1"});
     let once = server.token(json!({"kind": "join", "uses": 1})).await;
     server.enroll(&once, "x", 1).await;
-    server.json("POST", "/v1/enroll", &once, body.clone()).await.is(401, "exhausted");
+    server.json("POST", "/v1/enroll", &once, body.clone()).await.is(410, "token_exhausted");
 
     let brief = server.token(json!({"kind": "join", "ttl_secs": 60})).await;
     server.clock.advance(Duration::from_secs(59));
     server.enroll(&brief, "x", 2).await;
     server.clock.advance(Duration::from_secs(1));
-    server.json("POST", "/v1/enroll", &brief, body.clone()).await.is(401, "expired");
+    server.json("POST", "/v1/enroll", &brief, body.clone()).await.is(410, "token_expired");
 
     let taken_back = server.json("POST", "/v1/tokens", ADMIN, json!({"kind": "join"})).await.json;
     let path = format!("/v1/tokens/{}", taken_back["id"].as_str().unwrap());
@@ -86,7 +87,7 @@ async fn a_hundred_enrolments_at_once_use_a_token_exactly_as_often_as_it_may_be(
     let count =
         |status| answers.iter().filter(|one| one.as_ref().unwrap().status() == status).count();
     let taken = count(StatusCode::CREATED);
-    assert_eq!(count(StatusCode::UNAUTHORIZED), 60);
+    assert_eq!(count(StatusCode::GONE), 60);
     let names: std::collections::BTreeSet<String> =
         server.parts().registry.instances().iter().map(|one| one.name.clone()).collect();
     assert_eq!((taken, names.len()), (40, 40));
@@ -100,7 +101,7 @@ async fn bad_requests_are_named() {
     let good = json!({"name": "x", "boot_id": "1"});
     let long = "x".repeat(2000);
     for (path, secret, body, status, error) in [
-        ("/v1/enroll", "nobody", good.clone(), 401, "unauthorised"),
+        ("/v1/enroll", "nobody", good.clone(), 401, "token_unknown"),
         ("/v1/enroll", relay.as_str(), good.clone(), 403, "forbidden"),
         ("/v1/enroll", &join, json!({"name": "", "boot_id": "1"}), 400, "bad_request"),
         ("/v1/enroll", &join, json!({"name": "a\nb", "boot_id": "1"}), 400, "bad_request"),
@@ -163,7 +164,7 @@ async fn a_goodbye_frees_the_name_and_ends_the_credential() {
     server.json("POST", &path, &two.credential, json!({})).await.is(403, "forbidden");
     let answer = server.json("POST", &path, &one.credential, json!({"reason": "scale-in"})).await;
     assert_eq!(answer.status, 204);
-    server.json("POST", &path, &one.credential, json!({})).await.is(401, "withdrawn");
+    server.json("POST", &path, &one.credential, json!({})).await.is(401, "ended");
     let list = server.get("/v1/instances").await.json;
     let gone = list.as_array().unwrap().iter().find(|one| one["name"] == "a").unwrap();
     assert_eq!(gone["evidence"], "goodbye of its agent: scale-in");
@@ -182,7 +183,7 @@ async fn credentials_and_tokens_outlive_a_restart_from_a_snapshot() {
     assert_eq!(server.json("POST", &path, &one.credential, json!({})).await.status, 204);
     server.enroll(&token, "b", 1).await;
     let body = json!({"name": "x", "boot_id": "1"});
-    server.json("POST", "/v1/enroll", &token, body).await.is(401, "exhausted");
+    server.json("POST", "/v1/enroll", &token, body).await.is(410, "token_exhausted");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use rrd::Kind;
 use super::support::*;
 use crate::accounting::Reason;
 use crate::intake::{Look, LookSample};
-use crate::registry::Lifecycle;
+use crate::registry::State;
 
 fn sample(metric: &str, secs: i64, value: f64) -> LookSample {
     let labels = vec![("__name__".to_owned(), metric.to_owned())];
@@ -52,5 +52,5 @@ async fn a_withdrawn_target_is_back_with_a_value_and_not_with_a_straggler() {
     server.clock.advance(std::time::Duration::from_mins(1));
     server.intake.store_local(look(vec![sample("probe_success", 60, 1.0)])).await.unwrap();
     let instance = server.parts().registry.instance(id).unwrap();
-    assert_eq!(instance.lifecycle, Lifecycle::Active);
+    assert_eq!(instance.lifecycle.state, State::Active);
 }

@@ -39,10 +39,20 @@ impl Server {
         Self::over(MemDisk::default(), Arc::new(Registry::default()))
     }
 
+    /// A server with a journal for an hour of a fleet: no round makes room in it.
+    pub(super) fn roomy() -> Self {
+        let config = Config { segment_count: 40, ..small() };
+        Self::with(MemDisk::default(), Arc::new(Registry::default()), config)
+    }
+
     /// A server over what an earlier one left. The journal is replayed into the store only.
     pub(super) fn over(disk: MemDisk, registry: Arc<Registry>) -> Self {
+        Self::with(disk, registry, small())
+    }
+
+    fn with(disk: MemDisk, registry: Arc<Registry>, config: Config) -> Self {
         let clock = Arc::new(ManualClock::at(NOW));
-        let config = Config { commit_delay: Duration::ZERO, ..small() };
+        let config = Config { commit_delay: Duration::ZERO, ..config };
         let shared: Arc<dyn rrd::Disk> = Arc::new(disk.clone());
         let (journal, recovery) =
             Journal::open(shared, Path::new("journal"), config, clock.clone()).unwrap();

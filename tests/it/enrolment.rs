@@ -1,0 +1,213 @@
+//! Enrolment at the operator's hand: the real agent waits, is approved, says goodbye; a foreign sender
+//! waits and loses nothing; Prometheus follows who is there.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::peers::{Peer, free_port, program};
+use crate::server::{Server, eventually, folder, roundel};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running `roundel agent`. Dropped, it is killed.
+struct Agent(Child);
+
+impl Agent {
+    fn start(server: &Server, dir: &Path, more: &[&str]) -> Self {
+        let log =
+            fs::File::options().create(true).append(true).open(dir.join("agent.log")).unwrap();
+        let mut command = roundel();
+        command.env_remove("ROUNDEL_TOKEN");
+        command.args(["agent", "--collector", &server.url, "--name", "web", "--step", "1s"]);
+        command.arg("--state").arg(dir.join("agent")).args(more);
+        Self(command.stderr(log).spawn().unwrap())
+    }
+
+    fn stop(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // Already gone is as good as killed.
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+fn run(server: &Server, arguments: &[&str]) -> Output {
+    roundel().args(arguments).args(["--server", &server.url]).output().unwrap()
+}
+
+#[track_caller]
+fn said(server: &Server, arguments: &[&str]) -> String {
+    let output = run(server, arguments);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {complaint}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[track_caller]
+fn json(server: &Server, arguments: &[&str]) -> Value {
+    serde_json::from_str(&said(server, &[arguments, &["--json"]].concat())).unwrap()
+}
+
+/// Waits until the instance called `web` is in this state; answers it.
+async fn in_state(server: &Server, state: &str) -> Value {
+    eventually(&format!("web to be {state}"), PATIENCE, async || {
+        let list = json(server, &["instances", "list", "--state", state]);
+        list.as_array().unwrap().iter().find(|one| one["name"] == "web").cloned()
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_without_a_token_waits_is_approved_and_comes_back_by_its_key() {
+    let dir = folder();
+    let server = Server::start(dir.path(), &[]);
+    assert_eq!(said(&server, &["approve"]), "nobody waits for approval\n");
+    let agent = Agent::start(&server, dir.path(), &[]);
+    let waiting = eventually("the agent to wait", PATIENCE, async || {
+        json(&server, &["approve"])["machines"].as_array().unwrap().first().cloned()
+    })
+    .await;
+    let (id, fingerprint) =
+        (waiting["id"].as_str().unwrap(), waiting["fingerprint"].as_str().unwrap());
+    let queue = said(&server, &["approve"]);
+    assert!(queue.contains(id) && queue.contains(fingerprint) && queue.contains("web"), "{queue}");
+    let log = fs::read_to_string(dir.path().join("agent.log")).unwrap();
+    assert!(log.contains(&format!("roundel approve {id}")), "{log}");
+    let other = run(&server, &["approve", id, "--fingerprint", "beef"]);
+    let complaint = String::from_utf8(other.stderr).unwrap();
+    assert!(complaint.contains("fingerprint is") && complaint.contains("409"), "{complaint}");
+    let approved =
+        said(&server, &["approve", id, "--fingerprint", fingerprint, "--label", "role=web"]);
+    assert!(approved.starts_with("approved: web is instance "), "{approved}");
+    let active = in_state(&server, "active").await;
+    assert_eq!(active["labels"]["role"], "web");
+    let key = fs::read_to_string(dir.path().join("agent/agent.key")).unwrap();
+
+    agent.stop();
+    let silent = in_state(&server, "silent").await;
+    assert_eq!(silent["evidence"], "goodbye of its agent (stop)");
+    let agent = Agent::start(&server, dir.path(), &["--goodbye", "terminate"]);
+    let back = in_state(&server, "active").await;
+    agent.stop();
+    let withdrawn = in_state(&server, "withdrawn").await;
+    let agent = Agent::start(&server, dir.path(), &[]);
+    let again = in_state(&server, "active").await;
+    assert_eq!(
+        (&back["id"], &withdrawn["id"], &again["id"]),
+        (&active["id"], &active["id"], &active["id"])
+    );
+    let show = said(&server, &["instances", "show", "web"]);
+    for word in
+        ["fingerprint", "withdrawn   agent", "approved    agent", "it came back with its key"]
+    {
+        assert!(show.contains(word), "{word}: {show}");
+    }
+    assert_eq!(fs::read_to_string(dir.path().join("agent/agent.key")).unwrap(), key);
+    assert!(said(&server, &["instances", "events"]).contains("(terminate)"));
+
+    // An operator's last word, which the agent obeys.
+    let revoked = said(&server, &["instances", "revoke", "web", "--reason", "stolen"]);
+    assert!(revoked.starts_with("revoked"), "{revoked}");
+    let mut agent = agent;
+    let ended =
+        eventually("the agent to end", PATIENCE, async || agent.0.try_wait().unwrap()).await;
+    assert_eq!(ended.code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_made_listed_and_taken_back() {
+    let dir = folder();
+    let server = Server::start(dir.path(), &[]);
+    let made = said(
+        &server,
+        &[
+            "token",
+            "create",
+            "--name",
+            "autoscaler",
+            "--ephemeral",
+            "--uses",
+            "1",
+            "--label",
+            "team=a",
+        ],
+    );
+    let secret = made.lines().next().unwrap();
+    assert!(secret.starts_with("rj_") && made.contains("roundel agent --collector"), "{made}");
+    let agent = Agent::start(&server, dir.path(), &["--token", secret]);
+    let active = in_state(&server, "active").await;
+    assert_eq!(
+        (&active["labels"]["team"], &active["lifecycle"]),
+        (&"a".into(), &"ephemeral".into())
+    );
+    agent.stop();
+    let gone = in_state(&server, "withdrawn").await;
+    assert_eq!(gone["evidence"], "goodbye of its agent (stop); it is ephemeral by its token");
+    let list = said(&server, &["token", "list"]);
+    assert!(
+        list.contains("autoscaler") && list.contains("0 uses left") | list.contains("used up"),
+        "{list}"
+    );
+    let waits = json(&server, &["token", "create", "--kind", "relay", "--wait"]);
+    let id = waits["id"].as_str().unwrap();
+    assert!(said(&server, &["approve"]).contains(id));
+    assert_eq!(said(&server, &["approve", id]), "approved: it is good from now on\n");
+    assert!(said(&server, &["token", "revoke", id]).starts_with("revoked"));
+    assert!(said(&server, &["token", "list"]).contains("revoked"));
+    for wrong in [&["--kind", "other"][..], &["--cidr", "10.0.0.0/99"], &["--silent", "0s"]] {
+        let output = run(&server, &[&["token", "create"], wrong].concat());
+        assert!(!output.status.success(), "{wrong:?}");
+    }
+}
+
+/// Prometheus reads who is there; its targets are ours.
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_follows_the_enrolment() {
+    let test = "prometheus follows the enrolment";
+    let Some(prometheus) = program(test, "prometheus") else { return };
+    let dir = folder();
+    let server = Server::start(dir.path(), &[]);
+    let join = json(&server, &["token", "create"]);
+    let read = json(&server, &["token", "create", "--kind", "read"]);
+    let secret = |made: &Value| made["token"].as_str().unwrap().to_owned();
+    let _agent =
+        Agent::start(&server, dir.path(), &["--token", &secret(&join), "--label", "role=web"]);
+    in_state(&server, "active").await;
+    let file = dir.path().join("prometheus.yml");
+    let text = format!(
+        "scrape_configs:\n- job_name: fleet\n  http_sd_configs:\n  - url: {}/v1/sd/prometheus?port=9\n    \
+         refresh_interval: 1s\n    authorization:\n      credentials: {}\n  relabel_configs:\n  - \
+         source_labels: [__meta_roundel_label_role]\n    target_label: role\n",
+        server.url,
+        secret(&read),
+    );
+    fs::write(&file, text).unwrap();
+    let port = free_port();
+    let _prometheus = Peer::start(
+        Command::new(prometheus)
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", dir.path().join("tsdb").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}")),
+        &dir.path().join("prometheus.log"),
+    );
+    let target = eventually("a target", PATIENCE, async || {
+        let url = format!("http://127.0.0.1:{port}/api/v1/targets");
+        let answer = crate::http::send_get(&url).await?;
+        let answer: Value = serde_json::from_str(&answer.text()).ok()?;
+        answer["data"]["activeTargets"].as_array()?.first().cloned()
+    })
+    .await;
+    assert_eq!(target["labels"]["role"], "web", "{target}");
+    assert!(target["scrapeUrl"].as_str().unwrap().ends_with(":9/metrics"), "{target}");
+}
