@@ -44,6 +44,8 @@ fn config(arguments: args::Agent) -> Result<AgentConfig> {
     if arguments.cert.is_some() {
         (settings.cert, settings.key) = (arguments.cert, arguments.key);
     }
+    // Where another service answers for the cloud's, as in a container or a test.
+    settings.imds = std::env::var("ROUNDEL_IMDS_ENDPOINT").ok().or(settings.imds);
     let mut config = AgentConfig::to(String::new());
     if let Some(token) = &arguments.token {
         settings.token_file = None;

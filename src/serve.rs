@@ -27,6 +27,7 @@ use web::{Sessions, Web};
 
 use crate::clock::SystemClock;
 use crate::config::{Config, TlsSection};
+use crate::descriptors_folder::DescriptorsFolder;
 use crate::disk_limit;
 use crate::operate::hold::Hold;
 use crate::operate::refuse_unfinished;
@@ -137,6 +138,9 @@ impl Server {
         let engine = Arc::clone(&state.engine);
         let mut rules = RulesFolder::open(&self.folders.at("rules"), engine, journal.clone())?;
         rules.look();
+        let folder = self.folders.at("descriptors");
+        let mut descriptors = DescriptorsFolder::open(&folder, intake.descriptors());
+        descriptors.look();
         let sessions = Arc::new(Sessions::new(false, self.address.port()));
         let login = sessions.issue_token(self.clock.monotonic())?;
         let health = Health {
@@ -167,7 +171,7 @@ impl Server {
         tasks.spawn(collector::listen::run(listener, router, ended(stopped.clone())));
         lines.spawn(&intake, &mut tasks, || ended(stopped.clone()));
         tasks.spawn(notify::run(self.notifier(&state, &journal), ended(stopped.clone())));
-        tasks.spawn(watch_rules(rules, ended(stopped.clone())));
+        tasks.spawn(watch_rules((rules, descriptors), ended(stopped.clone())));
         tasks.spawn(collector::probe::run(
             self.folders.at("probes.toml"),
             intake.clone(),
@@ -377,14 +381,20 @@ impl WorkerThread {
     }
 }
 
-/// Looks at the rules until the server stops. The files are small and local.
-async fn watch_rules(mut rules: RulesFolder, shutdown: impl Future<Output = ()>) {
+/// Looks at the rules and descriptors until the server stops. The files are small and local.
+async fn watch_rules(
+    (mut rules, mut descriptors): (RulesFolder, DescriptorsFolder),
+    shutdown: impl Future<Output = ()>,
+) {
     let mut tick = tokio::time::interval(LOOK_EVERY);
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => return,
-            _ = tick.tick() => tokio::task::block_in_place(|| rules.look()),
+            _ = tick.tick() => tokio::task::block_in_place(|| {
+                rules.look();
+                descriptors.look();
+            }),
         }
     }
 }

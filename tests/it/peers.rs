@@ -7,9 +7,7 @@ use std::process::{Child, Command};
 
 /// A program of Debian's, unpacked by `cargo xtask test` or installed; `None`, and said, without it.
 pub(crate) fn program(test: &str, name: &str) -> Option<PathBuf> {
-    let unpacked = std::env::var_os("ROUNDEL_PEERS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers"), PathBuf::from);
-    let places = [unpacked.join("usr/bin").join(name), Path::new("/usr/bin").join(name)];
+    let places = [unpacked().join("usr/bin").join(name), Path::new("/usr/bin").join(name)];
     let found = places.into_iter().find(|path| path.exists());
     if found.is_none() {
         not_run(test, name);
@@ -19,14 +17,17 @@ pub(crate) fn program(test: &str, name: &str) -> Option<PathBuf> {
 
 /// A file that a package of Debian's brings, unpacked or installed; `None`, and said, without it.
 pub(crate) fn file(test: &str, path: &str) -> Option<PathBuf> {
-    let unpacked = std::env::var_os("ROUNDEL_PEERS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers"), PathBuf::from);
-    let found =
-        [unpacked.join(path), Path::new("/").join(path)].into_iter().find(|path| path.exists());
+    let places = [unpacked().join(path), Path::new("/").join(path)];
+    let found = places.into_iter().find(|path| path.exists());
     if found.is_none() {
         not_run(test, path);
     }
     found
+}
+
+fn unpacked() -> PathBuf {
+    std::env::var_os("ROUNDEL_PEERS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers"), PathBuf::from)
 }
 
 /// Says that a test did not run, and what it lacks, where `cargo xtask test` reads it.

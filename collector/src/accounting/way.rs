@@ -27,6 +27,7 @@ impl From<Origin> for Way {
             Protocol::Zabbix => "zabbix",
             Protocol::Pushgateway => "pushgateway",
             Protocol::Scrape => "scrape",
+            Protocol::Local => "local",
         };
         Self { token: relay, protocol }
     }
@@ -39,10 +40,5 @@ impl Way {
     /// The way of an agent that enrolled with `token`.
     pub(crate) const fn native(token: Option<TokenId>) -> Self {
         Self { token, protocol: NATIVE }
-    }
-
-    /// The way of a probe of our own.
-    pub(crate) const fn probe() -> Self {
-        Self { token: None, protocol: "probe" }
     }
 }

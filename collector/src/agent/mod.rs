@@ -10,11 +10,14 @@ mod exporters;
 mod textfile;
 
 mod facts;
+mod identity;
 mod plugins;
 mod proc;
 mod statsd;
 
 mod backoff;
+mod clock;
+mod descriptors;
 mod dictionary;
 mod session;
 mod spool;

@@ -17,7 +17,7 @@ const FILE_BYTES_MAX: u64 = 256 << 10;
 const SPOOL_RANGE_MIB: std::ops::RangeInclusive<usize> = 4..=4096;
 
 /// Shortest and longest step an agent may be told, in milliseconds.
-const STEP_RANGE_MS: std::ops::RangeInclusive<u64> = 1_000..=3_600_000;
+pub(super) const STEP_RANGE_MS: std::ops::RangeInclusive<u64> = 1_000..=3_600_000;
 
 /// The configuration file of an agent. All of it may be absent; the command line wins over it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -32,6 +32,8 @@ pub struct Settings {
     /// Bytes of the spool, written as `"64MiB"`.
     #[serde(deserialize_with = "size")]
     pub spool: Option<usize>,
+    /// Where the cloud's metadata service is, instead of its usual address; `"off"` asks nobody.
+    pub imds: Option<String>,
     /// The name to ask for.
     pub name: Option<String>,
     /// Time between looks.

@@ -33,6 +33,8 @@ pub(crate) enum Protocol {
     RemoteWrite = 0,
     Scrape = 16,
     Pushgateway = 17,
+    /// What the server found itself.
+    Local = 18,
     RemoteWrite2 = 1,
     Otlp = 2,
     Influx = 3,

@@ -5,6 +5,7 @@ mod archive;
 mod change;
 mod collectd;
 mod denial;
+mod descriptors;
 mod disk;
 mod enroll;
 mod fair;
@@ -39,6 +40,7 @@ use rrd::{Clock, InstanceId, Policy, SampleFrame, Step, Store, Verdicts};
 use tokio::sync::Mutex;
 
 pub use denial::Denial;
+pub use descriptors::Descriptors;
 pub use graphite::GraphiteSettings;
 pub use local::{Look, LookSample, Stored};
 pub use tokens::{Minted, TokenRequest};
@@ -49,7 +51,7 @@ use crate::auth::{Caller, Credentials};
 use crate::foreign::cache::SeriesCache;
 use crate::foreign::guesses::Guesses;
 use crate::foreign::kinds::{Families, OperatorKinds};
-use crate::native::{ENROLL_PATH, PUSH_PATH};
+use crate::native::{DESCRIPTOR_PATH, ENROLL_PATH, PUSH_PATH};
 use crate::registry::Registry;
 use admission::Room;
 use change::Turn;
@@ -102,6 +104,7 @@ struct Inner {
     rules: relabel::CommonRules,
     kinds: OperatorKinds,
     guesses: Guesses,
+    descriptors: Descriptors,
 }
 
 impl Intake {
@@ -123,6 +126,7 @@ impl Intake {
             rules: relabel::CommonRules::default(),
             kinds: OperatorKinds::default(),
             guesses: Guesses::default(),
+            descriptors: Descriptors::default(),
         })))
     }
 
@@ -141,6 +145,11 @@ impl Intake {
         self.0.meters.set(rates);
     }
 
+    /// What agents are told of their work.
+    pub fn descriptors(&self) -> Descriptors {
+        self.0.descriptors.clone()
+    }
+
     /// Makes a token, as `POST /v1/tokens` does; durable and applied when this returns.
     pub async fn mint(&self, request: TokenRequest) -> Result<Minted, Denial> {
         self.0.mint(request).await
@@ -152,6 +161,7 @@ pub fn router(intake: Intake) -> Router {
     Router::new()
         .route(ENROLL_PATH, post(enroll::post))
         .route(PUSH_PATH, post(push::post))
+        .route(DESCRIPTOR_PATH, get(descriptors::get))
         .route("/v1/tokens", post(tokens::post).get(tokens::list))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/v1/tokens/{id}/relabel", get(relabel::get).put(relabel::put))
