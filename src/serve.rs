@@ -169,6 +169,7 @@ impl Server {
             tasks.spawn(collector::listen::run_tls(listener, router, tls, shutdown));
         }
         tasks.spawn(collector::listen::run(listener, router, ended(stopped.clone())));
+        tasks.spawn(intake.clone().beats(ended(stopped.clone())));
         lines.spawn(&intake, &mut tasks, || ended(stopped.clone()));
         tasks.spawn(notify::run(self.notifier(&state, &journal), ended(stopped.clone())));
         tasks.spawn(watch_rules((rules, descriptors), ended(stopped.clone())));

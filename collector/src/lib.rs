@@ -16,6 +16,7 @@ mod otlp;
 mod remote_write;
 pub mod scrape;
 
+mod beat;
 mod collectd;
 mod graphite;
 mod influx;

@@ -4,17 +4,22 @@
 
 mod alerts;
 mod bad_input;
+mod beat;
 mod bombs;
 mod browser;
+mod collectd;
 mod command_line;
 mod corpus;
 mod crash;
+mod docs;
 mod fairness;
 mod faults;
 mod front;
+mod graphite;
 mod hostile;
 mod http;
 mod import;
+mod influx;
 mod instances;
 mod operate;
 mod otlp;
@@ -36,3 +41,4 @@ mod steady;
 mod tidy;
 mod tls;
 mod trial;
+mod zabbix;

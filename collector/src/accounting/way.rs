@@ -27,7 +27,8 @@ impl From<Origin> for Way {
             Protocol::Zabbix => "zabbix",
             Protocol::Pushgateway => "pushgateway",
             Protocol::Scrape => "scrape",
-            Protocol::Local => "local",
+            Protocol::Local => "probe",
+            Protocol::Beat => "beat",
         };
         Self { token: relay, protocol }
     }

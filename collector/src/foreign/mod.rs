@@ -31,16 +31,17 @@ use spelling::Pairs;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     RemoteWrite = 0,
-    Scrape = 16,
-    Pushgateway = 17,
-    /// What the server found itself.
-    Local = 18,
     RemoteWrite2 = 1,
     Otlp = 2,
     Influx = 3,
     Graphite = 4,
     Collectd = 5,
     Zabbix = 6,
+    Beat = 10,
+    Scrape = 16,
+    Pushgateway = 17,
+    /// What the server found itself.
+    Local = 18,
 }
 
 /// Who sends, and how.

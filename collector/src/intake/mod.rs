@@ -2,6 +2,7 @@
 
 mod admission;
 mod archive;
+mod beat;
 mod change;
 mod collectd;
 mod denial;
@@ -99,12 +100,13 @@ struct Inner {
     // Held from reading the registry until the change that follows from it is applied.
     registry_turn: Mutex<Turn>,
     disk: disk::Disk,
+    descriptors: Descriptors,
+    beats: beat::Beats,
     meters: Meters,
     turns: Turns,
     rules: relabel::CommonRules,
     kinds: OperatorKinds,
     guesses: Guesses,
-    descriptors: Descriptors,
 }
 
 impl Intake {
@@ -121,12 +123,13 @@ impl Intake {
             pushed: pushgateway::Pushgateway::default(),
             registry_turn: Mutex::default(),
             disk: disk::Disk::default(),
+            descriptors: Descriptors::default(),
+            beats: beat::Beats::default(),
             meters: Meters::default(),
             turns: Turns::of_this_machine(),
             rules: relabel::CommonRules::default(),
             kinds: OperatorKinds::default(),
             guesses: Guesses::default(),
-            descriptors: Descriptors::default(),
         })))
     }
 
@@ -140,14 +143,14 @@ impl Intake {
         }
     }
 
-    /// Sets what each sender may bring in a second.
-    pub fn limit_rates(&self, rates: Rates) {
-        self.0.meters.set(rates);
-    }
-
     /// What agents are told of their work.
     pub fn descriptors(&self) -> Descriptors {
         self.0.descriptors.clone()
+    }
+
+    /// Sets what each sender may bring in a second.
+    pub fn limit_rates(&self, rates: Rates) {
+        self.0.meters.set(rates);
     }
 
     /// Makes a token, as `POST /v1/tokens` does; durable and applied when this returns.
@@ -171,6 +174,7 @@ pub fn router(intake: Intake) -> Router {
         .route("/v1/instances/{id}/drop", post(archive::drop_series))
         .route("/v1/instances/{id}/reclaim", post(archive::reclaim))
         .route("/api/v1/write", post(write::post))
+        .route("/v1/beat/{token}", post(beat::beat).get(beat::beat))
         .route(
             "/metrics/{*group}",
             put(pushgateway::push).post(pushgateway::push).delete(pushgateway::delete),

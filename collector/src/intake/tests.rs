@@ -2,6 +2,7 @@
 
 mod agent;
 mod archive;
+mod beat;
 mod books;
 mod collectd;
 mod enrolment;
