@@ -10,6 +10,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::{Denial, Inner, Intake, to_the_end};
 use crate::foreign::relabel::{Relabel, Rules};
+use crate::foreign::{Origin, Protocol};
 use crate::registry::{Change, TokenId, TokenKind};
 
 /// Rules that hold for every relay, from the configuration.
@@ -31,8 +32,11 @@ impl Intake {
 }
 
 impl Inner {
-    /// The rules for series of `relay`.
-    pub(super) fn rules_of(&self, relay: Option<TokenId>) -> RuleSets {
+    /// The rules for series that come so. What this server found itself it was told to look for.
+    pub(super) fn rules_of(&self, Origin { protocol, relay }: Origin) -> RuleSets {
+        if protocol == Protocol::Local {
+            return RuleSets::new();
+        }
         let common = self.rules.0.read().unwrap_or_else(PoisonError::into_inner).clone();
         common.into_iter().chain(self.parts.registry.rules(relay)).collect()
     }

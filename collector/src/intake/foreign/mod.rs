@@ -51,7 +51,7 @@ impl Inner {
         let (turn, held, mut sorted) = aside(move || {
             let keep_ms = Self::keep_ms(&this.parts.foreign_policy);
             let window = Window::at(this.parts.clock.wall(), keep_ms);
-            let rules = this.rules_of(origin.relay);
+            let rules = this.rules_of(origin);
             let sorter = Sorter::new(&this.cache, origin, window).under(rules);
             let sorted = read(&this, &mut held, sorter)?;
             Ok((turn, held, sorted))
