@@ -134,6 +134,8 @@ impl Trial {
             })
             .await;
         }
+        // What is compared begins after both have seen some.
+        self.pass(3).await;
         let begin = now_secs();
         self.pass(secs / 4).await;
         self.kill(pause).await;
