@@ -432,3 +432,17 @@ async fn what_must_be_sent_again_says_that_nothing_was_written() {
     let answer = send(&server, V2, &Write2::default().sample(&JOB, 1.0).bytes()).await;
     assert_eq!((answer.status.as_u16(), written(&answer)[0]), (503, Some("0")));
 }
+
+#[tokio::test]
+async fn a_request_that_breaks_off_stores_nothing() {
+    let server = Server::start();
+    let good = Write2::default().sample(&JOB, 1.0).bytes();
+    for cut in 0..good.len() {
+        let answer = send(&server, V2, &good[..cut]).await;
+        let found = (answer.status.as_u16(), written(&answer)[0]);
+        // Up to the first series a part of a request is one without any.
+        assert!(matches!(found, (204 | 400, Some("0"))), "cut at {cut}: {found:?}");
+    }
+    assert_eq!(server.parts().accounting.total().received, 0);
+    assert_eq!(written(&send(&server, V2, &good).await)[0], Some("1"));
+}

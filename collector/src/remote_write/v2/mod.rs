@@ -20,13 +20,19 @@ pub(crate) fn sort(bytes: &[u8], mut sorter: Sorter<'_>) -> Result<Sorted, Write
 fn take(sorter: &mut Sorter<'_>, series: &RawSeries<'_>) {
     sorter.sorted.exemplars += series.exemplars;
     let labels = &series.labels;
-    if let (Some(key), false) = (series.key, series.samples.is_empty()) {
-        let kind = FamilyKind::from_number(series.family);
-        let kind = kind.map(|family| told(family, labels.metric()));
-        sorter.series(key, labels, (series.samples, kind));
-    } else if let Err((reason, message)) = labels.labels() {
-        let count = u64::try_from(series.samples.len()).expect("limited");
-        sorter.refuse(reason, count, labels, &message);
+    match series.key {
+        _ if series.samples.is_empty() => {}
+        Some(key) => {
+            let kind = FamilyKind::from_number(series.family);
+            let kind = kind.map(|family| told(family, labels.metric()));
+            sorter.series(key, labels, (series.samples, kind));
+        }
+        None => {
+            let long = || (Reason::LabelLimit, "the labels are too long; shorten them".to_owned());
+            let (reason, message) = labels.labels().err().unwrap_or_else(long);
+            let count = u64::try_from(series.samples.len()).expect("limited");
+            sorter.refuse(reason, count, labels, &message);
+        }
     }
     let message = "native histograms are not kept; send classic ones";
     sorter.refuse(Reason::NativeHistogram, series.histograms, labels, message);

@@ -7,7 +7,8 @@ use rrd::{Labels, NAME};
 use crate::accounting::Reason;
 use crate::foreign::{Named, shown_pairs};
 use crate::limits::{
-    LABEL_COUNT_LIMIT, LABEL_NAME_LIMIT, LABEL_VALUE_LIMIT, WRITE_SERIES_LIMIT, checked_series,
+    KEY_SIZE_LIMIT, LABEL_COUNT_LIMIT, LABEL_NAME_LIMIT, LABEL_VALUE_LIMIT, WRITE_SERIES_LIMIT,
+    checked_series,
 };
 use crate::remote_write::wire::{Fields, WireError};
 
@@ -15,6 +16,8 @@ use crate::remote_write::wire::{Fields, WireError};
 pub(super) const SYMBOL_LIMIT: usize = 5 * WRITE_SERIES_LIMIT;
 /// References that are looked at; a series with more is refused.
 pub(super) const REF_LIMIT: usize = 2 * LABEL_COUNT_LIMIT;
+/// Bytes of a series' labels that are looked at: empty ones leave no label, and have long names too.
+const KEY_LEN_LIMIT: usize = 4 * KEY_SIZE_LIMIT;
 /// Bytes of a string that a person is shown at most.
 const SHOWN_LIMIT: usize = 1 << 10;
 
@@ -68,7 +71,7 @@ impl<'a> LabelRefs<'a> {
             let len = u16::try_from(symbol.len()).expect("below the limits of labels");
             key.extend_from_slice(&len.to_le_bytes());
             key.extend_from_slice(symbol);
-            true
+            key.len() <= KEY_LEN_LIMIT
         })
     }
 
@@ -76,6 +79,23 @@ impl<'a> LabelRefs<'a> {
     pub(super) fn metric(&self) -> &'a [u8] {
         let mut pairs = self.pairs();
         pairs.find(|(name, _)| *name == NAME.as_bytes()).map_or(&[], |(_, value)| value)
+    }
+
+    /// What about the lengths is over a limit, if anything.
+    fn over(&self) -> Option<String> {
+        let mut size = 0;
+        for (name, value) in self.pairs().map(|(name, value)| (name.len(), value.len())) {
+            size += name + value;
+            if name > LABEL_NAME_LIMIT || value > LABEL_VALUE_LIMIT {
+                return Some(format!(
+                    "a label has a name of {name} and a value of {value} bytes, over the limits of \
+                     {LABEL_NAME_LIMIT} and {LABEL_VALUE_LIMIT}; shorten them"
+                ));
+            }
+        }
+        let message =
+            || format!("the length of all labels is {size}, over the limit; shorten them");
+        (size > KEY_LEN_LIMIT).then(message)
     }
 
     /// Pairs of which both strings are there.
@@ -103,15 +123,8 @@ impl Named for LabelRefs<'_> {
         if self.refs.iter().any(|reference| self.symbols.get(*reference).is_none()) {
             return bad("a label refers to a symbol that the request does not hold");
         }
-        // Before they are read: one long string may be the label of every series.
-        let mut lens = self.pairs().map(|(name, value)| (name.len(), value.len()));
-        let over =
-            |(name, value): &(usize, usize)| *name > LABEL_NAME_LIMIT || *value > LABEL_VALUE_LIMIT;
-        if let Some((name, value)) = lens.find(over) {
-            let message = format!(
-                "a label has a name of {name} and a value of {value} bytes, over the limits of \
-                 {LABEL_NAME_LIMIT} and {LABEL_VALUE_LIMIT}; shorten them"
-            );
+        // Before they are read: a few long strings may be the labels of every series.
+        if let Some(message) = self.over() {
             return Err((Reason::LabelLimit, message));
         }
         let texts: Option<Vec<_>> = self
@@ -164,6 +177,19 @@ mod tests {
         check(&[1, 0], Err(Reason::NoName));
         check(&[], Err(Reason::NoName));
         check(&[4; REF_LIMIT + 2], Err(Reason::LabelLimit));
+    }
+
+    #[test]
+    fn long_labels_are_refused_before_they_are_read() {
+        let (name, value) = ([b'n'; LABEL_NAME_LIMIT + 1], [b'v'; LABEL_VALUE_LIMIT + 1]);
+        let most = &value[..LABEL_VALUE_LIMIT];
+        let symbols = Symbols(vec![b"__name__", b"up", &name, &value, b"a", most]);
+        let wide = [[0, 1].as_slice(), &[4, 5].repeat(9)].concat();
+        for refs in [&[0, 1, 2, 1][..], &[0, 1, 4, 3], &wide] {
+            let labels = LabelRefs { symbols: &symbols, refs, count: refs.len() };
+            assert_eq!(labels.labels().unwrap_err().0, Reason::LabelLimit, "{refs:?}");
+            assert!(!labels.key(&mut Vec::new()), "{refs:?}");
+        }
     }
 
     #[test]
