@@ -95,7 +95,7 @@ async fn read(inner: &Inner, stream: &mut TcpStream) -> Result<(Held, Header, Ve
         } else {
             Header::read(&start)
         };
-        let header = header.map_err(bad)?;
+        let header = header.map_err(|error| bad(&error))?;
         let mut held = inner.room.take(header.length.min(STEP)).await?;
         let mut packet = Vec::new();
         while packet.len() < header.length {
@@ -111,7 +111,7 @@ async fn read(inner: &Inner, stream: &mut TcpStream) -> Result<(Held, Header, Ve
     timeout(Duration::from_secs(BODY_READ_SECS), whole).await.unwrap_or_else(slow)
 }
 
-fn bad(error: FrameError) -> Denial {
+fn bad(error: &FrameError) -> Denial {
     Denial::bad(error.to_string())
 }
 
@@ -123,7 +123,7 @@ async fn take(
 ) -> Result<(u64, u64), Denial> {
     inner.standing(relay)?;
     inner.room.add(&mut held, header.more())?;
-    let text: Arc<[u8]> = unpacked(header, packet).map_err(bad)?.into();
+    let text: Arc<[u8]> = unpacked(header, packet).map_err(|error| bad(&error))?.into();
     let origin = Origin { protocol: Protocol::Zabbix, relay };
     let store = inner.until_taken(0, |step| {
         let text = Arc::clone(&text);

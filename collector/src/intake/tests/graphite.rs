@@ -1,6 +1,8 @@
 //! Tests of the Graphite listener: lines through a socket, and what happens when they come too fast,
 //! too long or for nobody.
 
+use std::fmt::Write as _;
+
 use rrd::Labels;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -161,7 +163,10 @@ async fn lines_that_were_read_are_stored_when_the_server_stops() {
     let server = Server::start();
     let listening = listen(&server, GraphiteSettings::default()).await;
     let mut stream = listening.connect().await;
-    let lines: String = (0..1_000).map(|n| format!("m{n};host=h 1 {}\n", secs())).collect();
+    let mut lines = String::new();
+    for number in 0..1_000 {
+        writeln!(lines, "m{number};host=h 1 {}", secs()).unwrap();
+    }
     stream.write_all(lines.as_bytes()).await.unwrap();
     booked(&server, |total| total.received > 0).await;
     listening.stop().await;
