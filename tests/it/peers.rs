@@ -34,8 +34,8 @@ pub(crate) fn libraries() -> std::ffi::OsString {
 
 /// A file that a package of Debian's brings, unpacked or installed; `None`, and said, without it.
 pub(crate) fn file(test: &str, path: &str) -> Option<PathBuf> {
-    let found =
-        [unpacked().join(path), Path::new("/").join(path)].into_iter().find(|path| path.exists());
+    let places = [unpacked().join(path), Path::new("/").join(path)];
+    let found = places.into_iter().find(|path| path.exists());
     if found.is_none() {
         not_run(test, path);
     }

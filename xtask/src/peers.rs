@@ -10,11 +10,15 @@ use crate::{root, run};
 
 /// Static programs, and libraries of Python alone: unpacked, never installed, so that no daemon of
 /// theirs starts. (package, program)
-const UNPACKED: [(&str, &str); 6] = [
+const UNPACKED: [(&str, &str); 10] = [
     ("prometheus", "usr/bin/prometheus"),
     ("prometheus-node-exporter", "usr/bin/prometheus-node-exporter"),
     ("prometheus-alertmanager", "usr/bin/prometheus-alertmanager"),
     ("victoria-metrics", "usr/bin/victoria-metrics"),
+    ("monitoring-plugins-basic", "usr/lib/nagios/plugins/check_load"),
+    ("munin-plugins-core", "usr/share/munin/plugins/load"),
+    ("munin-common", "usr/share/munin/plugins/plugin.sh"),
+    ("python3-statsd", "usr/lib/python3/dist-packages/statsd/__init__.py"),
     ("python3-decorator", "usr/lib/python3/dist-packages/decorator.py"),
     ("python3-prometheus-client", "usr/lib/python3/dist-packages/prometheus_client/__init__.py"),
 ];
@@ -41,7 +45,7 @@ const SENDERS: [(&str, &str); 16] = [
 ];
 
 /// Programs that bring libraries and so are installed, by root only. (package, program)
-const INSTALLED: [(&str, &str); 9] = [
+const INSTALLED: [(&str, &str); 10] = [
     ("chromium", "/usr/bin/chromium"),
     ("chromium-driver", "/usr/bin/chromedriver"),
     ("rrdtool", "/usr/bin/rrdtool"),
@@ -52,6 +56,7 @@ const INSTALLED: [(&str, &str); 9] = [
     ("e2fsprogs", "/sbin/mkfs.ext4"),
     ("mount", "/bin/mount"),
     ("perl-base", "/usr/bin/perl"),
+    ("python3-minimal", "/usr/bin/python3"),
 ];
 
 /// Where the unpacked peers lie.
