@@ -110,7 +110,7 @@ impl Connection {
         let origin = Origin { protocol: Protocol::Graphite, relay };
         let (inner, settings) = (&self.inner, &self.settings);
         let taken = inner
-            .until_taken(batch.len(), |held| {
+            .until_taken((relay, batch.len()), |held| {
                 let (batch, settings) = (batch.clone(), Arc::clone(settings));
                 inner.store(origin, held, move |inner, _, sorter| {
                     let now = inner.parts.clock.wall();

@@ -124,8 +124,10 @@ async fn take(
     inner.standing(relay)?;
     inner.room.add(&mut held, header.more())?;
     let text: Arc<[u8]> = unpacked(header, packet).map_err(|error| bad(&error))?.into();
+    // From here on the text takes the room.
+    drop(held);
     let origin = Origin { protocol: Protocol::Zabbix, relay };
-    let store = inner.until_taken(0, |step| {
+    let store = inner.until_taken((relay, text.len()), |step| {
         let text = Arc::clone(&text);
         async move {
             let (total, counted) = tokio::sync::oneshot::channel();
@@ -143,8 +145,7 @@ async fn take(
             Ok((total, taken.refusals.samples()))
         }
     });
-    let full = |_| Err(Denial::later("busy", "the journal has no room; send it again later"));
-    let taken = timeout(ROOM_WAIT, store).await.unwrap_or_else(full);
-    drop(held);
-    taken
+    let full =
+        |_| Err(Denial::later("busy", "there was no room for it in time; send it again later"));
+    timeout(ROOM_WAIT, store).await.unwrap_or_else(full)
 }
