@@ -1,6 +1,7 @@
 //! collectd as Debian has it, which posts to us and shows its own Prometheus text beside it.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -24,7 +25,7 @@ pub(crate) fn collectd(program: &Path, dir: &Path, writers: &str) -> Peer {
         shown("usr/share/collectd/types.db"),
     );
     for plugin in ["logfile", "cpu", "load", "memory", "interface", "df", "processes"] {
-        text.push_str(&format!("LoadPlugin {plugin}\n"));
+        writeln!(text, "LoadPlugin {plugin}").unwrap();
     }
     text.push_str("<Plugin logfile>\n  File stderr\n</Plugin>\n");
     text.push_str(writers);

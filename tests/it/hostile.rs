@@ -283,3 +283,74 @@ fn requests_that_are_no_http_are_refused_and_the_connection_ends() {
     assert!(server.lives());
     assert_quiet(dir.path());
 }
+
+/// A gzip of so many bytes, a thousand to one.
+fn bomb(bytes: usize) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    packed.write_all(&vec![b'['; bytes]).unwrap();
+    packed.finish().unwrap()
+}
+
+/// What any one of the bombs may add to the server's memory: what a request may unpack to, twice.
+const BOMB_GROWTH_KIB: u64 = 24 << 10;
+/// How long the refusal of one may take, of a program that is not optimised on a busy machine.
+const BOMB_PATIENCE: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bombs_for_line_protocols_are_refused_soon_and_in_little_memory() {
+    let dir = folder();
+    let ports = [crate::peers::free_port(), crate::peers::free_port()];
+    let sections = format!(
+        "[graphite]\nlisten = \"127.0.0.1:{}\"\n[zabbix]\nlisten = \"127.0.0.1:{}\"\n",
+        ports[0], ports[1]
+    );
+    let file = crate::server::config(dir.path(), &sections);
+    let mut server = Server::start(dir.path(), &["--config", file.to_str().unwrap()]);
+    let line = b"cpu,host=web-1 value=1\n".to_vec();
+    let post = async |path: &str, encoding: &str, body: Vec<u8>| {
+        let request = Request::post(format!("{}{path}", server.url))
+            .header("authorization", format!("Bearer {ADMIN}"))
+            .header("content-encoding", encoding);
+        http::send(request.body(Full::from(body)).unwrap()).await.map(|answer| answer.status)
+    };
+    assert_eq!(post("/write?db=x", "identity", line).await, Some(StatusCode::NO_CONTENT));
+    let mut told = Vec::new();
+    for (what, path, encoding, body, expected) in [
+        ("gzip 1000:1", "/write?db=x", "gzip", bomb(16 << 20), 413),
+        ("gzip 1000:1", "/api/v2/write?bucket=x", "gzip", bomb(16 << 20), 413),
+        ("gzip 1000:1", "/collectd", "gzip", bomb(16 << 20), 413),
+        ("a line of 1 MB", "/write?db=x", "identity", vec![b'a'; 1 << 20], 400),
+        ("a tag of 1 MB", "/write?db=x", "identity", tagged(1 << 20), 400),
+        ("deep JSON", "/collectd", "identity", vec![b'['; 1 << 20], 400),
+        ("deep meta", "/collectd", "identity", b"[{\"meta\":[".repeat(100_000), 400),
+    ] {
+        let (before, begun) = (peak_kib(&server), begun());
+        let status = post(path, encoding, body).await.unwrap();
+        told.push((what, path, begun.elapsed(), peak_kib(&server) - before));
+        assert_eq!(status.as_u16(), expected, "{what} {path}");
+    }
+    let huge = [b"ZBXD\x05", &(1_u64 << 60).to_le_bytes()[..], &[0; 8]].concat();
+    for (what, port, bytes) in [
+        ("a packet of 2^60", ports[1], huge),
+        ("a line without an end", ports[0], vec![b'a'; 8 << 20]),
+    ] {
+        let (before, begun) = (peak_kib(&server), begun());
+        raw(&format!("http://127.0.0.1:{port}"), &bytes);
+        told.push((what, "", begun.elapsed(), peak_kib(&server) - before));
+    }
+    eprintln!("{told:#?}");
+    for (what, path, time, grown) in told {
+        assert!(time < BOMB_PATIENCE && grown < BOMB_GROWTH_KIB, "{what} {path}: {time:?} {grown}");
+    }
+    assert!(server.lives());
+    assert_quiet(dir.path());
+}
+
+fn tagged(bytes: usize) -> Vec<u8> {
+    [&b"m,t="[..], &vec![b'a'; bytes], b" v=1\n"].concat()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test measures a real program")]
+fn begun() -> std::time::Instant {
+    std::time::Instant::now()
+}

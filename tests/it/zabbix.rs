@@ -1,5 +1,6 @@
 //! Zabbix' own sender, told to try again until it succeeds, through two kills.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -28,10 +29,11 @@ impl Sender {
     /// Sends all values; those of a failure again.
     fn run(self) {
         for first in (0..VALUES).step_by(usize::try_from(AT_ONCE).unwrap()) {
-            let lines: String = (first..first + AT_ONCE)
-                .map(|number| self.start_at + number)
-                .map(|at| format!("web-1 \"steady[a,\\\"b c\\\"]\" {at} {}\n", at % 1000))
-                .collect();
+            let mut lines = String::new();
+            for at in self.start_at + first..self.start_at + first + AT_ONCE {
+                let key = r#""steady[a,\"b c\"]""#;
+                writeln!(lines, "web-1 {key} {at} {}", at % 1000).unwrap();
+            }
             while !self.send(&lines).status.success() {
                 std::thread::yield_now();
             }

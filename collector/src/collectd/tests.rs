@@ -89,7 +89,7 @@ fn a_bad_list_costs_no_other() {
 fn what_is_no_array_of_lists_is_refused_as_a_whole() {
     let deep = format!("[{}", "[".repeat(100_000));
     let deep_meta = format!(r#"[{{"meta":{}"#, r#"{"a":"#.repeat(100_000));
-    let many = format!("[{}]", [r#"{"values":[1,1,1,1,1,1,1,1,1,1]}"#; 2_001].join(","));
+    let many = format!("[{}]", vec![r#"{"values":[1,1,1,1,1,1,1,1,1,1]}"#; 2_001].join(","));
     for body in ["", "{}", "[", "[1]", r#"[{"values":"x"}]"#, "[]x", &deep, &deep_meta, &many] {
         let error = read(body).unwrap_err();
         assert!(error.contains("not collectd's JSON"), "{error}");

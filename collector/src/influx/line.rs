@@ -36,6 +36,9 @@ pub(super) struct Bad<'a> {
     pub(super) why: &'static str,
 }
 
+/// What was read, or why it could not be.
+type Read<T> = Result<T, &'static str>;
+
 const NO_MEASUREMENT: &str = "missing measurement";
 const NO_TAG: &str = "invalid tag format: a tag is key=value with both";
 const NO_FIELDS: &str = "missing fields";
@@ -87,7 +90,7 @@ impl<'a> Lines<'a> {
         }
     }
 
-    fn line(&mut self) -> Result<(&'a [u8], &'a [u8], Option<i64>), &'static str> {
+    fn line(&mut self) -> Read<(&'a [u8], &'a [u8], Option<i64>)> {
         let measurement = self.token(b", \n");
         if measurement.is_empty() {
             return Err(NO_MEASUREMENT);
@@ -106,7 +109,7 @@ impl<'a> Lines<'a> {
         Ok((measurement, tags, self.timestamp()?))
     }
 
-    fn tags(&mut self) -> Result<&'a [u8], &'static str> {
+    fn tags(&mut self) -> Read<&'a [u8]> {
         let start = self.at + 1;
         while self.take(b',') {
             let name = self.token(b"=, \n");
@@ -120,7 +123,7 @@ impl<'a> Lines<'a> {
         Ok(self.text.get(start..self.at).unwrap_or_default())
     }
 
-    fn field(&mut self) -> Result<(), &'static str> {
+    fn field(&mut self) -> Read<()> {
         let key = self.token(b"=, \n");
         if key.is_empty() {
             return Err(if self.fields.is_empty() { NO_FIELDS } else { NO_FIELD });
@@ -134,7 +137,7 @@ impl<'a> Lines<'a> {
     }
 
     /// The rest of a text, which may hold newlines.
-    fn quoted(&mut self) -> Result<Value, &'static str> {
+    fn quoted(&mut self) -> Read<Value> {
         let end = self.upto(b"\"");
         if end == self.text.len() {
             return Err(NO_QUOTE);
@@ -143,13 +146,13 @@ impl<'a> Lines<'a> {
         Ok(Value::Text)
     }
 
-    fn plain(&mut self) -> Result<Value, &'static str> {
+    fn plain(&mut self) -> Read<Value> {
         let start = self.at;
         self.at = self.at_one_of(b", \r\n");
         value(&self.text[start..self.at]).map(Value::Number).ok_or(NO_VALUE)
     }
 
-    fn timestamp(&mut self) -> Result<Option<i64>, &'static str> {
+    fn timestamp(&mut self) -> Read<Option<i64>> {
         let parted = self.blanks();
         let start = self.at;
         self.at = self.at_one_of(b" \r\n");

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::admission::Held;
+use super::fair::Sender;
 use super::{Denial, Inner};
 use crate::accounting::{Reason, Tally, Way};
 use crate::auth::AuthError;
@@ -96,15 +97,19 @@ impl Inner {
         Ok(())
     }
 
-    /// Does `work` again and again while the journal has no room, for as long as nothing else ends it.
-    /// `bytes` are held meanwhile.
+    /// Does `work` again and again while the journal has no room or the sender has brought more than
+    /// it may, for as long as nothing else ends it. `bytes` are held meanwhile.
     pub(super) async fn until_taken<T, F: Future<Output = Result<T, Denial>>>(
         &self,
-        bytes: usize,
+        (relay, bytes): (Option<TokenId>, usize),
         work: impl Fn(Held) -> F,
     ) -> Result<T, Denial> {
         loop {
-            let taken = match self.room.take(bytes).await {
+            let taken = match self.admit(Sender::Relay(relay)) {
+                Ok(()) => self.room.take(bytes).await,
+                Err(denial) => Err(denial),
+            };
+            let taken = match taken {
                 Ok(held) => work(held).await,
                 Err(denial) => Err(denial),
             };
@@ -124,9 +129,9 @@ impl Inner {
 }
 
 impl Denial {
-    /// True where only time is needed: the journal is full, or too much is under way.
+    /// True where only time is needed: the journal is full, too much is under way or came at once.
     fn is_passing(&self) -> bool {
-        matches!(self.problem().error.as_str(), "busy" | "journal")
+        matches!(self.problem().error.as_str(), "busy" | "journal" | "rate")
     }
 
     /// What the books call what was refused so.

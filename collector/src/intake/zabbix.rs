@@ -95,7 +95,7 @@ async fn read(inner: &Inner, stream: &mut TcpStream) -> Result<(Held, Header, Ve
         } else {
             Header::read(&start)
         };
-        let header = header.map_err(bad)?;
+        let header = header.map_err(|error| bad(&error))?;
         let mut held = inner.room.take(header.length.min(STEP)).await?;
         let mut packet = Vec::new();
         while packet.len() < header.length {
@@ -111,7 +111,7 @@ async fn read(inner: &Inner, stream: &mut TcpStream) -> Result<(Held, Header, Ve
     timeout(Duration::from_secs(BODY_READ_SECS), whole).await.unwrap_or_else(slow)
 }
 
-fn bad(error: FrameError) -> Denial {
+fn bad(error: &FrameError) -> Denial {
     Denial::bad(error.to_string())
 }
 
@@ -123,9 +123,11 @@ async fn take(
 ) -> Result<(u64, u64), Denial> {
     inner.standing(relay)?;
     inner.room.add(&mut held, header.more())?;
-    let text: Arc<[u8]> = unpacked(header, packet).map_err(bad)?.into();
+    let text: Arc<[u8]> = unpacked(header, packet).map_err(|error| bad(&error))?.into();
+    // From here on the text takes the room.
+    drop(held);
     let origin = Origin { protocol: Protocol::Zabbix, relay };
-    let store = inner.until_taken(0, |step| {
+    let store = inner.until_taken((relay, text.len()), |step| {
         let text = Arc::clone(&text);
         async move {
             let (total, counted) = tokio::sync::oneshot::channel();
@@ -143,8 +145,7 @@ async fn take(
             Ok((total, taken.refusals.samples()))
         }
     });
-    let full = |_| Err(Denial::later("busy", "the journal has no room; send it again later"));
-    let taken = timeout(ROOM_WAIT, store).await.unwrap_or_else(full);
-    drop(held);
-    taken
+    let full =
+        |_| Err(Denial::later("busy", "there was no room for it in time; send it again later"));
+    timeout(ROOM_WAIT, store).await.unwrap_or_else(full)
 }

@@ -1,6 +1,8 @@
 //! Tests of the Graphite listener: lines through a socket, and what happens when they come too fast,
 //! too long or for nobody.
 
+use std::fmt::Write as _;
+
 use rrd::Labels;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -9,7 +11,7 @@ use super::sockets::{Listening, booked};
 use super::support::*;
 use crate::accounting::Reason;
 use crate::graphite::Templates;
-use crate::intake::GraphiteSettings;
+use crate::intake::{GraphiteSettings, Rate, Rates};
 
 async fn listen(server: &Server, settings: GraphiteSettings) -> Listening {
     let intake = server.intake.clone();
@@ -89,6 +91,27 @@ async fn a_full_disk_costs_the_new_series_alone() {
     assert_eq!((total.refused[&Reason::DiskFull], total.in_flight()), (1, 0));
 }
 
+#[tokio::test]
+async fn a_sender_above_its_rate_is_held_back_until_its_time_comes() {
+    let server = Server::start();
+    let few = Rate { samples: 10, bytes: 0 };
+    server.intake.limit_rates(Rates { instance: few, relay: few });
+    let listening = listen(&server, GraphiteSettings::default()).await;
+    let mut stream = listening.connect().await;
+    let mut lines = String::new();
+    for number in 0..250 {
+        writeln!(lines, "a;host=h 1 {}", secs() - number).unwrap();
+    }
+    stream.write_all(lines.as_bytes()).await.unwrap();
+    booked(&server, |total| total.received == 250).await;
+    stream.write_all(format!("a;host=h 1 {}\n", secs() + 1).as_bytes()).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert_eq!(server.parts().accounting.total().received, 250, "it did not wait");
+    server.clock.advance(std::time::Duration::from_secs(6));
+    let total = booked(&server, |total| total.received == 251).await;
+    assert_eq!(total.refused_total(), 0);
+}
+
 /// Frees what the worker has applied, as a round does.
 fn free(server: &Server) {
     let journal = &server.parts().journal;
@@ -100,6 +123,9 @@ fn free(server: &Server) {
 async fn a_sender_is_held_back_while_the_journal_is_full_and_loses_nothing() {
     const LINES: u64 = 600_000;
     let mut server = Server::start();
+    // The clock stands, so that a rate would stop it for ever.
+    let any = Rate { samples: 0, bytes: 0 };
+    server.intake.limit_rates(Rates { instance: any, relay: any });
     let listening = listen(&server, GraphiteSettings::default()).await;
     let mut stream = listening.connect().await;
     stream.write_all(format!("a;host=h 0 {}\n", secs()).as_bytes()).await.unwrap();
@@ -161,7 +187,10 @@ async fn lines_that_were_read_are_stored_when_the_server_stops() {
     let server = Server::start();
     let listening = listen(&server, GraphiteSettings::default()).await;
     let mut stream = listening.connect().await;
-    let lines: String = (0..1_000).map(|n| format!("m{n};host=h 1 {}\n", secs())).collect();
+    let mut lines = String::new();
+    for number in 0..1_000 {
+        writeln!(lines, "m{number};host=h 1 {}", secs()).unwrap();
+    }
     stream.write_all(lines.as_bytes()).await.unwrap();
     booked(&server, |total| total.received > 0).await;
     listening.stop().await;
