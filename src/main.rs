@@ -4,6 +4,7 @@ mod args;
 mod aside;
 mod clock;
 mod config;
+mod descriptors_folder;
 mod disk_limit;
 mod lines;
 mod offline;

@@ -18,7 +18,7 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(2);
 const FILES: usize = 1000;
 
 /// The names and texts of the rule files, sorted by name.
-type Texts = Vec<(String, String)>;
+pub(crate) type Texts = Vec<(String, String)>;
 
 /// Watches `rules/*.toml`.
 pub(crate) struct RulesFolder {
@@ -98,7 +98,7 @@ impl RulesFolder {
     }
 }
 
-fn read(dir: &Path) -> io::Result<Texts> {
+pub(crate) fn read(dir: &Path) -> io::Result<Texts> {
     let mut texts = Texts::new();
     for entry in fs::read_dir(dir)?.take(FILES) {
         let path = entry?.path();

@@ -17,6 +17,11 @@ pub const ENROLL_PATH: &str = "/v1/enroll";
 /// Where an agent pushes; body [`Push::encode`], bearer credential of the instance, answer 200
 /// [`PushAnswer`].
 pub const PUSH_PATH: &str = "/v1/push";
+/// Where an agent asks what its work is; bearer credential of the instance, answer 200
+/// [`Descriptor`] with an `ETag`, or 304.
+pub const DESCRIPTOR_PATH: &str = "/v1/agent/descriptor";
+/// The header of that answer with the server's clock, milliseconds since 1970.
+pub const SERVER_TIME: &str = "roundel-time-ms";
 /// The content type of a [`Push`].
 pub const PUSH_CONTENT_TYPE: &str = "application/x-roundel-frame";
 
@@ -83,6 +88,19 @@ impl std::fmt::Debug for EnrollAnswer {
             .field("step_ms", &self.step_ms)
             .finish_non_exhaustive()
     }
+}
+
+/// What an agent is told of its work. It names sources and never says what they run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Descriptor {
+    /// Milliseconds between looks; the agent's own configuration wins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_ms: Option<u64>,
+    /// Sources to ask besides those that are always asked, of those that the machine allows.
+    pub sources: std::collections::BTreeSet<String>,
+    /// Labels that the instance has been given.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// One numbered batch of readings.

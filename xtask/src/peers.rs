@@ -23,6 +23,27 @@ const UNPACKED: [(&str, &str); 10] = [
     ("python3-prometheus-client", "usr/lib/python3/dist-packages/prometheus_client/__init__.py"),
 ];
 
+/// Senders of other makes, with the libraries and modules of theirs that a small machine lacks.
+/// (package, what shows that it is there)
+const SENDERS: [(&str, &str); 16] = [
+    ("collectd-core", "usr/sbin/collectd"),
+    ("libyajl2", "usr/share/doc/libyajl2"),
+    ("libmicrohttpd12", "usr/share/doc/libmicrohttpd12"),
+    ("libprotobuf-c1", "usr/share/doc/libprotobuf-c1"),
+    ("zabbix-agent", "usr/bin/zabbix_sender"),
+    ("influxdb-client", "usr/bin/influx"),
+    ("python3-influxdb", "usr/lib/python3/dist-packages/influxdb"),
+    ("python3-requests", "usr/lib/python3/dist-packages/requests"),
+    ("python3-urllib3", "usr/lib/python3/dist-packages/urllib3"),
+    ("python3-certifi", "usr/lib/python3/dist-packages/certifi"),
+    ("python3-chardet", "usr/lib/python3/dist-packages/chardet"),
+    ("python3-idna", "usr/lib/python3/dist-packages/idna"),
+    ("python3-dateutil", "usr/lib/python3/dist-packages/dateutil"),
+    ("python3-msgpack", "usr/lib/python3/dist-packages/msgpack"),
+    ("python3-six", "usr/lib/python3/dist-packages/six.py"),
+    ("python3-tz", "usr/lib/python3/dist-packages/pytz"),
+];
+
 /// Programs that bring libraries and so are installed, by root only. (package, program)
 const INSTALLED: [(&str, &str); 10] = [
     ("chromium", "/usr/bin/chromium"),
@@ -46,7 +67,8 @@ pub(crate) fn folder() -> PathBuf {
 /// Brings whatever is missing. What cannot be brought is said; the tests that need it say so too.
 pub(crate) fn bring() -> Result<()> {
     bring_or_say("rrdtool's own tests", bring_rrdtool_tests)?;
-    let absent: Vec<_> = UNPACKED.iter().filter(|(_, p)| !folder().join(p).exists()).collect();
+    let unpacked = UNPACKED.iter().chain(&SENDERS);
+    let absent: Vec<_> = unpacked.filter(|(_, p)| !folder().join(p).exists()).collect();
     let uninstalled: Vec<_> = INSTALLED.iter().filter(|(_, p)| !Path::new(p).exists()).collect();
     if absent.is_empty() && uninstalled.is_empty() {
         return Ok(());

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -12,9 +12,12 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use super::descriptors::Polled;
 use super::error::AgentError;
 use super::secret::Secret;
 use super::session::{Reply, Unreachable};
+use super::trust::Trust;
+use crate::native::SERVER_TIME;
 
 /// A collector in the same region answers in milliseconds; this leaves room for lost packets.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,13 +51,19 @@ pub(super) struct Post {
 impl Client {
     /// A client for the collector at `url`, which may have a path in front of ours.
     pub(super) fn to(url: &str) -> Result<Self, AgentError> {
+        Self::trusting(url, &Trust::default())
+    }
+
+    /// A client for the collector at `url` that is known by more or less than the public
+    /// authorities.
+    pub(super) fn trusting(url: &str, trust: &Trust) -> Result<Self, AgentError> {
         let base = checked(url)?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         tcp.set_nodelay(true);
         let tls = HttpsConnectorBuilder::new()
-            .with_webpki_roots()
+            .with_tls_config(trust.config()?)
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
@@ -81,6 +90,32 @@ impl Client {
             Ok(outcome) => outcome,
             Err(_) => Err(Unreachable(format!("no answer in {} s", EXCHANGE_TIMEOUT.as_secs()))),
         }
+    }
+
+    /// Asks for what is at `path`, unless it is still what `tag` names.
+    pub(super) async fn poll(
+        self,
+        path: &'static str,
+        bearer: Secret,
+        tag: Option<String>,
+    ) -> Result<Polled, Unreachable> {
+        let mut request = Request::builder()
+            .uri(format!("{}{path}", self.base))
+            .header(AUTHORIZATION, authorization(&bearer)?)
+            .header(USER_AGENT, AGENT_NAME);
+        if let Some(tag) = tag {
+            request = request.header(IF_NONE_MATCH, tag);
+        }
+        let request = request.body(Full::new(Bytes::new()));
+        let request = request.map_err(|error| Unreachable(error.to_string()))?;
+        let exchange = async {
+            let (head, reply) = self.answer(request, ANSWER_BYTES_MAX).await?;
+            let text = |name: &str| head.get(name).and_then(|value| value.to_str().ok());
+            let server_ms = text(SERVER_TIME).and_then(|millis| millis.parse().ok());
+            Ok(Polled { reply, tag: text(ETAG.as_str()).map(str::to_owned), server_ms })
+        };
+        let late = || Unreachable(format!("no answer in {} s", EXCHANGE_TIMEOUT.as_secs()));
+        tokio::time::timeout(EXCHANGE_TIMEOUT, exchange).await.map_err(|_| late())?
     }
 
     /// Sends a request to `path` behind our address and reads an answer of at most so many bytes.
@@ -111,12 +146,21 @@ impl Client {
         request: Request<Full<Bytes>>,
         answer_bytes_max: usize,
     ) -> Result<Reply, Unreachable> {
+        self.answer(request, answer_bytes_max).await.map(|(_, reply)| reply)
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Full<Bytes>>,
+        answer_bytes_max: usize,
+    ) -> Result<(HeaderMap, Reply), Unreachable> {
         let response = self.http.request(request).await.map_err(|error| unreachable(&error))?;
         let (head, body) = response.into_parts();
         let retry_after = retry_after(&head.headers);
         let body = Limited::new(body, answer_bytes_max).collect().await;
         let body = body.map_err(|error| Unreachable(format!("the answer broke off: {error}")))?;
-        Ok(Reply { status: head.status.as_u16(), retry_after, body: body.to_bytes().to_vec() })
+        let status = head.status.as_u16();
+        Ok((head.headers, Reply { status, retry_after, body: body.to_bytes().to_vec() }))
     }
 
     fn request(&self, post: Post) -> Result<Request<Full<Bytes>>, Unreachable> {

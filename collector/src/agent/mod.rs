@@ -10,11 +10,14 @@ mod exporters;
 mod textfile;
 
 mod facts;
+mod identity;
 mod plugins;
 mod proc;
 mod statsd;
 
 mod backoff;
+mod clock;
+mod descriptors;
 mod dictionary;
 mod session;
 mod spool;
@@ -27,6 +30,7 @@ mod run;
 mod secret;
 mod settings;
 mod text;
+mod trust;
 
 #[cfg(test)]
 mod tests;
@@ -37,3 +41,4 @@ pub use operator::Operator;
 pub use run::{AgentConfig, print_once, run};
 pub use secret::Secret;
 pub use settings::Settings;
+pub use trust::{Pin, PinError, Trust};

@@ -4,31 +4,39 @@ use std::collections::BTreeMap;
 use std::future::{Future, pending};
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use http::Method;
 use rrd::disk::{DirLock, Disk as _, OsDisk, lock_dir};
 use rrd::{Clock, Step, Timestamp};
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::backoff::Backoff;
 use super::client::{Client, Post};
+use super::clock::Timeline;
 use super::credential::Credential;
+use super::descriptors::{Poll, Polled};
 use super::dictionary::Dictionary;
 use super::error::AgentError;
 use super::facts::{boot_id, facts_under};
+use super::identity::{self, Ending, Identity, Imds, Watch};
 use super::proc::Host;
 use super::reading::Readings;
 use super::secret::Secret;
 use super::session::{Event, Moment, Next, Reply, Session, Start, Unreachable};
-use super::settings::Settings;
+use super::settings::{STEP_RANGE_MS, Settings};
 use super::source::Look;
-use super::sources::{self, Answered, PROMPT, Sources};
+use super::sources::{self, Answered, PROMPT, Sources, When};
 use super::spool::{Life, Queue, SPOOL_BYTES, Spool};
 use super::text::exposition;
-use crate::native::{ENROLL_PATH, EnrollRequest, PUSH_CONTENT_TYPE, PUSH_PATH, Push};
+use super::trust::Trust;
+use crate::native::{
+    DESCRIPTOR_PATH, Descriptor, ENROLL_PATH, EnrollRequest, PUSH_CONTENT_TYPE, PUSH_PATH, Push,
+};
 
 /// The step until the collector has said another.
 const STEP_MS: u64 = 10_000;
@@ -38,6 +46,12 @@ const SYNC_EVERY: Duration = Duration::from_mins(1);
 
 /// How long the last readings may take to leave when the agent is told to stop.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The name of the source that watches the cloud.
+const CLOUD: &str = "cloud";
+
+/// Bytes of the answer to a goodbye.
+const GOODBYE_BYTES: usize = 64 << 10;
 
 /// A look that starts this shortly after a boundary of the step counts as made on it: timers are late
 /// by a millisecond or two, and readings on the boundary fill whole rows.
@@ -56,6 +70,8 @@ pub struct AgentConfig {
     pub spool_dir: Option<PathBuf>,
     /// Bytes the spool may take, all of them reserved at the start when it is on disk.
     pub spool_bytes: usize,
+    /// Where the cloud's metadata service is; without it the agent knows of no cloud.
+    pub imds: Option<String>,
     /// The name to ask for; the host name when there is none.
     pub name: Option<String>,
     /// Labels the machine declares of itself.
@@ -66,6 +82,8 @@ pub struct AgentConfig {
     pub proc_root: PathBuf,
     /// Sources besides the kernel: their tables in `agent.toml`, by name.
     pub sources: BTreeMap<String, toml::Table>,
+    /// How the collector is known, and what it is shown.
+    pub trust: Trust,
 }
 
 impl AgentConfig {
@@ -77,11 +95,13 @@ impl AgentConfig {
             state_dir: None,
             spool_dir: None,
             spool_bytes: SPOOL_BYTES,
+            imds: None,
             name: None,
             labels: BTreeMap::new(),
             step: None,
             proc_root: PathBuf::from("/proc"),
             sources: BTreeMap::new(),
+            trust: Trust::default(),
         }
     }
 
@@ -98,11 +118,15 @@ impl AgentConfig {
         self.state_dir = settings.state.or(self.state_dir);
         self.spool_dir.clone_from(&self.state_dir);
         self.spool_bytes = settings.spool.unwrap_or(self.spool_bytes);
+        let imds = settings.imds.unwrap_or_else(|| identity::ENDPOINT.to_owned());
+        self.imds = (imds != "off").then_some(imds);
         self.name = settings.name.or(self.name);
         self.step = settings.step.or(self.step);
         self.proc_root = settings.proc.unwrap_or(self.proc_root);
         self.labels.extend(settings.labels);
         self.sources = settings.sources;
+        let identity = settings.cert.zip(settings.key);
+        self.trust = Trust { authority: settings.ca, pin: settings.ca_hash, identity };
         Ok(self)
     }
 
@@ -145,9 +169,35 @@ pub async fn print_once(config: &AgentConfig, clock: &dyn Clock) -> Result<Strin
 fn sources_of(config: &AgentConfig) -> Result<Sources, AgentError> {
     let mut sources = Sources::default();
     for (name, table) in &config.sources {
-        sources.set(name, sources::build(name, table)?);
+        let source = sources::build(name, table)?;
+        if sources::when(name, table)? == When::Always {
+            sources.set(name, source);
+        }
     }
     Ok(sources)
+}
+
+/// What was found out of this machine's cloud: none, or one and how to ask it.
+type Found = Option<(Identity, Imds)>;
+
+/// Asks the cloud who this machine is, in a task of its own. Nobody is asked where no service is
+/// configured, nor again in the same boot.
+fn cloud_of(config: &AgentConfig, boot_id: u128) -> watch::Receiver<Option<Found>> {
+    let Some(base) = &config.imds else { return watch::channel(Some(None)).1 };
+    let mut imds = Imds::at(base);
+    let dir = config.state_dir.clone();
+    if let Some(identity) = dir.as_deref().and_then(|dir| Identity::cached(dir, boot_id)) {
+        return watch::channel(Some(Some((identity, imds)))).1;
+    }
+    let (told, found) = watch::channel(None);
+    tokio::spawn(async move {
+        let identity = imds.identity().await;
+        if let (Some(identity), Some(dir)) = (&identity, &dir) {
+            identity.cache(dir, boot_id);
+        }
+        told.send_replace(Some(identity.map(|identity| (identity, imds))));
+    });
+    found
 }
 
 /// The spool of this configuration, and what keeps other agents away from it.
@@ -183,13 +233,21 @@ pub(super) struct Agent {
     /// When to look next.
     due: Timestamp,
     step: Step,
+    /// The step while no descriptor says another.
+    usual_step: Step,
     is_step_fixed: bool,
+    /// The tables of all sources that this machine allows.
+    allowed: BTreeMap<String, toml::Table>,
     token: Option<Secret>,
     state_dir: Option<PathBuf>,
     request: EnrollRequest,
     is_troubled: bool,
     is_refused: bool,
     synced_at: Duration,
+    /// The question who this machine is to its cloud, and the answer once there is one.
+    cloud: watch::Receiver<Option<Found>>,
+    /// Why the machine is about to end, as its cloud said.
+    ending: Ending,
     /// No other agent uses the state folder.
     _lock: Option<DirLock>,
 }
@@ -202,6 +260,7 @@ type Exchange = Pin<Box<dyn Future<Output = Answer> + Send>>;
 enum Answer {
     Enrol(Result<Reply, Unreachable>),
     Push(Result<Reply, Unreachable>),
+    Poll(Result<Polled, Unreachable>),
 }
 
 enum Wake {
@@ -218,7 +277,7 @@ impl Agent {
         clock: Arc<dyn Clock>,
         backoff: Backoff,
     ) -> Result<Self, AgentError> {
-        let client = Client::to(&config.collector_url)?;
+        let client = Client::trusting(&config.collector_url, &config.trust)?;
         if client.is_in_the_clear() {
             warn!(
                 collector = config.collector_url,
@@ -236,6 +295,7 @@ impl Agent {
             Credential::prepare(dir)?;
         }
         let request = config.request();
+        let cloud = cloud_of(&config, request.boot_id);
         let told = credential.as_ref().and_then(|credential| credential.step);
         let step = config.step.or(told).unwrap_or_else(usual_step);
         let life = Life { boot_id: request.boot_id, step_ms: step.as_millis(), salt: random()? };
@@ -248,6 +308,8 @@ impl Agent {
             backoff,
             spool,
             dictionary,
+            timeline: Timeline::start(clock.wall(), clock.monotonic()),
+            poll: Some(Poll::default()),
         });
         Ok(Self {
             client,
@@ -258,6 +320,8 @@ impl Agent {
             due: clock.wall(),
             clock,
             step,
+            usual_step: step,
+            allowed: config.sources.clone(),
             _lock: lock,
             is_step_fixed: config.step.is_some(),
             token: config.token,
@@ -266,6 +330,8 @@ impl Agent {
             is_troubled: false,
             is_refused: false,
             synced_at: Duration::ZERO,
+            cloud,
+            ending: Ending::default(),
         })
     }
 
@@ -288,6 +354,7 @@ impl Agent {
             if let (true, None) = (exchange.is_none(), retry) {
                 match self.session.next(self.clock.monotonic(), self.clock.wall()) {
                     Next::Enrol => exchange = self.enrol(),
+                    Next::Poll(tag) => exchange = self.poll(tag),
                     Next::Push(push) => exchange = self.push(&push),
                     Next::Wait(moment) => retry = Some(self.until(moment)),
                     Next::Idle => {}
@@ -315,7 +382,12 @@ impl Agent {
         }
         // What cannot leave in this time stays in the spool, or is lost with one in memory.
         let outcome = timeout(FAREWELL, self.farewell(exchange)).await.unwrap_or(Ok(()));
-        if let Some(file) = self.session.spool().queue().to_sync(true) {
+        if let Some(goodbye) = self.goodbye()
+            && timeout(FAREWELL, goodbye).await.is_err()
+        {
+            warn!("the goodbye did not reach the collector in time");
+        }
+        if let Some(file) = self.session.spool().queue().take_unsynced(true) {
             let synced = spawn_blocking(move || file.sync_data()).await;
             synced
                 .map_err(|error| AgentError::Reader(error.to_string()))?
@@ -330,6 +402,7 @@ impl Agent {
             if exchange.is_none() {
                 match self.session.next(self.clock.monotonic(), self.clock.wall()) {
                     Next::Push(push) => exchange = self.push(&push),
+                    Next::Poll(tag) => exchange = self.poll(tag),
                     Next::Enrol | Next::Wait(_) | Next::Idle => return Ok(()),
                 }
             }
@@ -339,10 +412,21 @@ impl Agent {
         }
     }
 
-    /// Time until the next look: at the latest on the next boundary, also when the clock is set back.
-    fn until_due(&mut self) -> Duration {
-        let now = self.clock.wall();
-        self.due = self.due.min(next_boundary(now, self.step));
+    /// The agent's time, which no step of the machine's clock moves.
+    fn now(&self) -> Timestamp {
+        self.session.time(self.clock.monotonic())
+    }
+
+    /// Holds the agent's time against the machine's clock and the server's.
+    fn follow(&mut self) {
+        if self.session.follow(self.clock.wall(), self.clock.monotonic()) {
+            self.due = next_boundary(self.now(), self.step);
+        }
+    }
+
+    /// Time until the next look.
+    fn until_due(&self) -> Duration {
+        let now = self.now();
         Duration::from_millis(u64::try_from(self.due.millis_since(now)).unwrap_or(0))
     }
 
@@ -359,10 +443,12 @@ impl Agent {
 
     /// Looks at the machine, in a thread where it may block, and asks the sources meanwhile.
     async fn look(&mut self) -> Result<(), AgentError> {
-        let now = self.clock.wall();
+        let now = self.now();
         let look = Look { at: nominal(now, self.step), step: self.step };
+        self.watch_cloud();
         self.gathering_until = self.clock.monotonic() + PROMPT;
         self.sources.ask(look);
+        let started = self.clock.monotonic();
         let mut seat = self.host.take().expect("a host is put back when its look ends");
         let reading = spawn_blocking(move || {
             let (host, readings) = &mut *seat;
@@ -371,11 +457,15 @@ impl Agent {
             seat
         });
         let mut seat = reading.await.map_err(|error| AgentError::Reader(error.to_string()))?;
-        self.session.report(&mut seat.1);
+        self.session.report(self.clock.monotonic(), &mut seat.1);
         self.sources.report(&mut seat.1);
+        let took = self.clock.monotonic().saturating_sub(started);
+        let host = [("collector", "host")];
+        seat.1.gauge("agent_collect_duration_seconds", &host, took.as_secs_f64());
         self.session.take(look.at, &seat.1);
         self.host = Some(seat);
         self.due = next_boundary(now, self.step);
+        self.follow();
         self.sync_spool();
         Ok(())
     }
@@ -384,7 +474,7 @@ impl Agent {
     fn sync_spool(&mut self) {
         let now = self.clock.monotonic();
         let is_time = now.saturating_sub(self.synced_at) >= SYNC_EVERY;
-        let Some(file) = self.session.spool().queue().to_sync(is_time) else { return };
+        let Some(file) = self.session.spool().queue().take_unsynced(is_time) else { return };
         self.synced_at = now;
         drop(spawn_blocking(move || {
             if let Err(error) = file.sync_data() {
@@ -393,23 +483,61 @@ impl Agent {
         }));
     }
 
+    /// Watches the cloud from the first look on after it was found.
+    fn watch_cloud(&mut self) {
+        if self.sources.has(CLOUD) {
+            return;
+        }
+        let found = self.cloud.borrow().clone().flatten();
+        if let Some((identity, imds)) = found {
+            info!(instance_id = identity.instance_id, region = identity.region, "in a cloud");
+            let watch = Watch::of(imds, identity, self.ending.clone());
+            self.sources.set(CLOUD, Box::new(watch));
+        }
+    }
+
+    /// The goodbye of a machine that its cloud ends: it is gone then, and nobody needs to be woken.
+    fn goodbye(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let reason = self.ending.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let credential = self.session.credential()?.clone();
+        let client = self.client.clone();
+        let path = format!("/v1/instances/{:032x}/withdraw", credential.instance);
+        let body = serde_json::to_vec(&serde_json::json!({ "reason": reason }));
+        let body = body.expect("a text always is JSON");
+        Some(async move {
+            let asked = client.ask((Method::POST, &path), &credential.secret, body, GOODBYE_BYTES);
+            match asked.await {
+                Ok(reply) if reply.status < 300 => info!(reason, "said goodbye"),
+                Ok(reply) => warn!(status = reply.status, "the collector did not take the goodbye"),
+                Err(Unreachable(why)) => warn!(why, "the goodbye did not reach the collector"),
+            }
+        })
+    }
+
     /// Takes what a source found, at the moment it belongs to.
     fn heard(&mut self, answered: Answered) {
-        let at = if answered.is_prompt { answered.look.at } else { self.clock.wall() };
+        let at = if answered.is_prompt { answered.look.at } else { self.now() };
         self.session.take(at, answered.readings());
         self.sources.put_back(answered);
     }
 
     fn enrol(&self) -> Option<Exchange> {
-        let body = serde_json::to_vec(&self.request).expect("texts and numbers always are JSON");
-        let post = Post {
-            path: ENROLL_PATH,
-            bearer: self.token.clone()?,
-            content_type: "application/json",
-            body,
-        };
-        let client = self.client.clone();
-        Some(Box::pin(async move { Answer::Enrol(client.post(post).await) }))
+        let (mut request, bearer) = (self.request.clone(), self.token.clone()?);
+        let (client, mut cloud) = (self.client.clone(), self.cloud.clone());
+        Some(Box::pin(async move {
+            // The answer is there within a second, or never; looks go on meanwhile.
+            if let Ok(found) = cloud.wait_for(Option::is_some).await {
+                let identity =
+                    found.as_ref().and_then(Option::as_ref).map(|(identity, _)| identity);
+                let labels = identity.map(Identity::labels).unwrap_or_default();
+                // What the machine's own configuration says wins.
+                request.labels = labels.into_iter().chain(request.labels).collect();
+            }
+            let body = serde_json::to_vec(&request).expect("texts and numbers always are JSON");
+            let content_type = "application/json";
+            let post = Post { path: ENROLL_PATH, bearer, content_type, body };
+            Answer::Enrol(client.post(post).await)
+        }))
     }
 
     fn push(&self, push: &Push) -> Option<Exchange> {
@@ -423,17 +551,65 @@ impl Agent {
         Some(Box::pin(async move { Answer::Push(client.post(post).await) }))
     }
 
+    fn poll(&self, tag: Option<String>) -> Option<Exchange> {
+        let bearer = self.session.credential()?.secret.clone();
+        let client = self.client.clone();
+        Some(Box::pin(async move { Answer::Poll(client.poll(DESCRIPTOR_PATH, bearer, tag).await) }))
+    }
+
+    /// Works as the descriptor says, as far as this machine allows it.
+    fn told(&mut self, descriptor: &Descriptor) {
+        let told = descriptor.step_ms.filter(|millis| STEP_RANGE_MS.contains(millis));
+        if let (false, step) = (self.is_step_fixed, told.and_then(Step::from_millis)) {
+            self.set_step(step.unwrap_or(self.usual_step));
+        }
+        for (name, table) in &self.allowed {
+            let is_asked = matches!(sources::when(name, table), Ok(When::Asked));
+            match (is_asked, descriptor.sources.contains(name), self.sources.has(name)) {
+                (true, true, false) => match sources::build(name, table) {
+                    Ok(source) => {
+                        info!(source = name, "the collector turns it on");
+                        self.sources.set(name, source);
+                    }
+                    Err(error) => warn!(%error, "cannot be turned on"),
+                },
+                (true, false, true) => {
+                    info!(source = name, "the collector turns it off");
+                    self.sources.remove(name);
+                }
+                _ => {}
+            }
+        }
+        let is_unknown = |name: &&String| !self.allowed.contains_key(*name);
+        for name in descriptor.sources.iter().filter(is_unknown) {
+            warn!(source = name, "the collector asks for a source that agent.toml does not have");
+        }
+    }
+
+    fn set_step(&mut self, step: Step) {
+        if step != self.step {
+            info!(step_ms = step.as_millis(), "another step");
+            self.step = step;
+            self.due = self.due.min(next_boundary(self.now(), step));
+            self.session.set_step(step);
+        }
+    }
+
     async fn answered(&mut self, answer: Answer) -> Result<(), AgentError> {
         let at = Moment { now: self.clock.monotonic(), random: random()? };
         let event = match answer {
             Answer::Enrol(outcome) => self.session.enrol_answered(outcome, at)?,
             Answer::Push(outcome) => self.session.push_answered(outcome, at)?,
+            Answer::Poll(outcome) => self.session.polled(outcome, at),
         };
+        self.follow();
         match event {
             Event::Enrolled(credential) => self.enrolled(credential).await?,
             Event::Accepted { refused_samples, first_refusal } => {
                 self.accepted(refused_samples, first_refusal.as_deref());
             }
+            Event::Told(descriptor) => self.told(&descriptor),
+            Event::Unchanged => {}
             Event::Trouble(why) => self.trouble(&why),
         }
         Ok(())
@@ -443,7 +619,8 @@ impl Agent {
         info!(instance = format!("{:032x}", credential.instance), "enrolled");
         self.is_troubled = false;
         if let (false, Some(step)) = (self.is_step_fixed, credential.step) {
-            self.step = step;
+            self.usual_step = step;
+            self.set_step(step);
         }
         let Some(dir) = self.state_dir.clone() else { return Ok(()) };
         let saved = spawn_blocking(move || credential.save(&dir)).await;
@@ -516,7 +693,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_does_not_make_the_agent_wait() {
+    fn looks_are_made_on_boundaries_of_a_time_that_no_step_moves() {
         let clock = Arc::new(rrd::ManualClock::at(Timestamp::from_secs(7201)));
         let config = AgentConfig {
             token: Some(Secret::new("join-me")),
@@ -525,11 +702,14 @@ mod tests {
         let backoff = Backoff::new(Duration::ZERO, Duration::ZERO);
         let mut agent = Agent::start(config, clock.clone(), backoff).unwrap();
         assert_eq!(agent.until_due(), Duration::ZERO, "the first look is made at once");
-        agent.due = next_boundary(clock.wall(), agent.step);
+        agent.due = next_boundary(agent.now(), agent.step);
         assert_eq!(agent.until_due(), Duration::from_secs(9));
-        clock.set_wall(Timestamp::from_secs(3603));
-        assert_eq!(agent.until_due(), Duration::from_secs(7));
-        clock.set_wall(Timestamp::from_secs(9999));
+        for wall in [3603, 9999] {
+            clock.set_wall(Timestamp::from_secs(wall));
+            agent.follow();
+            assert_eq!(agent.until_due(), Duration::from_secs(9));
+        }
+        clock.advance(Duration::from_secs(10));
         assert_eq!(agent.until_due(), Duration::ZERO);
     }
 

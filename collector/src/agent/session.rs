@@ -2,17 +2,21 @@
 //!
 //! Pure: time, randomness and answers come in as arguments; nothing here waits, reads or sends.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rrd::Timestamp;
+use rrd::{Step, Timestamp};
+use tracing::warn;
 
 use super::backoff::Backoff;
+use super::clock::{Exchange, Timeline};
 use super::credential::Credential;
+use super::descriptors::{Poll, Polled};
 use super::dictionary::Dictionary;
 use super::error::AgentError;
 use super::reading::Readings;
-use super::spool::Spool;
-use crate::native::{EnrollAnswer, Problem, Push, PushAnswer, Reading};
+use super::spool::{Losses, Spool};
+use crate::native::{Descriptor, EnrollAnswer, Problem, Push, PushAnswer, Reading};
 
 /// Times in a row a 409 is answered at once. A server that began anew may ask for the dictionary and
 /// then for older batches; who asks more often is left alone for a while.
@@ -29,6 +33,8 @@ const MESSAGE_CHARS_MAX: usize = 300;
 pub(super) enum Next {
     /// Ask to be enrolled.
     Enrol,
+    /// Ask for this machine's descriptor, if it is another than this one.
+    Poll(Option<String>),
     /// Send this.
     Push(Push),
     /// Nothing before this moment of the monotonic clock.
@@ -65,6 +71,10 @@ pub(super) enum Event {
     Enrolled(Credential),
     /// The batch was taken, but for this many samples.
     Accepted { refused_samples: u64, first_refusal: Option<String> },
+    /// What the machine's work is.
+    Told(Descriptor),
+    /// Nothing new.
+    Unchanged,
     /// Not taken this time; what to tell a person.
     Trouble(String),
 }
@@ -80,6 +90,9 @@ pub(super) struct Start {
     pub(super) spool: Spool,
     /// What the spool's last segment has named already.
     pub(super) dictionary: Dictionary,
+    pub(super) timeline: Timeline,
+    /// Asks for descriptors, if it does.
+    pub(super) poll: Option<Poll>,
 }
 
 /// The state of the conversation with one collector.
@@ -95,20 +108,21 @@ pub(super) struct Session {
     sent: Option<Sent>,
     corrections: u32,
     counts: Counts,
-    clock_offset_s: Option<f64>,
+    timeline: Timeline,
+    poll: Option<Poll>,
 }
 
 /// The push that waits for its answer.
 struct Sent {
     number: u64,
     entries: Vec<u32>,
-    wall: Timestamp,
     now: Duration,
 }
 
 #[derive(Default)]
 struct Counts {
-    send_errors: u64,
+    /// By the status of the answer; 0 where there was none.
+    send_errors: BTreeMap<u16, u64>,
     refused_samples: u64,
     unnumbered_samples: u64,
 }
@@ -127,7 +141,8 @@ impl Session {
             sent: None,
             corrections: 0,
             counts: Counts::default(),
-            clock_offset_s: None,
+            timeline: start.timeline,
+            poll: start.poll,
         }
     }
 
@@ -160,18 +175,56 @@ impl Session {
         }
     }
 
-    /// Adds what the session knows of itself to the readings of this moment.
-    pub(super) fn report(&self, out: &mut Readings) {
-        let losses = self.spool.losses();
-        let dropped = losses.dropped + self.counts.unnumbered_samples;
-        out.gauge("agent_spool_batches", &[], count(self.spool.len() as u64));
-        out.gauge("agent_spool_bytes", &[], count(self.spool.byte_count() as u64));
-        out.total("agent_send_errors_total", &[], count(self.counts.send_errors));
-        out.total("agent_dropped_samples_total", &[], count(dropped));
-        out.total("agent_refused_samples_total", &[], count(self.counts.refused_samples));
-        if let Some(offset) = self.clock_offset_s {
-            out.gauge("agent_clock_offset_seconds", &[], offset);
+    /// The agent's time.
+    pub(super) fn time(&self, now: Duration) -> Timestamp {
+        self.timeline.at(now)
+    }
+
+    /// Follows the machine's clock and the server's. True when the agent's time was moved, and the
+    /// readings that wait with it.
+    pub(super) fn follow(&mut self, wall: Timestamp, now: Duration) -> bool {
+        let moved_ms = self.timeline.follow(wall, now);
+        if let Some(moved_ms) = moved_ms {
+            warn!(
+                by_s = moved_ms / 1000,
+                "this machine's clock is wrong; readings are moved to the collector's time"
+            );
+            self.spool.queue().shift(moved_ms);
         }
+        moved_ms.is_some()
+    }
+
+    /// Readings are made at another step from now on.
+    pub(super) fn set_step(&mut self, step: Step) {
+        self.spool.queue().set_step(step.as_millis());
+    }
+
+    /// Adds what the session knows of itself to the readings of this moment.
+    pub(super) fn report(&mut self, now: Duration, out: &mut Readings) {
+        out.gauge("agent_queue_batches", &[], count(self.spool.len() as u64));
+        out.gauge("agent_queue_bytes", &[], count(self.spool.byte_count() as u64));
+        let oldest_ms = self.spool.oldest_ms(&mut self.dictionary);
+        let age_ms = oldest_ms.map_or(0, |at| self.timeline.at(now).as_millis().saturating_sub(at));
+        let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or(0));
+        out.gauge("agent_queue_oldest_seconds", &[], age.as_secs_f64());
+        let Losses { dropped, degraded, refused } = self.spool.losses();
+        for (reason, samples) in [
+            ("full", dropped),
+            ("rejected", refused),
+            ("too_many_series", self.counts.unnumbered_samples),
+        ] {
+            out.total("agent_dropped_samples_total", &[("reason", reason)], count(samples));
+        }
+        out.total("agent_degraded_samples_total", &[], count(degraded));
+        for (code, errors) in &self.counts.send_errors {
+            let code = if *code == 0 { "unreachable".to_owned() } else { code.to_string() };
+            out.total("agent_send_errors_total", &[("code", &code)], count(*errors));
+        }
+        out.total("agent_refused_samples_total", &[], count(self.counts.refused_samples));
+        if let Some(offset_s) = self.timeline.offset_s() {
+            out.gauge("agent_clock_offset_seconds", &[], offset_s);
+        }
+        out.gauge("agent_clock_skew", &[], self.timeline.skew().number());
     }
 
     /// What to do at this moment. Asked again only after the answer to what it said was told.
@@ -180,11 +233,16 @@ impl Session {
             return Next::Wait(until);
         }
         let Some(credential) = &self.credential else { return Next::Enrol };
+        // The first question goes before the first readings: its answer tells the time.
+        if let Some(poll) = self.poll.as_mut().filter(|poll| poll.is_due(now)) {
+            poll.sent = now;
+            return Next::Poll(poll.tag().map(str::to_owned));
+        }
         let Some(batch) = self.spool.next(&mut self.dictionary) else { return Next::Idle };
         let dictionary = self.dictionary.unknown_in(&batch.readings);
         let entries = dictionary.iter().map(|entry| entry.id).collect();
         let (number, boot_id, readings) = (batch.number, batch.boot_id, batch.readings.clone());
-        self.sent = Some(Sent { number, entries, wall, now });
+        self.sent = Some(Sent { number, entries, now });
         Next::Push(Push {
             instance: credential.instance,
             incarnation: self.incarnation,
@@ -205,7 +263,7 @@ impl Session {
     ) -> Result<Event, AgentError> {
         let reply = match outcome {
             Ok(reply) => reply,
-            Err(Unreachable(why)) => return Ok(self.failed(None, at, why)),
+            Err(Unreachable(why)) => return Ok(self.failed(None, at, (0, why))),
         };
         let status = reply.status;
         match status {
@@ -229,6 +287,23 @@ impl Session {
         Event::Enrolled(credential)
     }
 
+    /// The answer to the question for the descriptor.
+    pub(super) fn polled(&mut self, outcome: Result<Polled, Unreachable>, at: Moment) -> Event {
+        let Some(poll) = &mut self.poll else { return Event::Unchanged };
+        let polled = match outcome {
+            Ok(polled) => polled,
+            Err(Unreachable(why)) => return self.failed(None, at, (0, why)),
+        };
+        poll.answered(&polled, at.now, at.random);
+        if let Some(server_ms) = polled.server_ms {
+            self.timeline.answered(Exchange { sent: poll.sent, answered: at.now, server_ms });
+        }
+        match polled.reply.status {
+            200 => serde_json::from_slice(&polled.reply.body).map_or(Event::Unchanged, Event::Told),
+            _ => Event::Unchanged,
+        }
+    }
+
     /// The answer to the push that [`Session::next`] gave last.
     pub(super) fn push_answered(
         &mut self,
@@ -240,7 +315,7 @@ impl Session {
         };
         let reply = match outcome {
             Ok(reply) => reply,
-            Err(Unreachable(why)) => return Ok(self.failed(None, at, why)),
+            Err(Unreachable(why)) => return Ok(self.failed(None, at, (0, why))),
         };
         match reply.status {
             200..=299 => Ok(match serde_json::from_slice::<PushAnswer>(&reply.body) {
@@ -251,7 +326,7 @@ impl Session {
             401 | 403 => self.disowned(&reply, at),
             413 => {
                 self.spool.split(sent.number);
-                Ok(self.counted(format!("batch {}: {}", sent.number, message(&reply))))
+                Ok(self.counted(413, format!("batch {}: {}", sent.number, message(&reply))))
             }
             400 => {
                 self.spool.drop_batch(sent.number);
@@ -267,7 +342,8 @@ impl Session {
         self.backoff.succeeded();
         (self.is_untried, self.corrections) = (false, 0);
         self.counts.refused_samples += answer.refused_samples;
-        self.clock_offset_s = Some(clock_offset_s(sent, answer.server_ms, at.now));
+        let exchange = Exchange { sent: sent.now, answered: at.now, server_ms: answer.server_ms };
+        self.timeline.answered(exchange);
         let first_refusal = answer
             .refused
             .first()
@@ -287,7 +363,7 @@ impl Session {
             is_corrected |= self.spool.resend_from(number) < sent.number;
         }
         if is_corrected && self.corrections <= CORRECTIONS_MAX {
-            return self.counted(message(reply));
+            return self.counted(reply.status, message(reply));
         }
         self.refused(reply, at)
     }
@@ -306,30 +382,29 @@ impl Session {
         self.incarnation = at.random;
         self.spool.renumber();
         self.dictionary.forget();
-        Ok(self.counted(format!("credential refused, enrolling again: {}", message(reply))))
+        let why = format!("credential refused, enrolling again: {}", message(reply));
+        Ok(self.counted(reply.status, why))
     }
 
     fn refused(&mut self, reply: &Reply, at: Moment) -> Event {
         let why = format!("status {}: {}", reply.status, message(reply));
-        self.failed(reply.retry_after, at, why)
+        self.failed(reply.retry_after, at, (reply.status, why))
     }
 
-    fn failed(&mut self, retry_after: Option<Duration>, at: Moment, why: String) -> Event {
+    fn failed(
+        &mut self,
+        retry_after: Option<Duration>,
+        at: Moment,
+        (status, why): (u16, String),
+    ) -> Event {
         self.backoff.failed(at.now, retry_after, at.random);
-        self.counted(why)
+        self.counted(status, why)
     }
 
-    fn counted(&mut self, why: String) -> Event {
-        self.counts.send_errors += 1;
+    fn counted(&mut self, status: u16, why: String) -> Event {
+        *self.counts.send_errors.entry(status).or_default() += 1;
         Event::Trouble(why)
     }
-}
-
-/// How far the server's clock is ahead of ours, taking the way there and back as equally long.
-fn clock_offset_s(sent: &Sent, server_ms: i64, now: Duration) -> f64 {
-    let half_way = now.saturating_sub(sent.now) / 2;
-    let server = Timestamp::from_millis(server_ms);
-    server.as_secs_f64() - sent.wall.as_secs_f64() - half_way.as_secs_f64()
 }
 
 /// What the server said, for a person.

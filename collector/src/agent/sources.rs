@@ -34,6 +34,28 @@ const KINDS: &[(&str, Build)] = &[
     ("textfile", textfile::build),
 ];
 
+/// When a source is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    /// Always.
+    Always,
+    /// While the machine's descriptor names it.
+    Asked,
+}
+
+/// When the source of this table is asked. Errors name the remedy.
+pub(super) fn when(name: &str, table: &toml::Table) -> Result<When, AgentError> {
+    match table.get("when").map(toml::Value::as_str) {
+        None | Some(Some("always")) => Ok(When::Always),
+        Some(Some("asked")) => Ok(When::Asked),
+        Some(_) => Err(AgentError::Source {
+            name: name.to_owned(),
+            problem: "when: write \"always\", or \"asked\" for one that a descriptor turns on"
+                .to_owned(),
+        }),
+    }
+}
+
 /// Makes the source `name` of its table. Runs inside the runtime, so that a source may listen.
 pub(super) fn build(name: &str, table: &toml::Table) -> Result<Box<dyn Source>, AgentError> {
     build_of(KINDS, name, table)
@@ -46,6 +68,7 @@ fn build_of(
     table: &toml::Table,
 ) -> Result<Box<dyn Source>, String> {
     let mut table = table.clone();
+    table.remove("when");
     let known = || kinds.iter().map(|(kind, _)| *kind).collect::<Vec<_>>().join(", ");
     let Some(toml::Value::String(kind)) = table.remove("kind") else {
         return Err(format!("it has no kind; write kind = \"…\", one of: {}", known()));
@@ -114,6 +137,11 @@ impl Sources {
         if let Some(task) = self.slots.remove(name).and_then(|slot| slot.task) {
             task.abort();
         }
+    }
+
+    /// True when there is a source of that name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.slots.contains_key(name)
     }
 
     /// Asks every source that rests and is due.

@@ -61,8 +61,8 @@ pub(super) struct Spool {
     cursor: u64,
     /// Samples in the next batch; less than usual after the server called one too large.
     batch_samples: usize,
-    /// Samples that the server would never take, or that left for others.
-    dropped: u64,
+    /// Samples that the server would never take.
+    refused: u64,
 }
 
 impl Spool {
@@ -74,7 +74,7 @@ impl Spool {
             next_number: 1,
             cursor: 1,
             batch_samples: BATCH_SAMPLES,
-            dropped: 0,
+            refused: 0,
         }
     }
 
@@ -116,8 +116,7 @@ impl Spool {
 
     /// Samples that did not leave as they came.
     pub(super) fn losses(&self) -> Losses {
-        let losses = self.queue.losses();
-        Losses { dropped: losses.dropped + self.dropped, ..losses }
+        Losses { refused: self.refused, ..self.queue.losses() }
     }
 
     /// The next batch to send; `None` when all was sent.
@@ -207,7 +206,7 @@ impl Spool {
         while self.batches.front().is_some_and(|batch| batch.number <= number) {
             let batch = self.forget_front().expect("just seen");
             if batch.accepted.is_none() {
-                self.dropped += samples(&batch.readings);
+                self.refused += samples(&batch.readings);
             }
         }
     }

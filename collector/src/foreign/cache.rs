@@ -27,6 +27,12 @@ pub(crate) struct Place {
     pub(crate) column: Column,
 }
 
+impl Place {
+    /// No place: the operator's rules leave the series out. No instance has this id.
+    pub(crate) const LEFT_OUT: Self =
+        Self { instance: InstanceId(0), column: Column { index: u32::MAX, generation: u32::MAX } };
+}
+
 /// The bounded, sharded map of known series.
 #[derive(Debug)]
 pub(crate) struct SeriesCache {
@@ -98,6 +104,11 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
+    /// Keys of the same origin that others do not find: of another edition of its rules.
+    pub(crate) fn under(self, edition: u64) -> Self {
+        Self { seed: xxh3_64_with_seed(&edition.to_le_bytes(), self.seed) }
+    }
+
     #[inline]
     pub(crate) fn of(self, labels: &[u8]) -> SeriesKey {
         SeriesKey(xxh3_128_with_seed(labels, self.seed))

@@ -7,10 +7,13 @@
 
 pub(crate) mod cache;
 mod groups;
+pub(crate) mod guesses;
 pub(crate) mod kinds;
+pub(crate) mod relabel;
 pub(crate) mod spelling;
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use rrd::{InstanceId, Kind, Labels, Sample, Timestamp};
 
@@ -21,22 +24,24 @@ use crate::registry::{Namespace, TokenId};
 use cache::{Keys, Place, SeriesCache, SeriesKey};
 pub(crate) use groups::Groups;
 use kinds::FamilyKind;
+use relabel::Rules;
 use spelling::Pairs;
 
 /// How a series came. Two protocols may use the same bytes for two series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     RemoteWrite = 0,
-    Scrape = 16,
-    Pushgateway = 17,
-    /// What the server found itself.
-    Local = 18,
     RemoteWrite2 = 1,
     Otlp = 2,
     Influx = 3,
     Graphite = 4,
     Collectd = 5,
     Zabbix = 6,
+    Beat = 10,
+    Scrape = 16,
+    Pushgateway = 17,
+    /// What the server found itself.
+    Local = 18,
 }
 
 /// Who sends, and how.
@@ -68,6 +73,8 @@ pub(crate) struct Sorted {
     pub(crate) families: Vec<(String, FamilyKind)>,
     pub(crate) refusals: Refusals,
     pub(crate) exemplars: u64,
+    /// Series that the operator's rules leave out, not seen before.
+    pub(crate) left_out: Vec<SeriesKey>,
 }
 
 /// A series whose label bytes were not seen before.
@@ -88,13 +95,21 @@ pub(crate) struct Sorter<'a> {
     keys: Keys,
     relay: Option<TokenId>,
     window: Window,
+    rules: Vec<Arc<Rules>>,
     pub(crate) sorted: Sorted,
 }
 
 impl<'a> Sorter<'a> {
     pub(crate) fn new(cache: &'a SeriesCache, origin: Origin, window: Window) -> Self {
         let (keys, relay) = (cache.keys(origin), origin.relay);
-        Self { cache, keys, relay, window, sorted: Sorted::default() }
+        Self { cache, keys, relay, window, rules: Vec::new(), sorted: Sorted::default() }
+    }
+
+    /// The same under the operator's rules. Series known under others are strangers.
+    pub(crate) fn under(mut self, rules: Vec<Arc<Rules>>) -> Self {
+        self.keys = rules.iter().fold(self.keys, |keys, rules| keys.under(rules.edition()));
+        self.rules = rules;
+        self
     }
 
     /// Takes a series. Equal `key` bytes are equal labels. Samples out of the window are refused.
@@ -106,6 +121,7 @@ impl<'a> Sorter<'a> {
     ) {
         let key = self.keys.of(key);
         match self.cache.get(key) {
+            Some(Place::LEFT_OUT) => self.sorted.refusals.leave_out(samples.len()),
             Some(place) => self.known(place, name, samples),
             None => self.stranger(key, name, (samples, kind)),
         }
@@ -140,6 +156,16 @@ impl<'a> Sorter<'a> {
         let count = u64::try_from(samples.len()).expect("limited");
         let labels = match name.labels() {
             Ok(labels) => labels,
+            Err((reason, message)) => return self.refuse(reason, count, name, &message),
+        };
+        let labels = match self.rules.iter().try_fold(Some(labels), |labels, rules| {
+            labels.map_or(Ok(None), |labels| rules.apply(&labels))
+        }) {
+            Ok(Some(labels)) => labels,
+            Ok(None) => {
+                self.sorted.left_out.push(key);
+                return self.sorted.refusals.leave_out(samples.len());
+            }
             Err((reason, message)) => return self.refuse(reason, count, name, &message),
         };
         let mut refused = [0_u64; 2];

@@ -33,29 +33,51 @@ const SOURCE_BYTES_MAX: u64 = 1 << 20;
 struct Source {
     name: &'static str,
     path: &'static str,
+    /// Many machines lack it: a kernel's module that is not loaded is no failure.
+    is_optional: bool,
     parse: fn(&[u8], &mut Readings),
 }
 
-const SOURCES: [Source; 14] = [
-    Source { name: "stat", path: "stat", parse: cpu::stat },
-    Source { name: "loadavg", path: "loadavg", parse: cpu::loadavg },
-    Source { name: "meminfo", path: "meminfo", parse: memory::meminfo },
-    Source { name: "vmstat", path: "vmstat", parse: memory::vmstat },
-    Source { name: "pressure_cpu", path: "pressure/cpu", parse: pressure::cpu },
-    Source { name: "pressure_memory", path: "pressure/memory", parse: pressure::memory },
-    Source { name: "pressure_io", path: "pressure/io", parse: pressure::io },
-    Source { name: "diskstats", path: "diskstats", parse: disk::diskstats },
-    Source { name: "netdev", path: "net/dev", parse: network::dev },
-    Source { name: "sockstat", path: "net/sockstat", parse: network::sockstat },
-    Source { name: "snmp", path: "net/snmp", parse: network::snmp },
-    Source { name: "filefd", path: "sys/fs/file-nr", parse: network::file_nr },
-    Source { name: "self_status", path: "self/status", parse: own::status },
-    Source { name: "self_stat", path: "self/stat", parse: own::stat },
+const SOURCES: [Source; 17] = [
+    Source { name: "stat", path: "stat", is_optional: false, parse: cpu::stat },
+    Source { name: "loadavg", path: "loadavg", is_optional: false, parse: cpu::loadavg },
+    Source { name: "meminfo", path: "meminfo", is_optional: false, parse: memory::meminfo },
+    Source { name: "vmstat", path: "vmstat", is_optional: false, parse: memory::vmstat },
+    Source { name: "pressure_cpu", path: "pressure/cpu", is_optional: false, parse: pressure::cpu },
+    Source {
+        name: "pressure_memory",
+        path: "pressure/memory",
+        is_optional: false,
+        parse: pressure::memory,
+    },
+    Source { name: "pressure_io", path: "pressure/io", is_optional: false, parse: pressure::io },
+    Source { name: "diskstats", path: "diskstats", is_optional: false, parse: disk::diskstats },
+    Source { name: "netdev", path: "net/dev", is_optional: false, parse: network::dev },
+    Source { name: "sockstat", path: "net/sockstat", is_optional: false, parse: network::sockstat },
+    Source { name: "snmp", path: "net/snmp", is_optional: false, parse: network::snmp },
+    Source { name: "netstat", path: "net/netstat", is_optional: false, parse: network::netstat },
+    Source {
+        name: "conntrack",
+        path: "sys/net/netfilter/nf_conntrack_count",
+        is_optional: true,
+        parse: network::conntrack_count,
+    },
+    Source {
+        name: "conntrack_max",
+        path: "sys/net/netfilter/nf_conntrack_max",
+        is_optional: true,
+        parse: network::conntrack_max,
+    },
+    Source { name: "filefd", path: "sys/fs/file-nr", is_optional: false, parse: network::file_nr },
+    Source { name: "self_status", path: "self/status", is_optional: false, parse: own::status },
+    Source { name: "self_stat", path: "self/stat", is_optional: false, parse: own::stat },
 ];
 
 /// This machine, as seen through its `/proc`.
 pub(crate) struct Host {
     root: PathBuf,
+    /// `/sys` beside it.
+    sys: PathBuf,
     text: Vec<u8>,
     filesystems: Filesystems,
     cpu: cpu::Steady,
@@ -68,6 +90,7 @@ impl Host {
     pub(crate) fn under(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
+            sys: root.parent().unwrap_or(root).join("sys"),
             text: Vec::new(),
             filesystems: Filesystems::default(),
             cpu: cpu::Steady::default(),
@@ -82,9 +105,11 @@ impl Host {
         for (source, failures) in SOURCES.iter().zip(&mut self.failures) {
             match read_into(&mut self.text, &self.root.join(source.path)) {
                 Ok(()) => (source.parse)(&self.text, out),
+                Err(error) if source.is_optional && error.kind() == io::ErrorKind::NotFound => {}
                 Err(_) => *failures += 1,
             }
         }
+        network::up(&self.sys, out);
         self.cpu.hold(out);
         self.filesystem_failures += match read_into(&mut self.text, &self.root.join("self/mounts"))
         {

@@ -1,5 +1,7 @@
 //! Network: traffic by interface, sockets and TCP; `/proc/net/{dev,sockstat,snmp}`.
 
+use std::path::Path;
+
 use super::DEVICES_MAX;
 use super::scan::{fields, lines, number, text};
 use crate::agent::reading::Readings;
@@ -57,14 +59,59 @@ pub(super) fn sockstat(bytes: &[u8], out: &mut Readings) {
     }
 }
 
+/// Reads from `/sys/class/net` which of the interfaces that were read are up.
+pub(super) fn up(sys: &Path, out: &mut Readings) {
+    let devices: Vec<String> = out
+        .iter()
+        .filter(|reading| reading.metric == COLUMNS[0].1)
+        .filter_map(|reading| reading.labels().next().map(|(_, device)| device.to_owned()))
+        .collect();
+    for device in devices {
+        let state = std::fs::read(sys.join("class/net").join(&device).join("operstate"));
+        if let Ok(state) = state {
+            let is_up = f64::from(u8::from(state.trim_ascii() == b"up"));
+            out.gauge("node_network_up", &[("device", &device)], is_up);
+        }
+    }
+}
+
+/// Reads `/proc/net/netstat`: connections that found the queue of a listening socket full.
+pub(super) fn netstat(bytes: &[u8], out: &mut Readings) {
+    for (name, value) in named_values(bytes, b"TcpExt:") {
+        if name == b"ListenDrops" {
+            out.total("node_netstat_TcpExt_ListenDrops", &[], value);
+        }
+    }
+}
+
+/// Reads how many connections the firewall follows.
+pub(super) fn conntrack_count(bytes: &[u8], out: &mut Readings) {
+    if let Some(value) = number(bytes.trim_ascii()) {
+        out.gauge("node_nf_conntrack_entries", &[], value);
+    }
+}
+
+/// Reads how many connections the firewall can follow.
+pub(super) fn conntrack_max(bytes: &[u8], out: &mut Readings) {
+    if let Some(value) = number(bytes.trim_ascii()) {
+        out.gauge("node_nf_conntrack_entries_limit", &[], value);
+    }
+}
+
+/// The names and values of two lines with one mark: names, then values.
+fn named_values<'a>(bytes: &'a [u8], mark: &'static [u8]) -> impl Iterator<Item = (&'a [u8], f64)> {
+    let mut marked = lines(bytes).filter(move |line| line.starts_with(mark));
+    let (names, values) = (marked.next().unwrap_or_default(), marked.next().unwrap_or_default());
+    let pairs = fields(names).zip(fields(values)).skip(1);
+    pairs.filter_map(|(name, value)| Some((name, number(value)?)))
+}
+
 /// Reads `/proc/net/snmp`: a line of names, then a line of values, both marked `Tcp:`.
 pub(super) fn snmp(bytes: &[u8], out: &mut Readings) {
-    let mut tcp = lines(bytes).filter(|line| line.starts_with(b"Tcp:"));
-    let (Some(names), Some(values)) = (tcp.next(), tcp.next()) else { return };
-    for (name, value) in fields(names).zip(fields(values)).skip(1) {
-        match (name, number(value)) {
-            (b"CurrEstab", Some(value)) => out.gauge("node_netstat_Tcp_CurrEstab", &[], value),
-            (b"RetransSegs", Some(value)) => out.total("node_netstat_Tcp_RetransSegs", &[], value),
+    for (name, value) in named_values(bytes, b"Tcp:") {
+        match name {
+            b"CurrEstab" => out.gauge("node_netstat_Tcp_CurrEstab", &[], value),
+            b"RetransSegs" => out.total("node_netstat_Tcp_RetransSegs", &[], value),
             _ => {}
         }
     }
@@ -141,6 +188,37 @@ cali0b2: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0
         snmp(text, &mut out);
         assert_eq!(out.value("node_netstat_Tcp_CurrEstab", &[]), Some(5.0));
         assert_eq!(out.value("node_netstat_Tcp_RetransSegs", &[]), Some(12.0));
+    }
+
+    #[test]
+    fn full_listen_queues_and_followed_connections_are_read() {
+        let mut out = Readings::default();
+        netstat(
+            b"TcpExt: SyncookiesSent ListenDrops\nTcpExt: 4 7\nIpExt: InOctets\nIpExt: 1\n",
+            &mut out,
+        );
+        conntrack_count(b"12\n", &mut out);
+        conntrack_max(b"262144\n", &mut out);
+        assert_eq!(out.value("node_netstat_TcpExt_ListenDrops", &[]), Some(7.0));
+        assert_eq!(out.value("node_nf_conntrack_entries", &[]), Some(12.0));
+        assert_eq!(out.value("node_nf_conntrack_entries_limit", &[]), Some(262_144.0));
+    }
+
+    #[test]
+    fn an_interface_is_up_when_the_kernel_says_so() {
+        let sys = tempfile::tempdir().unwrap();
+        for (device, state) in [("eth0", "up\n"), ("eth1", "down\n")] {
+            let dir = sys.path().join("class/net").join(device);
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(dir.join("operstate"), state).unwrap();
+        }
+        let mut out = Readings::default();
+        for device in ["eth0", "eth1", "gone"] {
+            out.total(COLUMNS[0].1, &[("device", device)], 1.0);
+        }
+        up(sys.path(), &mut out);
+        let of = |device| out.value("node_network_up", &[("device", device)]);
+        assert_eq!([of("eth0"), of("eth1"), of("gone")], [Some(1.0), Some(0.0), None]);
     }
 
     #[test]

@@ -65,7 +65,8 @@ impl Cursor {
         let (start, boot_id) = (self.place, self.open.as_ref()?.boot_id);
         let mut readings: Vec<Reading> = Vec::new();
         let mut left = samples_max;
-        while left > 0 && self.find(room, segments, dictionary, losses).is_some() {
+        while left > 0 {
+            let Some(at_ms) = self.find(room, segments, dictionary, losses) else { break };
             let Some(open) = self.open.as_mut().filter(|open| open.boot_id == boot_id) else {
                 break;
             };
@@ -78,9 +79,9 @@ impl Cursor {
             let values = std::mem::replace(&mut reading.values, later);
             left -= values.len();
             self.place.part += values.len();
-            match readings.last_mut().filter(|last| last.at_ms == reading.at_ms) {
+            match readings.last_mut().filter(|last| last.at_ms == at_ms) {
                 Some(last) => last.values.extend(values),
-                None => readings.push(Reading { at_ms: reading.at_ms, values }),
+                None => readings.push(Reading { at_ms, values }),
             }
         }
         Some(Taken { boot_id, readings, start, end: self.place })
@@ -110,14 +111,15 @@ impl Cursor {
                 &mut self.open
             {
                 if !reading.values.is_empty() {
-                    return Some(reading.at_ms);
+                    let at = segments.partition_point(|s| s.header.seq < self.place.seq);
+                    let shift_ms = segments.get(at).map_or(0, |s| s.header.shift_ms);
+                    return Some(reading.at_ms.saturating_add(shift_ms));
                 }
-                match expansion.next() {
-                    Some(next) => *reading = known(next, numbers, losses),
-                    None => {
-                        self.place = Place { offset: reader.offset, part: 0, ..self.place };
-                        self.open.as_mut()?.record = None;
-                    }
+                if let Some(next) = expansion.next() {
+                    *reading = known(next, numbers, losses);
+                } else {
+                    self.place = Place { offset: reader.offset, part: 0, ..self.place };
+                    self.open.as_mut()?.record = None;
                 }
                 continue;
             }

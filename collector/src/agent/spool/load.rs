@@ -28,13 +28,16 @@ impl Queue {
         let released = room.marked()?;
         let headers = room.headers()?;
         let last_seq = headers.iter().map(|(_, header)| header.seq).max().unwrap_or(0);
-        let (live, gone) = sorted_out(headers, released);
-        gone.into_iter().for_each(|slot| room.end(Slot::File(slot)));
+        let (live, gone) = sorted_out(&headers, released);
+        for slot in gone {
+            room.end(&Slot::File(slot));
+        }
         let mut queue = Self::of(room, life);
         for (slot, header) in live {
             queue.load(slot, header);
         }
         queue.next_seq = last_seq.max(released.seq) + 1;
+        queue.first_seq = queue.next_seq;
         let first = queue.segments.front().map_or(queue.next_seq, |segment| segment.header.seq);
         queue.released = released.max(Place::start_of(first));
         queue.cursor = Cursor::at(queue.released);
@@ -55,9 +58,11 @@ impl Queue {
     /// Goes on in the last segment when it was written in the same boot at the same step, so that a
     /// process that starts often does not take a segment each time.
     fn go_on(&mut self, dictionary: &mut Dictionary) {
-        let Some(last) = self.segments.back() else { return };
-        let Header { seq, boot_id, step_ms, cell_ms, .. } = last.header;
-        if (boot_id, step_ms, cell_ms) != (self.life.boot_id, self.life.step_ms, 0) {
+        let is_crowded = self.segments.len() > self.room.segments_max() / 4;
+        let Some(last) = self.segments.back().filter(|_| is_crowded) else { return };
+        let Header { seq, boot_id, step_ms, cell_ms, shift_ms, .. } = last.header;
+        let is_alike = (boot_id, step_ms) == (self.life.boot_id, self.life.step_ms);
+        if !is_alike || (cell_ms, shift_ms) != (0, 0) {
             return;
         }
         // A power cut may keep the mark and take records before it: what is written in their place
@@ -85,7 +90,7 @@ impl Queue {
 
 /// The segments that count, in their order, and the slots of the others: those that have left, and
 /// those that a coarser one replaced.
-fn sorted_out(headers: Vec<(u32, Header)>, released: Place) -> (VecDeque<(u32, Header)>, Vec<u32>) {
+fn sorted_out(headers: &[(u32, Header)], released: Place) -> (VecDeque<(u32, Header)>, Vec<u32>) {
     let is_replaced = |old: &Header| {
         headers
             .iter()

@@ -46,6 +46,8 @@ pub(in crate::agent) struct Losses {
     pub(in crate::agent) dropped: u64,
     /// Gone into coarser cells.
     pub(in crate::agent) degraded: u64,
+    /// Dropped because the server would never take them.
+    pub(in crate::agent) refused: u64,
 }
 
 /// Whose readings are written.
@@ -68,6 +70,8 @@ pub(in crate::agent) struct Queue {
     before: Option<Cursor>,
     pub(super) released: Place,
     pub(super) next_seq: u64,
+    /// The first segment of this life.
+    pub(super) first_seq: u64,
     pub(super) life: Life,
     pub(super) losses: Losses,
     /// Something was written that is not synced.
@@ -91,6 +95,7 @@ impl Queue {
             before: None,
             released: Place::default(),
             next_seq: 1,
+            first_seq: 0,
             life,
             losses: Losses::default(),
             is_dirty: false,
@@ -104,6 +109,25 @@ impl Queue {
             self.life.step_ms = step_ms;
             self.head = None;
         }
+    }
+
+    /// The clock that this life's readings were made with is found to be wrong: those that were not
+    /// taken yet are moved.
+    pub(in crate::agent) fn shift(&mut self, by_ms: i64) {
+        let place = self.cursor.place();
+        for segment in &mut self.segments {
+            let is_ours = segment.header.seq >= self.first_seq && segment.header.seq >= place.seq;
+            if !is_ours {
+                continue;
+            }
+            segment.header.shift_ms = segment.header.shift_ms.saturating_add(by_ms);
+            let header = segment.header.encode();
+            if let Err(error) = self.room.write(&mut segment.slot, 0, &header) {
+                warn!(%error, "the spool cannot note that the clock was wrong");
+            }
+        }
+        self.is_dirty = true;
+        self.head = None;
     }
 
     /// Bytes that wait, as they are packed.
@@ -211,7 +235,7 @@ impl Queue {
     fn header(&mut self) -> Header {
         let Life { boot_id, step_ms, .. } = self.life;
         let seq = self.next_seq;
-        Header { seq, from: seq, salt: self.salt(), boot_id, step_ms, cell_ms: 0 }
+        Header { seq, from: seq, salt: self.salt(), boot_id, step_ms, cell_ms: 0, shift_ms: 0 }
     }
 
     /// Another number each time.
@@ -261,8 +285,8 @@ impl Queue {
     /// How many segments from the first one on can go into one of cells of this length.
     fn run(&self, range: std::ops::Range<usize>, cell_ms: u64) -> usize {
         let of = |segment: &Segment| {
-            let Header { boot_id, step_ms, cell_ms: old, .. } = segment.header;
-            (old < cell_ms && 2 * step_ms <= cell_ms).then_some((boot_id, step_ms))
+            let Header { boot_id, step_ms, cell_ms: old, shift_ms, .. } = segment.header;
+            (old < cell_ms && 2 * step_ms <= cell_ms).then_some((boot_id, step_ms, shift_ms))
         };
         let mut kinds = self.segments.range(range).map(of);
         match kinds.next().flatten() {
@@ -297,7 +321,7 @@ impl Queue {
             .and_then(|()| self.room.sync());
         if let Err(error) = written {
             warn!(%error, "the spool cannot put old readings together");
-            self.room.end(slot);
+            self.room.end(&slot);
             return false;
         }
         self.losses.degraded += merged.sample_loss();
@@ -305,7 +329,9 @@ impl Queue {
         let segment = Segment { header, slot, used, chain: merged.chain };
         let old: Vec<Segment> = self.segments.drain(at..at + merged_count).collect();
         self.segments.insert(at, segment);
-        old.into_iter().for_each(|segment| self.room.end(segment.slot));
+        for segment in old {
+            self.room.end(&segment.slot);
+        }
         true
     }
 
@@ -318,7 +344,7 @@ impl Queue {
             self.losses.dropped += left;
             self.cursor = Cursor::at(start);
         }
-        self.room.end(segment.slot);
+        self.room.end(&segment.slot);
         self.released = self.released.max(start);
         self.mark();
     }
@@ -360,7 +386,7 @@ impl Queue {
             && self.segments.front().is_some_and(|segment| segment.header.seq < place.seq)
         {
             let segment = self.segments.pop_front().expect("just seen");
-            self.room.end(segment.slot);
+            self.room.end(&segment.slot);
         }
         self.mark();
     }
@@ -372,7 +398,7 @@ impl Queue {
     }
 
     /// The file to be synced: when a segment was finished, or `is_time` and something waits.
-    pub(in crate::agent) fn to_sync(
+    pub(in crate::agent) fn take_unsynced(
         &mut self,
         is_time: bool,
     ) -> Option<std::sync::Arc<dyn rrd::disk::File>> {

@@ -1,8 +1,8 @@
 //! Records of a segment: dictionary entries and readings, packed against what the segment said before.
 //!
 //! A segment has numbers of its own for series, given in the order of its entries, so that it can be
-//! read without any other. Values are XORed with the series' last ones, of which only the bytes that
-//! differ are kept; a run of values that did not change takes one byte.
+//! read without any other. Of a value only the bytes are kept in which it differs from the series'
+//! last one; a run of values that did not change takes one byte.
 
 use crate::native::Entry;
 
@@ -55,12 +55,6 @@ impl Packing {
     /// How many entries there were.
     pub(super) fn entry_count(&self) -> u32 {
         u32::try_from(self.last_bits.len()).expect("every entry takes bytes of a segment")
-    }
-
-    /// The last value of a series.
-    pub(super) fn last(&self, id: u32) -> Option<f64> {
-        let at = usize::try_from(id).ok()?;
-        self.last_bits.get(at).map(|bits| f64::from_bits(*bits))
     }
 
     /// Appends the record of an entry; its number is [`Packing::entry_count`] before.

@@ -102,6 +102,11 @@ impl Room {
         Ok(found)
     }
 
+    /// How many segments there are at most.
+    pub(super) fn segments_max(&self) -> usize {
+        self.segments_max
+    }
+
     /// Segments that may still be begun while `held` are there.
     pub(super) fn free(&self, held: usize) -> usize {
         match &self.file {
@@ -119,9 +124,9 @@ impl Room {
     }
 
     /// Takes a segment's room back.
-    pub(super) fn end(&mut self, slot: Slot) {
+    pub(super) fn end(&mut self, slot: &Slot) {
         if let Slot::File(slot) = slot {
-            self.free_slots.push(slot);
+            self.free_slots.push(*slot);
         }
     }
 

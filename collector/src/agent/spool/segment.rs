@@ -30,6 +30,8 @@ pub(super) struct Header {
     pub(super) step_ms: u64,
     /// Length of the cells its readings were put into; 0 as long as they are as they were made.
     pub(super) cell_ms: u64,
+    /// What was learnt later about the clock they were made with: added to every moment.
+    pub(super) shift_ms: i64,
 }
 
 impl Header {
@@ -40,7 +42,7 @@ impl Header {
             bytes.extend(number.to_le_bytes());
         }
         bytes.extend(self.boot_id.to_le_bytes());
-        for number in [self.step_ms, self.cell_ms] {
+        for number in [self.step_ms, self.cell_ms, self.shift_ms.cast_unsigned()] {
             bytes.extend(number.to_le_bytes());
         }
         bytes.resize(HEADER_BYTES - 4, 0);
@@ -64,8 +66,9 @@ impl Header {
         let (seq, from, salt) = (number()?, number()?, number()?);
         let (low, high) = (number()?, number()?);
         let boot_id = (u128::from(high) << 64) | u128::from(low);
-        let (step_ms, cell_ms) = (number()?, number()?);
-        (from <= seq).then_some(Self { seq, from, salt, boot_id, step_ms, cell_ms })
+        let (step_ms, cell_ms, shift_ms) = (number()?, number()?, number()?.cast_signed());
+        let header = Self { seq, from, salt, boot_id, step_ms, cell_ms, shift_ms };
+        (from <= seq).then_some(header)
     }
 
     /// What the first record's checksum begins with.
@@ -106,8 +109,15 @@ fn checksum(len: [u8; 4], body: &[u8], chain: u32) -> u32 {
 mod tests {
     use super::*;
 
-    const HEADER: Header =
-        Header { seq: 9, from: 7, salt: 5, boot_id: 3 << 70 | 1, step_ms: 10_000, cell_ms: 0 };
+    const HEADER: Header = Header {
+        seq: 9,
+        from: 7,
+        salt: 5,
+        boot_id: 3 << 70 | 1,
+        step_ms: 10_000,
+        cell_ms: 0,
+        shift_ms: -3_600_000,
+    };
 
     #[test]
     fn a_header_comes_back_and_a_torn_one_does_not() {

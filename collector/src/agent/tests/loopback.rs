@@ -10,9 +10,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use rrd::{Clock, Step, Timestamp};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -23,7 +23,7 @@ use crate::agent::reading::Readings;
 use crate::agent::run::Agent;
 use crate::agent::source::{self, Look, Source};
 use crate::agent::{AgentConfig, AgentError, Secret};
-use crate::native::{EnrollAnswer, EnrollRequest, Position, Problem, Push, PushAnswer};
+use crate::native::{Descriptor, EnrollAnswer, EnrollRequest, Position, Problem, Push, PushAnswer};
 
 /// Long enough for a busy machine; only a test that fails waits so long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -38,6 +38,7 @@ enum Say {
 /// What reached the server.
 #[derive(Debug)]
 enum Heard {
+    Goodbye { path: String, body: String },
     Enrol { bearer: String, request: EnrollRequest },
     Push { bearer: String, push: Push },
 }
@@ -46,10 +47,12 @@ struct Script {
     heard: mpsc::UnboundedSender<Heard>,
     enrolments: Mutex<VecDeque<Say>>,
     pushes: Mutex<VecDeque<Say>>,
+    descriptor: Mutex<Option<Descriptor>>,
 }
 
 struct Server {
     address: SocketAddr,
+    script: Arc<Script>,
     heard: mpsc::UnboundedReceiver<Heard>,
 }
 
@@ -63,17 +66,20 @@ impl Server {
     fn on(listener: TcpListener, enrolments: &[Say], pushes: &[Say]) -> Self {
         let address = listener.local_addr().unwrap();
         let (sender, heard) = mpsc::unbounded_channel();
-        let script = Script {
+        let script = Arc::new(Script {
             heard: sender,
             enrolments: Mutex::new(enrolments.iter().cloned().collect()),
             pushes: Mutex::new(pushes.iter().cloned().collect()),
-        };
+            descriptor: Mutex::default(),
+        });
         let router = Router::new()
             .route("/v1/enroll", post(enrol))
             .route("/v1/push", post(push))
-            .with_state(Arc::new(script));
+            .route("/v1/instances/{id}/withdraw", post(withdraw))
+            .route("/v1/agent/descriptor", get(descriptor))
+            .with_state(script.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { address, heard }
+        Self { address, script, heard }
     }
 
     async fn hears(&mut self) -> Heard {
@@ -83,7 +89,7 @@ impl Server {
     async fn hears_push(&mut self) -> Push {
         match self.hears().await {
             Heard::Push { push, .. } => push,
-            other @ Heard::Enrol { .. } => panic!("expected a push, heard {other:?}"),
+            other => panic!("expected a push, heard {other:?}"),
         }
     }
 }
@@ -103,6 +109,18 @@ async fn enrol(State(script): State<Arc<Script>>, headers: HeaderMap, body: Byte
     let answer =
         EnrollAnswer { id: 0xabc, credential: "s3cret".into(), labels: [].into(), step_ms: 60_000 };
     respond(say, (StatusCode::CREATED, serde_json::to_vec(&answer).unwrap()).into_response())
+}
+
+async fn withdraw(State(script): State<Arc<Script>>, uri: Uri, body: String) -> StatusCode {
+    script.heard.send(Heard::Goodbye { path: uri.path().to_owned(), body }).unwrap();
+    StatusCode::OK
+}
+
+async fn descriptor(State(script): State<Arc<Script>>) -> Response {
+    match script.descriptor.lock().unwrap().clone() {
+        Some(told) => serde_json::to_vec(&told).unwrap().into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 async fn push(State(script): State<Arc<Script>>, headers: HeaderMap, body: Bytes) -> Response {
@@ -200,7 +218,7 @@ async fn an_agent_enrols_then_pushes_in_order() {
     let Heard::Push { bearer, push } = server.hears().await else { panic!("then a push") };
     assert_eq!((bearer.as_str(), push.instance, push.number), ("Bearer s3cret", 0xabc, 1));
     assert!(metric_names(&push).contains(&"node_load1"));
-    assert!(metric_names(&push).contains(&"agent_spool_batches"));
+    assert!(metric_names(&push).contains(&"agent_queue_batches"));
     for number in 2..=4 {
         let push = server.hears_push().await;
         assert_eq!((push.number, push.floor), (number, number));
@@ -272,6 +290,53 @@ async fn moments_of_a_source(delay: Duration) -> Vec<(i64, bool)> {
 async fn a_prompt_source_shares_the_moment_of_the_look_and_its_push() {
     let moments = moments_of_a_source(Duration::ZERO).await;
     assert!(moments.iter().all(|(_, is_shared)| *is_shared), "{moments:?}");
+}
+
+#[tokio::test]
+async fn a_machine_that_its_cloud_ends_enrols_with_its_labels_and_says_goodbye() {
+    let document = |path: &str| match path {
+        "/latest/api/token" => Some("t"),
+        "/latest/meta-data/instance-id" => Some("i-0abc"),
+        "/latest/dynamic/instance-identity/document" => Some("{\"instanceId\": \"i-0abc\"}"),
+        "/latest/meta-data/autoscaling/target-lifecycle-state" => Some("Terminated"),
+        _ => None,
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let imds = Some(format!("http://{}", listener.local_addr().unwrap()));
+    let cloud = Router::new().fallback(async move |uri: Uri| match document(uri.path()) {
+        Some(text) => text.into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    });
+    tokio::spawn(async move { axum::serve(listener, cloud).await });
+    let mut server = Server::saying(&[], &[]).await;
+    let agent = go(AgentConfig { imds, ..config(server.address) });
+    let Heard::Enrol { request, .. } = server.hears().await else { panic!("enrolment first") };
+    assert_eq!(request.labels["cloud_instance_id"], "i-0abc");
+    while !metric_names(&server.hears_push().await).contains(&"agent_cloud_termination") {}
+    agent.stop.send(()).unwrap();
+    let said = loop {
+        if let Heard::Goodbye { path, body } = server.hears().await {
+            break (path, body);
+        }
+    };
+    assert_eq!(said.0, format!("/v1/instances/{:032x}/withdraw", 0xabc));
+    assert!(said.1.contains("its group lets it go: Terminated"), "{}", said.1);
+    within(agent.task).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_descriptor_changes_the_step_and_turns_no_unknown_source_on() {
+    let mut server = Server::saying(&[], &[]).await;
+    let sources = ["shell".to_owned()].into();
+    let told = Descriptor { step_ms: Some(1_000), sources, labels: [].into() };
+    *server.script.descriptor.lock().unwrap() = Some(told);
+    let agent = go(AgentConfig { step: None, ..config(server.address) });
+    assert!(matches!(server.hears().await, Heard::Enrol { .. }));
+    // Without the descriptor looks would be a minute apart, as enrolment said.
+    let moments = [server.hears_push().await, server.hears_push().await, server.hears_push().await];
+    let distance = moments[2].readings[0].at_ms - moments[1].readings[0].at_ms;
+    assert_eq!(distance, 1_000);
+    agent.stop().await.unwrap();
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use rrd::disk::{Disk, MemDisk};
 
 use crate::agent::Secret;
 use crate::agent::backoff::Backoff;
+use crate::agent::clock::Timeline;
 use crate::agent::credential::Credential;
 use crate::agent::dictionary::Dictionary;
 use crate::agent::reading::Readings;
@@ -30,6 +31,8 @@ fn session(disk: &MemDisk) -> Session {
         backoff: Backoff::new(Duration::from_secs(1), Duration::from_mins(1)),
         spool: Spool::of(queue),
         dictionary,
+        timeline: Timeline::start(Timestamp::from_secs(0), Duration::ZERO),
+        poll: None,
     })
 }
 
@@ -74,10 +77,9 @@ fn a_day_without_the_collector_costs_no_reading() {
             session.push_answered(away, Moment { now, random: u64::MAX }).unwrap();
         }
         waited_s += STEP_S;
-        if waited_s.is_multiple_of(60) {
-            if let Some(file) = session.spool().queue().to_sync(true) {
-                file.sync_data().unwrap();
-            }
+        let is_time = waited_s.is_multiple_of(60);
+        if let Some(file) = session.spool().queue().take_unsynced(is_time) {
+            file.sync_data().unwrap();
         }
     }
     assert!(tries < DAY_S / 50, "{tries} requests to a collector that is away");

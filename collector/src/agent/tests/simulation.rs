@@ -7,6 +7,7 @@ use fixtures::dice::Dice;
 use rrd::Timestamp;
 
 use crate::agent::backoff::Backoff;
+use crate::agent::clock::Timeline;
 use crate::agent::credential::Credential;
 use crate::agent::dictionary::Dictionary;
 use crate::agent::reading::Readings;
@@ -87,6 +88,8 @@ fn session() -> Session {
         backoff: Backoff::new(Duration::from_secs(1), Duration::from_mins(1)),
         spool: spool(),
         dictionary: Dictionary::default(),
+        timeline: Timeline::start(Timestamp::from_millis(1_000_000), Duration::ZERO),
+        poll: None,
     })
 }
 

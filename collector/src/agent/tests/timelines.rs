@@ -7,6 +7,7 @@ use rrd::{Step, Timestamp};
 use crate::agent::AgentError;
 use crate::agent::Secret;
 use crate::agent::backoff::Backoff;
+use crate::agent::clock::Timeline;
 use crate::agent::credential::Credential;
 use crate::agent::dictionary::Dictionary;
 use crate::agent::reading::Readings;
@@ -29,6 +30,8 @@ fn start(credential: Option<Credential>, may_enrol: bool) -> Stage {
         backoff: Backoff::new(Duration::from_secs(1), Duration::from_mins(1)),
         spool: spool(),
         dictionary: Dictionary::default(),
+        timeline: Timeline::start(Timestamp::from_millis(1_000_000), Duration::ZERO),
+        poll: None,
     });
     Stage { session, now: Duration::ZERO, random: 1 << 63 }
 }
@@ -104,10 +107,11 @@ impl Stage {
         self
     }
 
-    fn reported(&self, metric: &str) -> Option<f64> {
+    fn reported(&mut self, metric: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let mut readings = Readings::default();
-        self.session.report(&mut readings);
-        readings.value(metric, &[])
+        self.session.follow(self.wall(), self.now);
+        self.session.report(self.now, &mut readings);
+        readings.value(metric, labels)
     }
 }
 
@@ -180,7 +184,7 @@ fn failures_back_off_longer_and_success_forgets_them() {
     stage.push();
     stage.trouble(Err(Unreachable("refused".into())));
     stage.waits_until(f64::from(u32::try_from(second).unwrap()) + 0.5);
-    assert_eq!(stage.reported("agent_send_errors_total"), Some(9.0));
+    assert_eq!(stage.reported("agent_send_errors_total", &[("code", "503")]), Some(8.0));
 }
 
 #[test]
@@ -257,7 +261,7 @@ fn a_batch_that_will_never_be_taken_is_dropped_and_counted() {
     stage.trouble(status(400)).at(1).look(&["sda"]);
     let next = stage.push();
     assert_eq!((next.number, next.floor), (2, 2), "the floor says that 1 will not come");
-    assert_eq!(stage.reported("agent_dropped_samples_total"), Some(2.0));
+    assert_eq!(stage.reported("agent_dropped_samples_total", &[("reason", "rejected")]), Some(2.0));
 }
 
 #[test]
@@ -357,11 +361,11 @@ fn an_instance_that_was_put_out_does_not_enrol_itself_again() {
 #[test]
 fn the_session_reports_on_itself() {
     let mut stage = enrolled();
-    assert_eq!(stage.reported("agent_spool_batches"), Some(0.0));
-    assert_eq!(stage.reported("agent_clock_offset_seconds"), None);
+    assert_eq!(stage.reported("agent_queue_batches", &[]), Some(0.0));
+    assert_eq!(stage.reported("agent_clock_offset_seconds", &[]), None);
     stage.look(&["sda"]).push();
-    assert_eq!(stage.reported("agent_spool_batches"), Some(1.0));
+    assert_eq!(stage.reported("agent_queue_batches", &[]), Some(1.0));
     stage.accept(1, 1);
-    assert_eq!(stage.reported("agent_spool_batches"), Some(0.0));
-    assert_eq!(stage.reported("agent_clock_offset_seconds"), Some(0.0));
+    assert_eq!(stage.reported("agent_queue_batches", &[]), Some(0.0));
+    assert_eq!(stage.reported("agent_clock_offset_seconds", &[]), Some(0.0));
 }

@@ -104,7 +104,7 @@ fn a_batch_that_is_too_large_is_halved_down_to_one_sample() {
         assert_eq!(sample_count(&mut stand), Some((1, sent)));
         stand.spool.split(1);
     }
-    assert_eq!(stand.spool.losses().dropped, 1, "one sample cannot be halved");
+    assert_eq!(stand.spool.losses().refused, 1, "one sample cannot be halved");
     assert_eq!(stand.sent(), Some((2, vec![10])), "the rest follows in order");
 }
 

@@ -55,7 +55,7 @@ impl Process {
     }
 
     fn sync(&mut self) {
-        if let Some(file) = self.spool.queue().to_sync(true) {
+        if let Some(file) = self.spool.queue().take_unsynced(true) {
             file.sync_data().unwrap();
         }
     }
