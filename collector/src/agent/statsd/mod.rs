@@ -1,5 +1,6 @@
 //! StatsD: programs of this machine tell what happens in them, datagram by datagram; a look adds it up.
 
+mod held;
 mod line;
 mod series;
 mod sketch;

@@ -1,33 +1,29 @@
 //! The table of what was heard: counters that go on counting, and what came since the last look.
 
+use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{HashMap, HashSet};
 use std::hash::{Hash as _, Hasher as _};
 use std::time::Duration;
 
 use rrd::Timestamp;
 use tokio::time::Instant;
 
+use super::held::{Entry, Held};
 use super::line::{Line, Metric, MetricKind, number, parse};
-use super::series::{Series, of_key, write_key};
-use super::sketch::Sketch;
+use super::series::{of_key, write_key};
 use crate::agent::reading::Readings;
 
 /// Series that all of it becomes: three quarters of what a server grants an instance.
 const SERIES_MAX: usize = 1_500;
-/// Series of a timer: count, sum, min, max and three quantiles.
-const TIMER_SERIES: usize = 7;
 /// Different values that all sets remember until the next look.
 const MEMBERS_MAX: usize = 100_000;
 /// Seconds by which the time that a sender gives may differ from ours: what is older belongs to rows that
 /// were read.
 const TIMED_MAX: i64 = 60;
-/// The quantiles of timers.
-const QUANTILES: [(&str, f64); 3] = [("0.5", 0.5), ("0.9", 0.9), ("0.99", 0.99)];
 
 /// Why values were not taken.
 #[derive(Clone, Copy)]
-enum Drop {
+enum Why {
     Malformed,
     TooLong,
     Full,
@@ -35,11 +31,11 @@ enum Drop {
     Timed,
 }
 
-const DROPS: [(Drop, &str); 4] = [
-    (Drop::Malformed, "malformed"),
-    (Drop::TooLong, "too_long"),
-    (Drop::Full, "full"),
-    (Drop::Timed, "timed"),
+const DROPS: [(Why, &str); 4] = [
+    (Why::Malformed, "malformed"),
+    (Why::TooLong, "too_long"),
+    (Why::Full, "full"),
+    (Why::Timed, "timed"),
 ];
 
 /// All that was heard.
@@ -55,20 +51,6 @@ pub(super) struct Table {
     events: u64,
     checks: u64,
     dropped: [u64; DROPS.len()],
-}
-
-struct Entry {
-    heard: Instant,
-    held: Held,
-    /// A count was reported, if only its beginning: what is added from then on is seen as an increase.
-    is_told: bool,
-}
-
-enum Held {
-    Counter { up: f64, down: f64 },
-    Gauge(f64),
-    Values { count: f64, sum: f64, recent: Box<Sketch> },
-    Members(HashSet<u64>),
 }
 
 impl Table {
@@ -93,7 +75,7 @@ impl Table {
         self.datagrams += 1;
         for line in datagram.split(|byte| *byte == b'\n') {
             let Ok(line) = str::from_utf8(line) else {
-                self.drop(Drop::Malformed);
+                self.drop(Why::Malformed);
                 continue;
             };
             let line = line.trim_end_matches('\r');
@@ -105,10 +87,10 @@ impl Table {
 
     fn line(&mut self, line: &str, now: Instant) {
         match parse(line) {
-            None => self.drop(Drop::Malformed),
+            None => self.drop(Why::Malformed),
             Some(Line::Event) => self.events += 1,
             Some(Line::Check) => self.checks += 1,
-            Some(Line::Metric(metric)) if !self.is_current(&metric, now) => self.drop(Drop::Timed),
+            Some(Line::Metric(metric)) if !self.is_current(&metric, now) => self.drop(Why::Timed),
             Some(Line::Metric(metric)) => self.metric(&metric, now),
         }
     }
@@ -126,27 +108,20 @@ impl Table {
     fn metric(&mut self, metric: &Metric<'_>, now: Instant) {
         let mut key = std::mem::take(&mut self.key);
         if write_key(metric.kind, (metric.name, metric.tags), &mut key).is_none() {
-            self.drop(Drop::TooLong);
+            self.drop(Why::TooLong);
         } else if self.entries.contains_key(key.as_str()) || self.make(&key, metric.kind, now) {
             for value in metric.values() {
                 self.value(&key, (value, metric.weight), now);
             }
         } else {
-            self.drop(Drop::Full);
+            self.drop(Why::Full);
         }
         self.key = key;
     }
 
     /// Makes an entry, if there is room.
     fn make(&mut self, key: &str, kind: MetricKind, now: Instant) -> bool {
-        let held = match kind {
-            MetricKind::Counter => Held::Counter { up: 0.0, down: 0.0 },
-            MetricKind::Gauge => Held::Gauge(0.0),
-            MetricKind::Set => Held::Members(HashSet::new()),
-            MetricKind::Timer | MetricKind::Histogram => {
-                Held::Values { count: 0.0, sum: 0.0, recent: Box::default() }
-            }
-        };
+        let held = Held::of(kind);
         if self.series_count + held.series() > SERIES_MAX {
             return false;
         }
@@ -164,13 +139,13 @@ impl Table {
                 text.hash(&mut hasher);
                 let member = hasher.finish();
                 if !members.contains(&member) && self.member_count >= MEMBERS_MAX {
-                    Err(Drop::Full)
+                    Err(Why::Full)
                 } else {
                     self.member_count += usize::from(members.insert(member));
                     Ok(())
                 }
             }
-            (_, None) => Err(Drop::Malformed),
+            (_, None) => Err(Why::Malformed),
             (Held::Counter { up, .. }, Some(number)) if number >= 0.0 => {
                 *up += number * weight;
                 Ok(())
@@ -198,7 +173,7 @@ impl Table {
         }
     }
 
-    fn drop(&mut self, why: Drop) {
+    fn drop(&mut self, why: Why) {
         self.dropped[why as usize] += 1;
     }
 
@@ -232,57 +207,9 @@ impl Table {
     }
 }
 
-impl Held {
-    fn series(&self) -> usize {
-        match self {
-            // Those that count down need a second one; they are few.
-            Self::Counter { down, .. } => 1 + usize::from(*down > 0.0),
-            Self::Gauge(_) | Self::Members(_) => 1,
-            Self::Values { .. } => TIMER_SERIES,
-        }
-    }
-}
-
-impl Entry {
-    fn tell(&mut self, series: &Series<'_>, out: &mut Readings) {
-        let base = series.base();
-        let labels = series.labels.as_slice();
-        // The first reading of a count is where it begins.
-        let told = f64::from(u8::from(std::mem::replace(&mut self.is_told, true)));
-        match &mut self.held {
-            Held::Gauge(level) => out.gauge(&base, labels, *level),
-            Held::Counter { up, down } => {
-                out.total(&format!("{base}_total"), labels, *up * told);
-                if *down > 0.0 {
-                    out.total(&format!("{base}_decreased_total"), labels, *down * told);
-                }
-            }
-            Held::Members(members) => {
-                let count = u32::try_from(members.len()).expect("bounded");
-                out.gauge(&format!("{base}_unique"), labels, f64::from(count));
-                members.clear();
-            }
-            Held::Values { count, sum, recent } => {
-                out.total(&format!("{base}_count"), labels, *count * told);
-                out.total(&format!("{base}_sum"), labels, *sum * told);
-                if let Some((min, max)) = recent.ends() {
-                    out.gauge(&format!("{base}_min"), labels, min);
-                    out.gauge(&format!("{base}_max"), labels, max);
-                }
-                for (word, share) in QUANTILES {
-                    if let Some(value) = recent.quantile(share) {
-                        let labels = [labels, &[("quantile", word)]].concat();
-                        out.gauge(&base, &labels, value);
-                    }
-                }
-                recent.clear();
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::held::TIMER_SERIES;
     use super::*;
 
     const EXPIRE: Duration = Duration::from_mins(5);
