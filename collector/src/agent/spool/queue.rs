@@ -139,6 +139,13 @@ impl Queue {
         waiting.map(|segment| segment.used.saturating_sub(begin(segment))).sum()
     }
 
+    /// True when so many bytes more need a segment that is not free, for tests.
+    #[cfg(test)]
+    pub(in crate::agent) fn is_full_after(&self, bytes: usize) -> bool {
+        let used = self.segments.back().map_or(0, |segment| segment.used);
+        self.room.free(self.segments.len()) <= SPARE && used + bytes > SEGMENT_BYTES
+    }
+
     pub(in crate::agent) fn losses(&self) -> Losses {
         self.losses
     }
