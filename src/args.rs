@@ -262,6 +262,18 @@ pub(crate) struct Agent {
     /// A label of this host; may be repeated
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,
+    /// Authorities of the collector's certificate (PEM), instead of the public ones
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// SHA-256 of the collector's authority or certificate, where there is no file of it
+    #[arg(long, value_name = "sha256:HEX", conflicts_with = "ca")]
+    pub(crate) ca_hash: Option<collector::agent::Pin>,
+    /// Certificate to show to a collector that asks for one (PEM)
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
     /// Time between readings [default: what the collector says, usually 10s]
     #[arg(long, value_name = "DURATION", value_parser = step)]
     pub(crate) step: Option<rrd::Step>,

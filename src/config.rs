@@ -10,8 +10,9 @@ use std::time::Duration;
 use alerter::Problem;
 use alerter::config::{Config as Notify, MailSection, WebhookSection};
 use anyhow::{Context as _, Result, bail};
+use collector::{Rate, Rates, Relabel};
 use journal::Durability;
-use rrd::Policy;
+use rrd::{Kind, Policy};
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
@@ -33,7 +34,7 @@ const SCRUB_RANGE: std::ops::RangeInclusive<u64> = (64 << 10)..=(1 << 30);
 /// A longer file is not a configuration.
 const FILE_BYTES: u64 = 1 << 20;
 /// What the file may say at its top level.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 15] = [
     "listen",
     "policy",
     "journal_size",
@@ -43,6 +44,10 @@ const KEYS: [&str; 11] = [
     "base_url",
     "mail",
     "webhook",
+    "tls",
+    "limits",
+    "relabel",
+    "kind",
     "graphite",
     "zabbix",
 ];
@@ -67,8 +72,93 @@ pub(crate) struct Config {
     pub(crate) notify: Notify,
     pub(crate) local_agent: bool,
     pub(crate) admin_token: Option<String>,
+    /// Where TLS is spoken, and with what.
+    pub(crate) tls: Option<TlsSection>,
+    /// What one sender may bring in a second.
+    pub(crate) rates: Rates,
+    /// Rules for the series of every relay.
+    pub(crate) relabel: Relabel,
+    /// Kinds that the operator knows better.
+    pub(crate) kinds: Vec<(Vec<String>, Kind)>,
     /// Listeners of senders that speak no HTTP.
     pub(crate) lines: Lines,
+}
+
+/// What the file says of TLS.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TlsSection {
+    /// Where to listen for it.
+    #[serde(default = "TlsSection::listen")]
+    pub(crate) listen: SocketAddr,
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+    #[serde(default)]
+    pub(crate) client_ca: Option<PathBuf>,
+}
+
+impl TlsSection {
+    const fn listen() -> SocketAddr {
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 4271)
+    }
+}
+
+/// What the file says of senders' limits.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct LimitsSection {
+    relay: RateSection,
+    instance: RateSection,
+}
+
+/// What one sender may bring; 0 is without limit.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RateSection {
+    samples_per_s: Option<u64>,
+    bytes_per_s: Option<u64>,
+}
+
+impl LimitsSection {
+    fn meant(self) -> Rates {
+        let Rates { instance, relay } = Rates::default();
+        Rates { instance: self.instance.over(instance), relay: self.relay.over(relay) }
+    }
+}
+
+impl RateSection {
+    fn over(self, usual: Rate) -> Rate {
+        Rate {
+            samples: self.samples_per_s.unwrap_or(usual.samples),
+            bytes: self.bytes_per_s.unwrap_or(usual.bytes),
+        }
+    }
+}
+
+/// What the file says of the kind of some series.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KindSection {
+    #[serde(rename = "match")]
+    matchers: Vec<String>,
+    kind: KindWord,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum KindWord {
+    Gauge,
+    Counter,
+}
+
+impl KindSection {
+    fn meant(self) -> (Vec<String>, Kind) {
+        let kind = match self.kind {
+            KindWord::Gauge => Kind::Gauge,
+            KindWord::Counter => Kind::Total,
+        };
+        (self.matchers, kind)
+    }
 }
 
 /// What the file says.
@@ -81,6 +171,10 @@ struct Written {
     scrub_bytes: Option<u64>,
     base_url: Option<String>,
     notify: Notify,
+    tls: Option<TlsSection>,
+    rates: Rates,
+    relabel: Relabel,
+    kinds: Vec<KindSection>,
     lines: Lines,
 }
 
@@ -102,8 +196,8 @@ impl Config {
         written.lines.check(arguments.insecure)?;
         if !listen.ip().is_loopback() && !arguments.insecure {
             bail!(
-                "{listen} is reached by other machines and this version has no TLS: listen on 127.0.0.1 \
-                 behind a proxy that has it, or say --insecure"
+                "{listen} is reached by other machines and has no TLS: leave it at 127.0.0.1 and say where \
+                 TLS is spoken under [tls] in the configuration, or say --insecure"
             );
         }
         Ok(Self {
@@ -119,6 +213,10 @@ impl Config {
             lines: written.lines,
             local_agent: !arguments.no_local_agent,
             admin_token: arguments.admin_token.clone().filter(|token| !token.is_empty()),
+            tls: written.tls,
+            rates: written.rates,
+            relabel: written.relabel,
+            kinds: written.kinds.into_iter().map(KindSection::meant).collect(),
         })
     }
 }
@@ -229,6 +327,12 @@ impl Reader<'_> {
                 is_web_address(text).then_some(trimmed).ok_or("is not a web address".to_owned())
             }),
             notify: notify.ok()?,
+            tls: self.section(document, "tls"),
+            rates: self
+                .section(document, "limits")
+                .map_or_else(Rates::default, LimitsSection::meant),
+            relabel: self.section(document, "relabel").unwrap_or_default(),
+            kinds: self.section(document, "kind").unwrap_or_default(),
             lines,
         })
     }

@@ -51,6 +51,12 @@ fn config(arguments: args::Agent) -> Result<AgentConfig> {
     settings.labels.extend(arguments.labels);
     // Where another service answers for the cloud's, as in a container or a test.
     settings.imds = std::env::var("ROUNDEL_IMDS_ENDPOINT").ok().or(settings.imds);
+    if arguments.ca.is_some() || arguments.ca_hash.is_some() {
+        (settings.ca, settings.ca_hash) = (arguments.ca, arguments.ca_hash);
+    }
+    if arguments.cert.is_some() {
+        (settings.cert, settings.key) = (arguments.cert, arguments.key);
+    }
     let mut config = AgentConfig::to(String::new());
     if let Some(token) = &arguments.token {
         settings.token_file = None;

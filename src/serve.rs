@@ -11,6 +11,7 @@ use alerter::Channels;
 use alerter::notify::{self, Notifier};
 use anyhow::{Context as _, Result};
 use collector::agent::{self, AgentConfig};
+use collector::listen::{Tls, TlsFiles};
 use collector::registry::TokenKind;
 use collector::scrape::{self, Scraper};
 use collector::{Credentials, Digest, Intake, Parts, TokenRequest};
@@ -25,7 +26,7 @@ use tracing::{error, info, warn};
 use web::{Sessions, Web};
 
 use crate::clock::SystemClock;
-use crate::config::Config;
+use crate::config::{Config, TlsSection};
 use crate::descriptors_folder::DescriptorsFolder;
 use crate::disk_limit;
 use crate::operate::hold::Hold;
@@ -60,6 +61,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
     refuse_unfinished(&config.data)?;
     let listener = bind(config.listen)?;
     let address = listener.local_addr()?;
+    let tls = config.tls.as_ref().map(open_tls).transpose()?;
     let base_url = config.base_url.clone().unwrap_or_else(|| format!("http://{address}"));
     let mail_folder = folders.at("mail");
     let channels = config
@@ -70,7 +72,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
     let mut recovered = recover(&config, &folders, &disk, &clock, channels.names())?;
     recovered.rounds = recovered.rounds.held_by(hold);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let server = Server { config, folders, clock, channels, address, base_url, mail_folder };
+    let server = Server { config, folders, clock, channels, address, base_url, mail_folder, tls };
     runtime.block_on(server.serve(listener, recovered))
 }
 
@@ -83,6 +85,17 @@ fn bind(address: SocketAddr) -> Result<std::net::TcpListener> {
     Ok(listener)
 }
 
+/// Takes the port of TLS, with the files as they are.
+fn open_tls(section: &TlsSection) -> Result<(std::net::TcpListener, Arc<Tls>)> {
+    let files = TlsFiles {
+        certificate: section.cert.clone(),
+        key: section.key.clone(),
+        client_authority: section.client_ca.clone(),
+    };
+    let tls = Tls::open(files).context("[tls] of the configuration")?;
+    Ok((bind(section.listen)?, Arc::new(tls)))
+}
+
 /// All that the running server is made of beside the recovered parts.
 struct Server {
     config: Config,
@@ -92,10 +105,11 @@ struct Server {
     address: SocketAddr,
     base_url: String,
     mail_folder: PathBuf,
+    tls: Option<(std::net::TcpListener, Arc<Tls>)>,
 }
 
 impl Server {
-    async fn serve(self, listener: std::net::TcpListener, recovered: Recovered) -> Result<()> {
+    async fn serve(mut self, listener: std::net::TcpListener, recovered: Recovered) -> Result<()> {
         let Recovered { state, journal, rounds, applied, .. } = recovered;
         let (stop, stopped) = watch::channel(false);
         let disk_limit = self.disk_limit(state.store.all_archive_bytes())?;
@@ -138,6 +152,7 @@ impl Server {
             pulse: Arc::clone(&pulse),
             scrubbed,
             disk_limit,
+            tls: self.tls.as_ref().map(|(_, tls)| Arc::clone(tls)),
         };
         let web = self.web(&state, &intake, health, sessions);
         let lines = self.config.lines.bind()?;
@@ -145,7 +160,16 @@ impl Server {
         let listener = TcpListener::from_std(listener)?;
 
         let mut tasks = JoinSet::new();
+        if let Some((listener, tls)) = self.tls.take() {
+            let (listener, router) = (TcpListener::from_std(listener)?, router.clone());
+            info!(address = %listener.local_addr()?, "listening with TLS");
+            let files = collector::listen::watch_files(Arc::clone(&tls), ended(stopped.clone()));
+            tasks.spawn(files);
+            let shutdown = ended(stopped.clone());
+            tasks.spawn(collector::listen::run_tls(listener, router, tls, shutdown));
+        }
         tasks.spawn(collector::listen::run(listener, router, ended(stopped.clone())));
+        tasks.spawn(intake.clone().beats(ended(stopped.clone())));
         lines.spawn(&intake, &mut tasks, || ended(stopped.clone()));
         tasks.spawn(notify::run(self.notifier(&state, &journal), ended(stopped.clone())));
         tasks.spawn(watch_rules((rules, descriptors), ended(stopped.clone())));
@@ -195,6 +219,11 @@ impl Server {
         let intake = intake
             .map_err(|reason| anyhow::anyhow!("this system gives no randomness: {reason}"))?;
         intake.limit_disk(disk_limit);
+        intake.limit_rates(self.config.rates);
+        let refused =
+            |what: &'static str| move |why| anyhow::anyhow!("the configuration: {what}: {why}");
+        intake.relabel(self.config.relabel.clone()).map_err(refused("[relabel]"))?;
+        intake.know_kinds(&self.config.kinds).map_err(refused("[[kind]]"))?;
         intake.keep_pushed(self.folders.at("pushed")).context("the folder of pushed groups")?;
         Ok(intake)
     }
@@ -263,6 +292,7 @@ impl Server {
             labels: std::collections::BTreeMap::new(),
             ttl_secs: Some(LOCAL_TOKEN_SECS),
             uses: Some(1),
+            relabel: None,
         };
         let mut config = AgentConfig::to(format!("http://{}", self.address));
         config.state_dir = Some(self.folders.at("agent"));
@@ -431,6 +461,7 @@ mod tests {
             address: listener.local_addr().unwrap(),
             base_url: String::new(),
             mail_folder: folder.path().join("mail"),
+            tls: None,
         };
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let outcome = runtime.block_on(async {

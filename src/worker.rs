@@ -86,7 +86,7 @@ impl Worker {
             append_transitions(&self.state, &self.journal, self.state.advance(frame.stamp));
             let Applied { verdicts, transitions } = self.state.apply(frame);
             if let Some((instance, verdicts)) = verdicts {
-                self.intake.applied(instance, &verdicts);
+                self.intake.applied(frame.seq, instance, &verdicts);
             }
             append_transitions(&self.state, &self.journal, transitions);
             self.applied = frame.seq;

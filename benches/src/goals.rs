@@ -18,6 +18,8 @@ struct Row {
 pub(crate) enum Unit {
     PerSecond,
     Secs,
+    /// Millionths of a second, to the nanosecond.
+    Micros,
     Bytes,
     Percent,
 }
@@ -97,6 +99,7 @@ impl Unit {
             Self::Secs if number < 1e-3 => format!("{:.1} us", number * 1e6),
             Self::Secs if number < 1.0 => format!("{:.1} ms", number * 1e3),
             Self::Secs => format!("{number:.2} s"),
+            Self::Micros => format!("{number:.3} us"),
             Self::Bytes => format!("{number:.0} B"),
             Self::Percent => format!("{number:.2} %"),
         }

@@ -220,7 +220,7 @@ impl Worker {
             rrd::FRAME_SAMPLES => {
                 let samples = SampleFrame::decode(&frame.body)?;
                 let verdicts = self.store.apply(frame.seq, frame.stamp, &samples);
-                self.intake.applied(samples.instance, &verdicts);
+                self.intake.applied(frame.seq, samples.instance, &verdicts);
             }
             rrd::FRAME_GRANT => {
                 self.store.apply_grant(frame.seq, &GrantFrame::decode(&frame.body)?)?;

@@ -1,4 +1,4 @@
-//! Measured comparisons with rival engines: `cargo xtask bench quick`, `rrd`, `query`, `layout`.
+//! Measured comparisons with rival engines: `cargo xtask bench quick`, `rrd`, `ingest`, `query`, `layout`.
 //!
 //! Each figure is measured in this run, on this machine, beside rrdtool where it can do the same.
 
@@ -8,6 +8,7 @@ mod cold;
 mod data;
 mod goals;
 mod graph;
+mod ingest;
 mod intake;
 mod layout;
 mod meter;
@@ -45,6 +46,9 @@ fn chosen() -> Result<()> {
         ["rrd", instances] => store::run(&scratch_parent()?, instances.parse()?),
         ["fleet"] => store::fleet(&scratch_parent()?),
         ["query"] => query::run(&scratch_parent()?),
+        ["ingest"] => ingest::run(&scratch_parent()?, ingest::TARGETS, "all"),
+        ["ingest", targets] => ingest::run(&scratch_parent()?, targets.parse()?, "all"),
+        ["ingest", targets, part] => ingest::run(&scratch_parent()?, targets.parse()?, part),
         ["layout"] => layout::run(&scratch_parent()?, layout::INSTANCES),
         ["layout", instances] => layout::run(&scratch_parent()?, instances.parse()?),
         // Processes that `rrd` starts, to be killed.
@@ -52,7 +56,8 @@ fn chosen() -> Result<()> {
         ["reopen", folder] => store::reopen(Path::new(folder)),
         _ => {
             bail!(
-                "no such benchmark; there are: quick, rrd [INSTANCES], fleet, query, layout [INSTANCES]"
+                "no such benchmark; there are: quick, rrd [INSTANCES], fleet, ingest [TARGETS [PART]], \
+                 query, layout [INSTANCES]"
             )
         }
     }

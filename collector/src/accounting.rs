@@ -1,12 +1,25 @@
-//! Accounting: what became of every sample that was received, by instance and by reason.
+//! Accounting: what became of every sample that was received, by instance, by the way it came, and by
+//! reason.
 //!
 //! Once the worker has applied what intake appended, it balances: received = stored + duplicate +
-//! late + stale generation + refused, for each instance and in total.
+//! late + stale generation + refused, for each instance, for each way and in total.
+
+mod flights;
+mod way;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rrd::{InstanceId, Verdicts};
+
+use flights::Flights;
+pub use way::Way;
+
+/// Ways with a line of their own: every protocol of a thousand tokens; tokens come and go.
+const WAY_LIMIT: usize = 10_000;
+/// Names of client certificates with a line of their own.
+const CERTIFICATE_LIMIT: usize = 10_000;
 
 /// Why samples were not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,11 +55,13 @@ pub enum Reason {
     Store,
     /// A text where a number is kept.
     Text,
+    /// The operator's rules leave the series out.
+    Relabelled,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Future,
         Self::TooOld,
         Self::LabelLimit,
@@ -62,6 +77,7 @@ impl Reason {
         Self::Malformed,
         Self::Store,
         Self::Text,
+        Self::Relabelled,
     ];
 
     /// The reason as answers and counters spell it.
@@ -82,6 +98,7 @@ impl Reason {
             Self::Malformed => "malformed",
             Self::Store => "store",
             Self::Text => "text",
+            Self::Relabelled => "relabelled",
         }
     }
 }
@@ -143,18 +160,32 @@ impl Counts {
 
 /// What one request adds, gathered before its fate is known. `None` is "no instance could be
 /// named".
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Tally(HashMap<Option<InstanceId>, Counts>);
+#[derive(Clone, Debug)]
+pub(crate) struct Tally {
+    way: Way,
+    counts: HashMap<Option<InstanceId>, Counts>,
+}
 
 impl Tally {
+    /// An empty tally of a request that came by `way`.
+    pub(crate) fn of(way: Way) -> Self {
+        Self { way, counts: HashMap::new() }
+    }
+
+    fn sum(&self) -> Counts {
+        let mut sum = Counts::default();
+        self.counts.values().for_each(|counts| sum.add(counts));
+        sum
+    }
+
     /// `count` samples arrived for `instance`.
     pub(crate) fn received(&mut self, instance: Option<InstanceId>, count: u64) {
-        self.0.entry(instance).or_default().received += count;
+        self.counts.entry(instance).or_default().received += count;
     }
 
     /// `count` samples arrived for `instance` and were refused.
     pub(crate) fn refused(&mut self, instance: Option<InstanceId>, reason: Reason, count: u64) {
-        let counts = self.0.entry(instance).or_default();
+        let counts = self.counts.entry(instance).or_default();
         counts.received += count;
         *counts.refused.entry(reason).or_default() += count;
     }
@@ -162,7 +193,7 @@ impl Tally {
     /// `count` exemplars were left out.
     pub(crate) fn exemplars(&mut self, count: u64) {
         if count > 0 {
-            self.0.entry(None).or_default().exemplars += count;
+            self.counts.entry(None).or_default().exemplars += count;
         }
     }
 }
@@ -176,42 +207,72 @@ pub struct Accounting {
 #[derive(Debug, Default)]
 struct Books {
     instances: HashMap<Option<InstanceId>, Counts>,
+    ways: HashMap<Way, Counts>,
+    flights: Flights,
+    certificates: BTreeMap<Arc<str>, u64>,
     total: Counts,
+}
+
+impl Books {
+    /// The line of `way`; beyond the limit all new ones share one.
+    fn way(&mut self, way: Way) -> &mut Counts {
+        let has_room = self.ways.len() < WAY_LIMIT || self.ways.contains_key(&way);
+        self.ways.entry(if has_room { way } else { Way::REST }).or_default()
+    }
 }
 
 impl Accounting {
     /// Enters what a request brought. Before the append, so that the worker is never ahead.
     pub(crate) fn enter(&self, tally: &Tally) {
         let mut books = self.books();
-        for (instance, counts) in &tally.0 {
+        let sum = tally.sum();
+        for (instance, counts) in &tally.counts {
             books.instances.entry(*instance).or_default().add(counts);
-            books.total.add(counts);
         }
+        books.way(tally.way).add(&sum);
+        books.total.add(&sum);
     }
 
     /// Takes back what was entered for a request that the journal refused: its sender sends it
     /// again.
     pub(crate) fn take_back(&self, tally: &Tally) {
         let mut books = self.books();
-        for (instance, counts) in &tally.0 {
+        let sum = tally.sum();
+        for (instance, counts) in &tally.counts {
             books.instances.entry(*instance).or_default().take_back(counts);
-            books.total.take_back(counts);
+        }
+        books.way(tally.way).take_back(&sum);
+        books.total.take_back(&sum);
+    }
+
+    /// Notes which frames a tally that was entered became, so that what the worker does with them is
+    /// entered by its way.
+    pub(crate) fn appended(&self, tally: &Tally, seqs: Range<u64>) {
+        let mut books = self.books();
+        for verdicts in books.flights.depart(seqs, tally.way) {
+            books.way(tally.way).add(&of(&verdicts));
         }
     }
 
-    /// Enters what the worker did with a live frame; replayed frames were received by an earlier
+    /// Counts a request of a client that its certificate calls `name`.
+    pub(crate) fn certificate(&self, name: &Arc<str>) {
+        let mut books = self.books();
+        let certificates = &mut books.certificates;
+        if certificates.len() < CERTIFICATE_LIMIT || certificates.contains_key(name) {
+            *certificates.entry(name.clone()).or_default() += 1;
+        }
+    }
+
+    /// Enters what the worker did with live frame `seq`; replayed frames were received by an earlier
     /// process.
-    pub fn applied(&self, instance: InstanceId, verdicts: &Verdicts) {
-        let counts = Counts {
-            stored: verdicts.stored,
-            duplicate: verdicts.duplicate,
-            late: verdicts.late,
-            stale_generation: verdicts.stale_generation,
-            ..Counts::default()
-        };
+    pub fn applied(&self, seq: u64, instance: InstanceId, verdicts: &Verdicts) {
+        let counts = of(verdicts);
         let mut books = self.books();
         books.instances.entry(Some(instance)).or_default().add(&counts);
         books.total.add(&counts);
+        if let Some(way) = books.flights.land(seq, verdicts) {
+            books.way(way).add(&counts);
+        }
     }
 
     /// All samples since the start.
@@ -227,6 +288,19 @@ impl Accounting {
         all
     }
 
+    /// Samples by the way they came.
+    pub fn ways(&self) -> Vec<(Way, Counts)> {
+        let mut all: Vec<_> =
+            self.books().ways.iter().map(|(way, counts)| (*way, counts.clone())).collect();
+        all.sort_by_key(|(way, _)| *way);
+        all
+    }
+
+    /// Requests by the name in the client's certificate, where there was one.
+    pub fn certificates(&self) -> Vec<(Arc<str>, u64)> {
+        self.books().certificates.iter().map(|(name, count)| (name.clone(), *count)).collect()
+    }
+
     /// Samples of one instance.
     pub fn instance(&self, id: InstanceId) -> Counts {
         self.books().instances.get(&Some(id)).cloned().unwrap_or_default()
@@ -238,6 +312,16 @@ impl Accounting {
     }
 }
 
+fn of(verdicts: &Verdicts) -> Counts {
+    Counts {
+        stored: verdicts.stored,
+        duplicate: verdicts.duplicate,
+        late: verdicts.late,
+        stale_generation: verdicts.stale_generation,
+        ..Counts::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,25 +330,27 @@ mod tests {
     fn the_books_balance_by_instance_and_in_total() {
         let accounting = Accounting::default();
         let (one, two) = (InstanceId(1), InstanceId(2));
-        let mut tally = Tally::default();
+        let mut tally = Tally::of(Way::native(None));
         tally.received(Some(one), 10);
         tally.refused(Some(one), Reason::Future, 2);
         tally.refused(None, Reason::NoName, 3);
         tally.received(Some(two), 1);
         accounting.enter(&tally);
+        accounting.appended(&tally, 1..3);
         assert_eq!(accounting.instance(one).in_flight(), 10);
         let verdicts = Verdicts { stored: 7, duplicate: 2, late: 1, ..Verdicts::default() };
-        accounting.applied(one, &verdicts);
-        accounting.applied(two, &Verdicts { stored: 1, ..Verdicts::default() });
+        accounting.applied(1, one, &verdicts);
+        accounting.applied(2, two, &Verdicts { stored: 1, ..Verdicts::default() });
         let total = accounting.total();
         assert_eq!((total.received, total.in_flight(), total.refused_total()), (16, 0, 5));
         assert!(accounting.instances().iter().all(|(_, counts)| counts.in_flight() == 0));
+        assert_eq!(accounting.ways(), [(Way::native(None), total)]);
     }
 
     #[test]
     fn a_request_the_journal_refused_leaves_no_trace() {
         let accounting = Accounting::default();
-        let mut tally = Tally::default();
+        let mut tally = Tally::of(Way::native(None));
         tally.received(Some(InstanceId(1)), 10);
         tally.refused(None, Reason::NoName, 3);
         accounting.enter(&tally);

@@ -16,6 +16,7 @@ mod otlp;
 mod remote_write;
 pub mod scrape;
 
+mod beat;
 mod collectd;
 mod graphite;
 mod influx;
@@ -32,10 +33,11 @@ pub mod probe;
 
 pub use accounting::Accounting;
 pub use auth::Credentials;
+pub use foreign::relabel::{Action, Relabel, Rule};
 pub use graphite::{TemplateError, Templates};
 pub use intake::{
-    Denial, GraphiteSettings, Intake, Look, LookSample, Minted, Parts, Stored, TokenRequest,
-    ZabbixSettings, router,
+    Denial, GraphiteSettings, Intake, Look, LookSample, Minted, Parts, Rate, Rates, Stored,
+    TokenRequest, ZabbixSettings, router,
 };
 pub use registry::{FRAME_REGISTRY, Registry};
 pub use secret::Digest;

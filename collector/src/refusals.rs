@@ -13,6 +13,7 @@ use crate::native::{REFUSED_SHOWN, RefusedSeries};
 pub(crate) struct Refusals {
     shown: Vec<RefusedSeries>,
     counts: HashMap<(Option<InstanceId>, Reason), u64>,
+    left_out: u64,
     passed_over: u64,
 }
 
@@ -32,6 +33,17 @@ impl Refusals {
             self.shown.push(RefusedSeries { series: series(), reason, message });
         }
         *self.counts.entry((instance, reason)).or_default() += count;
+    }
+
+    /// Counts samples of a series that the operator's rules leave out. That is no fault of the
+    /// sender's, which hears nothing of it.
+    pub(crate) fn leave_out(&mut self, samples: usize) {
+        self.left_out += u64::try_from(samples).unwrap_or(u64::MAX);
+    }
+
+    /// Samples left out by the operator's rules.
+    pub(crate) fn left_out(&self) -> u64 {
+        self.left_out
     }
 
     /// Counts samples that are refused as a matter of course, so that nobody is told of each.
@@ -74,6 +86,9 @@ impl Refusals {
     pub(crate) fn tally(&self, tally: &mut Tally) {
         for ((instance, reason), count) in &self.counts {
             tally.refused(*instance, *reason, *count);
+        }
+        if self.left_out > 0 {
+            tally.refused(None, Reason::Relabelled, self.left_out);
         }
     }
 

@@ -86,6 +86,9 @@ impl Handles {
         }
         // Opened outside the lock; should two do so at once, the second one is kept.
         let file = self.disk.open(path)?;
+        // A round reads a few bytes here and there: reading ahead would bring most of the file, or fill
+        // as many pages with the zeroes of rows that were never written.
+        file.expect_scattered_reads();
         write(&self.files).put(instance, Arc::clone(&file));
         Ok(file)
     }

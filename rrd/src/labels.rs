@@ -100,6 +100,18 @@ impl Labels {
         Self(self.0.iter().filter(|(name, _)| keep(name)).cloned().collect())
     }
 
+    /// As [`Labels::filtered`]; what nobody else holds is moved, not copied.
+    #[must_use]
+    pub fn into_filtered(mut self, mut keep: impl FnMut(&str) -> bool) -> Self {
+        match Arc::get_mut(&mut self.0) {
+            Some(own) => {
+                let kept = own.iter_mut().filter(|(name, _)| keep(name));
+                Self(kept.map(std::mem::take).collect())
+            }
+            None => self.filtered(keep),
+        }
+    }
+
     /// These labels with all of `other` laid over them: on a shared name `other` wins.
     #[must_use]
     pub fn overlaid(&self, other: &Self) -> Self {
@@ -168,6 +180,17 @@ impl fmt::Display for Labels {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn filtering_leaves_the_same_whoever_holds_the_labels() {
+        let all = labels(&[("a", "1"), ("b", "2"), ("c", "3")]);
+        let expected = labels(&[("a", "1"), ("c", "3")]);
+        let keep = |name: &str| name != "b";
+        assert_eq!(all.filtered(keep), expected);
+        assert_eq!(all.clone().into_filtered(keep), expected, "held by another, too");
+        assert_eq!(all.len(), 3, "who keeps what was there");
+        assert_eq!(all.into_filtered(keep), expected);
+    }
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
         Labels::from_pairs(pairs.iter().copied()).unwrap()

@@ -55,6 +55,8 @@ const MOST_DISTANCE: i64 = (u32::MAX >> DISTANCE_SHIFT) as i64;
 
 /// Words of a usual row of the finest archive.
 const FINE_WORDS: usize = 3;
+/// The same where numbers are wide.
+const WIDE_FINE_WORDS: usize = 4;
 /// Words of the longest entry: head 2, first row 2, count 1, known 1, four wide numbers.
 const LONGEST: usize = 2 + 3 + 1 + 8;
 /// Room is made by a quarter, at least so many words: doubling would leave much of it unused.
@@ -120,18 +122,27 @@ impl Waiting {
     ) {
         let distance = first_row.wrapping_sub(self.base_rows[0]);
         let is_usual = (0..=MOST_DISTANCE).contains(&distance)
-            && (count, generation, kept.cell) == (1, 1, Cell::F32)
+            && (count, generation) == (1, 1)
             && self.generations.is_empty()
             && (column as usize) < self.heads.len();
-        if !is_usual || self.words.capacity() - self.words.len() < FINE_WORDS {
+        let words = if kept.cell == Cell::F64 { WIDE_FINE_WORDS } else { FINE_WORDS };
+        if !is_usual || self.words.capacity() - self.words.len() < words {
             let run = Run::of_equal(0, first_row, count, (value, 1));
             return self.push(column, generation, kept, &run);
         }
         let distance = u32::try_from(distance).expect("within 26 bits");
         let head = &mut self.heads[column as usize];
-        let entry = [*head, distance << DISTANCE_SHIFT, narrow(value).to_bits()];
+        let (earlier, distance) = (*head, distance << DISTANCE_SHIFT);
         *head = index(self.words.len());
-        self.words.extend_from_slice(&entry);
+        match kept.cell {
+            Cell::F32 => {
+                self.words.extend_from_slice(&[earlier, distance, narrow(value).to_bits()]);
+            }
+            Cell::F64 => {
+                let [low, high] = halves(value.to_bits());
+                self.words.extend_from_slice(&[earlier, distance | WIDE, low, high]);
+            }
+        }
     }
 
     /// As [`Waiting::push_fine`], for rows of any archive.

@@ -26,6 +26,7 @@ impl EnrolmentView for Enrolment {
             labels: BTreeMap::new(),
             ttl_secs: None,
             uses: None,
+            relabel: None,
         };
         let intake = self.intake.clone();
         Box::pin(async move {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use collector::Accounting;
+use collector::listen::Tls;
 use journal::Journal;
 use rrd::{Clock, Store, Timestamp};
 use web::views::{Fact, FactGroup, FactValue, HealthView, Level};
@@ -37,6 +38,7 @@ pub(crate) struct Health {
     pub(crate) started_at: Timestamp,
     /// Most bytes of all archives.
     pub(crate) disk_limit: u64,
+    pub(crate) tls: Option<Arc<Tls>>,
 }
 
 impl HealthView for Health {
@@ -158,6 +160,12 @@ impl Health {
                 "Samples too late to change a row.",
                 float(counts.late),
             ),
+            (
+                "roundel_samples_in_flight",
+                "gauge",
+                "Samples received and not yet applied by the worker; 0 at rest, or the books are wrong.",
+                float(u64::try_from(counts.in_flight()).unwrap_or_default()),
+            ),
         ]
     }
 
@@ -169,8 +177,19 @@ impl Health {
             vec![
                 fact("Version", version, Level::Ok, ""),
                 fact("Running for", FactValue::Millis(up.unsigned_abs()), Level::Ok, ""),
+                self.encryption(),
             ],
         )
+    }
+
+    /// Whether TLS is spoken, and with the files as they are now.
+    fn encryption(&self) -> Fact {
+        let text = |text: &str| FactValue::Text(text.to_owned());
+        match self.tls.as_ref().map(|tls| tls.problem()) {
+            None => fact("TLS", text("off"), Level::Ok, ""),
+            Some(None) => fact("TLS", text("on"), Level::Ok, "files are looked at every 2 s"),
+            Some(Some(problem)) => fact("TLS", text("former files"), Level::Warning, &problem),
+        }
     }
 
     fn archives(&self) -> FactGroup {
@@ -345,6 +364,7 @@ mod tests {
             pulse: Arc::default(),
             scrubbed: Arc::default(),
             disk_limit: 1 << 30,
+            tls: None,
         }
     }
 

@@ -17,7 +17,7 @@ use crate::steady::now_secs;
 
 const POLICY: [&str; 2] = ["--policy", "1s:10m,1m:1d"];
 
-fn write_request(url: &str, token: &str, body: Vec<u8>) -> Request<Full<Bytes>> {
+pub(crate) fn write_request(url: &str, token: &str, body: Vec<u8>) -> Request<Full<Bytes>> {
     Request::post(format!("{url}/api/v1/write"))
         .header("authorization", format!("Bearer {token}"))
         .header("content-type", "application/x-protobuf")

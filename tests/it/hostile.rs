@@ -42,14 +42,14 @@ fn now_ms() -> i64 {
 }
 
 /// Most memory that the process ever took, in KiB.
-fn peak_kib(server: &Server) -> u64 {
+pub(crate) fn peak_kib(server: &Server) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 #[track_caller]
-fn assert_quiet(dir: &Path) {
+pub(crate) fn assert_quiet(dir: &Path) {
     let log = fs::read_to_string(dir.join("log.txt")).unwrap();
     assert!(!log.contains("panicked"), "{log}");
     let control = |c: &char| c.is_control() && *c != '\n' && *c != '\t';
@@ -250,6 +250,18 @@ fn requests_that_are_no_http_are_refused_and_the_connection_ends() {
         ("two lengths", post("Content-Length: 5\r\nContent-Length: 6\r\n\r\n{}"), "400"),
         ("a signed length", post("Content-Length: +2\r\n\r\n{}"), "400"),
         ("a bad chunk", post("Transfer-Encoding: chunked\r\n\r\nZZ\r\n{}\r\n0\r\n\r\n"), "400"),
+        (
+            "a chunk beyond every size",
+            post("Transfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\n{}\r\n0\r\n\r\n"),
+            "400",
+        ),
+        (
+            "a negative chunk",
+            post("Transfer-Encoding: chunked\r\n\r\n-2\r\n{}\r\n0\r\n\r\n"),
+            "400",
+        ),
+        ("a bare carriage return", "GET / HTTP/1.1\r\nX: a\rb\r\n\r\n".to_owned(), "400"),
+        ("a name with a blank", "GET / HTTP/1.1\r\nX y: a\r\n\r\n".to_owned(), "400"),
         ("a long header", format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(400_000)), "431"),
         ("many headers", format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(10_000)), "431"),
         ("NUL", "GET / HTTP/1.1\r\nX: a\0b\r\n\r\n".to_owned(), "400"),
@@ -266,5 +278,8 @@ fn requests_that_are_no_http_are_refused_and_the_connection_ends() {
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{what}: {answer}");
         assert!(server.lives(), "{what}");
     }
+    // Who speaks HTTP/2 without asking hears nothing that it could misread.
+    assert_eq!(raw(&server.url, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), "");
+    assert!(server.lives());
     assert_quiet(dir.path());
 }

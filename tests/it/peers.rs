@@ -7,22 +7,35 @@ use std::process::{Child, Command};
 
 /// A program of Debian's, unpacked by `cargo xtask test` or installed; `None`, and said, without it.
 pub(crate) fn program(test: &str, name: &str) -> Option<PathBuf> {
-    let unpacked = std::env::var_os("ROUNDEL_PEERS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers"), PathBuf::from);
-    let places = [unpacked.join("usr/bin").join(name), Path::new("/usr/bin").join(name)];
-    let found = places.into_iter().find(|path| path.exists());
+    let unpacked = unpacked();
+    let folders = ["usr/bin", "usr/sbin"];
+    let places = folders.map(|folder| unpacked.join(folder).join(name));
+    let mut places = places.into_iter().chain([Path::new("/usr/bin").join(name)]);
+    let found = places.find(|path| path.exists());
     if found.is_none() {
         not_run(test, name);
     }
     found
 }
 
+/// The folder that Debian's packages were unpacked into.
+pub(crate) fn unpacked() -> PathBuf {
+    std::env::var_os("ROUNDEL_PEERS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers"), PathBuf::from)
+}
+
+/// The unpacked libraries, for `LD_LIBRARY_PATH`.
+pub(crate) fn libraries() -> std::ffi::OsString {
+    let all = std::fs::read_dir(unpacked().join("usr/lib")).into_iter().flatten().flatten();
+    let folders = all.map(|entry| entry.path());
+    let folders = folders.filter(|path| path.to_string_lossy().contains("-linux-gnu"));
+    std::env::join_paths(folders).unwrap()
+}
+
 /// A file that a package of Debian's brings, unpacked or installed; `None`, and said, without it.
 pub(crate) fn file(test: &str, path: &str) -> Option<PathBuf> {
-    let unpacked = std::env::var_os("ROUNDEL_PEERS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers"), PathBuf::from);
-    let found =
-        [unpacked.join(path), Path::new("/").join(path)].into_iter().find(|path| path.exists());
+    let places = [unpacked().join(path), Path::new("/").join(path)];
+    let found = places.into_iter().find(|path| path.exists());
     if found.is_none() {
         not_run(test, path);
     }

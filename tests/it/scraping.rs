@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::http;
 use crate::peers::{Peer, free_port, program};
 use crate::server::{Server, eventually, folder, roundel};
+use crate::steady::now_secs;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Steps of a second, so that rows close soon.
@@ -89,6 +90,69 @@ async fn the_server_scrapes_debians_exporter_and_ends_its_series_when_it_dies() 
             + number("in_flight"),
         "{total}"
     );
+}
+
+/// A Prometheus that scrapes the exporter on `port` every second, and its address.
+fn prometheus(dir: &Path, port: u16) -> Option<(Peer, String)> {
+    let prometheus = program("scraping beside Prometheus", "prometheus")?;
+    let file = dir.join("prometheus.yml");
+    let text = format!(
+        "global:\n  scrape_interval: 1s\nscrape_configs:\n- job_name: node\n  static_configs:\n  \
+         - targets: ['127.0.0.1:{port}']\n"
+    );
+    fs::write(&file, text).unwrap();
+    let listen = free_port();
+    let mut command = Command::new(prometheus);
+    command
+        .arg(format!("--config.file={}", file.display()))
+        .arg(format!("--storage.tsdb.path={}", dir.join("tsdb").display()))
+        .arg(format!("--web.listen-address=127.0.0.1:{listen}"));
+    Some((
+        Peer::start(&mut command, &dir.join("prometheus.log")),
+        format!("http://127.0.0.1:{listen}"),
+    ))
+}
+
+/// Rows of five seconds, and a heartbeat that a restart fits into.
+const COARSE: [&str; 2] = ["--policy", "5s:1h,1m:1d;hb=15s"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_killed_twice_knows_every_row_and_counts_as_prometheus_does() {
+    let dir = folder();
+    let Some((_exporter, port)) = exporter("scraping under kills", dir.path()) else { return };
+    let Some((_prometheus, reference)) = prometheus(dir.path(), port) else { return };
+    let address = format!("127.0.0.1:{port}");
+    let labels = json!({ "__scrape_interval__": "1s" });
+    list(dir.path(), "node.json", &json!([{ "targets": [address], "labels": labels }]));
+    let mut server = Server::start(dir.path(), &COARSE);
+    let rows = async |server: &Server, time: u64| {
+        let time = f64::from(u32::try_from(time).unwrap());
+        let known = http::query(&server.url, "count_over_time(node_load1[10s])", Some(time)).await;
+        known.first().is_some_and(|found| value(found) > 1.5)
+    };
+    // From here on every row is known on both sides.
+    let begin = eventually("two rows", PATIENCE, async || {
+        let now = now_secs() / 5 * 5;
+        rows(&server, now).await.then_some(now)
+    })
+    .await;
+    for part in [1, 2] {
+        let until = begin + part * 10;
+        eventually("ten seconds more", PATIENCE, async || (now_secs() >= until).then_some(()))
+            .await;
+        server.kill();
+        server = Server::start(dir.path(), &COARSE);
+    }
+    let end = begin + 30;
+    eventually("the rows up to the end", PATIENCE, async || rows(&server, end).await.then_some(()))
+        .await;
+    let time = Some(f64::from(u32::try_from(end).unwrap()));
+    let known = http::query(&server.url, "count_over_time(node_load1[30s])", time).await;
+    assert!((value(&known[0]) - 6.0).abs() < 0.1, "{known:?}: six rows are known");
+    let expr = "sum(increase(node_cpu_seconds_total{mode=~\"idle|user|system\"}[30s]))";
+    let ours = value(&http::query(&server.url, expr, time).await[0]);
+    let theirs = value(&http::query(&reference, expr, time).await[0]);
+    assert!((ours / theirs - 1.0).abs() < 0.01, "{ours} here, {theirs} there");
 }
 
 #[tokio::test(flavor = "multi_thread")]

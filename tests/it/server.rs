@@ -74,9 +74,14 @@ impl Server {
     fn run(mut command: Command, dir: &Path, arguments: &[&str]) -> Self {
         let log = File::options().create(true).append(true).open(dir.join("log.txt")).unwrap();
         let mut child = command
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .args(["serve", "--data"])
             .arg(dir.join("data"))
             .args(arguments)
+            .args(if arguments.contains(&"--listen") {
+                &[][..]
+            } else {
+                &["--listen", "127.0.0.1:0"]
+            })
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()

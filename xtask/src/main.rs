@@ -29,13 +29,13 @@ enum Task {
     Test,
     /// Measure, beside peers in the same run
     Bench {
-        /// `quick` (two minutes), `rrd` (a million series), `query` (over HTTP, beside two peers),
-        /// `layout` (tiles), `counts` (instructions)
+        /// `quick` (two minutes), `rrd` (a million series), `ingest` and `query` (over HTTP, beside two
+        /// peers), `layout` (tiles), `counts` (instructions)
         name: String,
         /// For `counts`: keep what is measured as the new baseline
         #[arg(long)]
         record: bool,
-        /// For `rrd` and `layout`: how many instances, instead of 10,000 and 2,000
+        /// For `rrd`, `ingest` and `layout`: how many instances, instead of 10,000, 10,000 and 2,000
         #[arg(long)]
         instances: Option<u32>,
     },
@@ -95,7 +95,7 @@ fn run(command: &mut Command) -> Result<()> {
 
 fn bench(name: &str, instances: Option<u32>) -> Result<()> {
     peers::bring()?;
-    if name == "query" {
+    if name == "query" || name == "ingest" {
         run(cargo().args(["build", "--release", "--quiet", "--package", "roundel"]))?;
     }
     let mut command = cargo();

@@ -10,17 +10,42 @@ use crate::{root, run};
 
 /// Static programs, and libraries of Python alone: unpacked, never installed, so that no daemon of
 /// theirs starts. (package, program)
-const UNPACKED: [(&str, &str); 6] = [
+const UNPACKED: [(&str, &str); 10] = [
     ("prometheus", "usr/bin/prometheus"),
     ("prometheus-node-exporter", "usr/bin/prometheus-node-exporter"),
     ("prometheus-alertmanager", "usr/bin/prometheus-alertmanager"),
     ("victoria-metrics", "usr/bin/victoria-metrics"),
+    ("monitoring-plugins-basic", "usr/lib/nagios/plugins/check_load"),
+    ("munin-plugins-core", "usr/share/munin/plugins/load"),
+    ("munin-common", "usr/share/munin/plugins/plugin.sh"),
+    ("python3-statsd", "usr/lib/python3/dist-packages/statsd/__init__.py"),
     ("python3-decorator", "usr/lib/python3/dist-packages/decorator.py"),
     ("python3-prometheus-client", "usr/lib/python3/dist-packages/prometheus_client/__init__.py"),
 ];
 
+/// Senders of other makes, with the libraries and modules of theirs that a small machine lacks.
+/// (package, what shows that it is there)
+const SENDERS: [(&str, &str); 16] = [
+    ("collectd-core", "usr/sbin/collectd"),
+    ("libyajl2", "usr/share/doc/libyajl2"),
+    ("libmicrohttpd12", "usr/share/doc/libmicrohttpd12"),
+    ("libprotobuf-c1", "usr/share/doc/libprotobuf-c1"),
+    ("zabbix-agent", "usr/bin/zabbix_sender"),
+    ("influxdb-client", "usr/bin/influx"),
+    ("python3-influxdb", "usr/lib/python3/dist-packages/influxdb"),
+    ("python3-requests", "usr/lib/python3/dist-packages/requests"),
+    ("python3-urllib3", "usr/lib/python3/dist-packages/urllib3"),
+    ("python3-certifi", "usr/lib/python3/dist-packages/certifi"),
+    ("python3-chardet", "usr/lib/python3/dist-packages/chardet"),
+    ("python3-idna", "usr/lib/python3/dist-packages/idna"),
+    ("python3-dateutil", "usr/lib/python3/dist-packages/dateutil"),
+    ("python3-msgpack", "usr/lib/python3/dist-packages/msgpack"),
+    ("python3-six", "usr/lib/python3/dist-packages/six.py"),
+    ("python3-tz", "usr/lib/python3/dist-packages/pytz"),
+];
+
 /// Programs that bring libraries and so are installed, by root only. (package, program)
-const INSTALLED: [(&str, &str); 9] = [
+const INSTALLED: [(&str, &str); 10] = [
     ("chromium", "/usr/bin/chromium"),
     ("chromium-driver", "/usr/bin/chromedriver"),
     ("rrdtool", "/usr/bin/rrdtool"),
@@ -31,6 +56,7 @@ const INSTALLED: [(&str, &str); 9] = [
     ("e2fsprogs", "/sbin/mkfs.ext4"),
     ("mount", "/bin/mount"),
     ("perl-base", "/usr/bin/perl"),
+    ("python3-minimal", "/usr/bin/python3"),
 ];
 
 /// Where the unpacked peers lie.
@@ -41,7 +67,8 @@ pub(crate) fn folder() -> PathBuf {
 /// Brings whatever is missing. What cannot be brought is said; the tests that need it say so too.
 pub(crate) fn bring() -> Result<()> {
     bring_or_say("rrdtool's own tests", bring_rrdtool_tests)?;
-    let absent: Vec<_> = UNPACKED.iter().filter(|(_, p)| !folder().join(p).exists()).collect();
+    let unpacked = UNPACKED.iter().chain(&SENDERS);
+    let absent: Vec<_> = unpacked.filter(|(_, p)| !folder().join(p).exists()).collect();
     let uninstalled: Vec<_> = INSTALLED.iter().filter(|(_, p)| !Path::new(p).exists()).collect();
     if absent.is_empty() && uninstalled.is_empty() {
         return Ok(());

@@ -30,17 +30,22 @@ pub(crate) struct Engine {
 impl Engine {
     /// Our program, which lies beside this one.
     pub(crate) fn roundel(folder: &Path) -> Result<Self> {
+        fs::write(folder.join("roundel.toml"), "journal_size = \"1GiB\"\n")?;
+        let config = folder.join("roundel.toml").display().to_string();
+        Self::roundel_with(folder, &["--config", &config])
+    }
+
+    /// Our program with these arguments.
+    pub(crate) fn roundel_with(folder: &Path, arguments: &[&str]) -> Result<Self> {
         let program = beside("roundel")?;
         ensure!(
             program.exists(),
-            "{} is missing; run `cargo build --release`, or `cargo xtask bench query`",
+            "{} is missing; run `cargo build --release`, or `cargo xtask bench`",
             program.display()
         );
-        let config = folder.join("roundel.toml");
-        fs::write(&config, "journal_size = \"1GiB\"\n")?;
         let mut command = Command::new(program);
-        command.args(["serve", "--no-local-agent", "--listen", "127.0.0.1:0", "--config"]);
-        command.arg(&config).arg("--data").arg(folder.join("data"));
+        command.args(["serve", "--no-local-agent", "--listen", "127.0.0.1:0"]).args(arguments);
+        command.arg("--data").arg(folder.join("data"));
         command.env("ROUNDEL_ADMIN_TOKEN", TOKEN).env("NO_COLOR", "1");
         command.stdout(Stdio::piped()).stderr(File::create(folder.join("log.txt"))?);
         let mut process = command.spawn()?;
@@ -100,6 +105,21 @@ impl Engine {
         let Range { start, end, step_secs } = range;
         let (text, more) = (encoded(text), self.more);
         format!("/api/v1/query_range?query={text}&start={start}&end={end}&step={step_secs}{more}")
+    }
+
+    /// The path of a query of one moment, in seconds.
+    pub(crate) fn instant(&self, text: &str, at: i64) -> String {
+        let (text, more) = (encoded(text), self.more);
+        format!("/api/v1/query?query={text}&time={at}{more}")
+    }
+
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it wants to see as a bearer token.
+    pub(crate) const fn token(&self) -> Option<&'static str> {
+        self.token
     }
 
     pub(crate) fn process(&self) -> Process {

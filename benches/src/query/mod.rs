@@ -3,7 +3,7 @@
 mod client;
 mod dashboards;
 mod data;
-mod engine;
+pub(crate) mod engine;
 
 use std::io::{self, Write as _};
 use std::path::Path;

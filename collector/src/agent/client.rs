@@ -16,6 +16,7 @@ use super::descriptors::Polled;
 use super::error::AgentError;
 use super::secret::Secret;
 use super::session::{Reply, Unreachable};
+use super::trust::Trust;
 use crate::native::SERVER_TIME;
 
 /// A collector in the same region answers in milliseconds; this leaves room for lost packets.
@@ -50,13 +51,19 @@ pub(super) struct Post {
 impl Client {
     /// A client for the collector at `url`, which may have a path in front of ours.
     pub(super) fn to(url: &str) -> Result<Self, AgentError> {
+        Self::trusting(url, &Trust::default())
+    }
+
+    /// A client for the collector at `url` that is known by more or less than the public
+    /// authorities.
+    pub(super) fn trusting(url: &str, trust: &Trust) -> Result<Self, AgentError> {
         let base = checked(url)?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         tcp.set_nodelay(true);
         let tls = HttpsConnectorBuilder::new()
-            .with_webpki_roots()
+            .with_tls_config(trust.config()?)
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);

@@ -16,6 +16,9 @@ pub enum AgentError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The files that TLS with the collector needs.
+    #[error("TLS with the collector: {0}")]
+    Tls(String),
     /// Neither a credential nor a token to get one with.
     #[error(
         "this machine is not enrolled and there is no join token; make one on the collector and give it with --token"
@@ -114,4 +117,10 @@ pub enum AgentError {
     /// The system gives no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(getrandom::Error),
+}
+
+impl From<crate::listen::TlsError> for AgentError {
+    fn from(error: crate::listen::TlsError) -> Self {
+        Self::Tls(error.to_string())
+    }
 }

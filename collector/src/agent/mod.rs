@@ -30,6 +30,7 @@ mod run;
 mod secret;
 mod settings;
 mod text;
+mod trust;
 
 #[cfg(test)]
 mod tests;
@@ -40,3 +41,4 @@ pub use operator::Operator;
 pub use run::{AgentConfig, print_once, run};
 pub use secret::Secret;
 pub use settings::Settings;
+pub use trust::{Pin, PinError, Trust};

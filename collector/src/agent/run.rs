@@ -33,6 +33,7 @@ use super::source::Look;
 use super::sources::{self, Answered, PROMPT, Sources, When};
 use super::spool::{Life, Queue, SPOOL_BYTES, Spool};
 use super::text::exposition;
+use super::trust::Trust;
 use crate::native::{
     DESCRIPTOR_PATH, Descriptor, ENROLL_PATH, EnrollRequest, PUSH_CONTENT_TYPE, PUSH_PATH, Push,
 };
@@ -81,6 +82,8 @@ pub struct AgentConfig {
     pub proc_root: PathBuf,
     /// Sources besides the kernel: their tables in `agent.toml`, by name.
     pub sources: BTreeMap<String, toml::Table>,
+    /// How the collector is known, and what it is shown.
+    pub trust: Trust,
 }
 
 impl AgentConfig {
@@ -98,6 +101,7 @@ impl AgentConfig {
             step: None,
             proc_root: PathBuf::from("/proc"),
             sources: BTreeMap::new(),
+            trust: Trust::default(),
         }
     }
 
@@ -121,6 +125,8 @@ impl AgentConfig {
         self.proc_root = settings.proc.unwrap_or(self.proc_root);
         self.labels.extend(settings.labels);
         self.sources = settings.sources;
+        let identity = settings.cert.zip(settings.key);
+        self.trust = Trust { authority: settings.ca, pin: settings.ca_hash, identity };
         Ok(self)
     }
 
@@ -271,7 +277,7 @@ impl Agent {
         clock: Arc<dyn Clock>,
         backoff: Backoff,
     ) -> Result<Self, AgentError> {
-        let client = Client::to(&config.collector_url)?;
+        let client = Client::trusting(&config.collector_url, &config.trust)?;
         if client.is_in_the_clear() {
             warn!(
                 collector = config.collector_url,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::error::AgentError;
 use super::sources::SOURCES_MAX;
+use super::trust::Pin;
 
 /// Bytes of `agent.toml`: sixty-four sources with a page each.
 const FILE_BYTES_MAX: u64 = 256 << 10;
@@ -40,6 +41,14 @@ pub struct Settings {
     pub step: Option<Step>,
     /// Where `/proc` is mounted.
     pub proc: Option<PathBuf>,
+    /// Authorities of the collector's certificate (PEM), instead of the public ones.
+    pub ca: Option<PathBuf>,
+    /// SHA-256 of the collector's authority or certificate, where there is no file of it.
+    pub ca_hash: Option<Pin>,
+    /// Certificate to show to a collector that asks for one (PEM), and its key.
+    pub cert: Option<PathBuf>,
+    /// The key of `cert` (PEM).
+    pub key: Option<PathBuf>,
     /// Labels the machine declares of itself.
     pub labels: BTreeMap<String, String>,
     /// Sources besides the kernel, by name; `kind` says what each is, the rest is its own.
@@ -60,6 +69,9 @@ impl Settings {
 
     fn parse(text: &str) -> Result<Self, String> {
         let settings: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        if settings.cert.is_some() != settings.key.is_some() {
+            return Err("cert and key belong together; give both or none".to_owned());
+        }
         if settings.sources.len() > SOURCES_MAX {
             return Err(format!("more than {SOURCES_MAX} sources; take some out"));
         }
@@ -115,6 +127,8 @@ mod tests {
             ("step = \"10\"", "write it as \"10s\""),
             ("step = \"2h\"", "1s to 1h"),
             ("labels = 3", "labels"),
+            ("ca_hash = \"sha256:0\"", "64 hexadecimal digits"),
+            ("cert = \"a.pem\"", "belong together"),
             ("spool = \"1MiB\"", "4MiB to 4096MiB"),
         ] {
             let problem = Settings::parse(text).unwrap_err();

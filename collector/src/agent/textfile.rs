@@ -1,6 +1,6 @@
 //! A folder of text files: what jobs of this machine leave there becomes readings, while it is fresh.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -105,7 +105,7 @@ struct Value {
     metric: String,
     labels: Pairs,
     kind: Kind,
-    value: f64,
+    number: f64,
 }
 
 impl Folder {
@@ -134,7 +134,7 @@ impl Folder {
         for file in before.into_values().filter(|file| file.is_shown) {
             ended.extend(file.values.iter().map(Value::ended));
         }
-        self.show(ended, out);
+        self.show(&ended, out);
         let troubled = self.files.iter().find_map(|(name, file)| {
             let problem = file.problem.as_ref()?;
             Some(Trouble(format!("{name}: {problem}")))
@@ -143,12 +143,12 @@ impl Folder {
     }
 
     /// Adds fresh values, each series once, and the end of those that no file shows any more.
-    fn show(&self, ended: Vec<Value>, out: &mut Readings) {
+    fn show(&self, ended: &[Value], out: &mut Readings) {
         let shown = self.files.values().filter(|file| file.is_shown);
-        let mut series: HashMap<(&str, &Pairs), ()> = HashMap::new();
+        let mut series: HashSet<(&str, &Pairs)> = HashSet::new();
         let values = shown.flat_map(|file| &file.values);
-        for value in values.chain(&ended) {
-            if series.insert((value.metric.as_str(), &value.labels), ()).is_none() {
+        for value in values.chain(ended) {
+            if series.insert((value.metric.as_str(), &value.labels)) {
                 value.add(out);
             }
         }
@@ -223,7 +223,7 @@ fn read(file: File, sample_limit: usize) -> Result<(Vec<Value>, Option<String>),
     let values = page.samples.iter().map(|sample| {
         let (metric, labels) = exposition::parts(&sample.series);
         let kind = sample.kind.unwrap_or_else(|| siblings.kind(&sample.series));
-        Value { metric, labels, kind, value: sample.value }
+        Value { metric, labels, kind, number: sample.value }
     });
     let problem = page.faults.first().map(|first| told(page.faults.count(), &first.to_string()));
     Ok((values.collect(), problem))
@@ -241,13 +241,13 @@ impl Left {
 impl Value {
     fn ended(&self) -> Self {
         let (metric, labels) = (self.metric.clone(), self.labels.clone());
-        Self { metric, labels, kind: self.kind, value: f64::NAN }
+        Self { metric, labels, kind: self.kind, number: f64::NAN }
     }
 
     fn add(&self, out: &mut Readings) {
         let labels: Vec<(&str, &str)> =
             self.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        out.add(&self.metric, &labels, self.kind, self.value);
+        out.add(&self.metric, &labels, self.kind, self.number);
     }
 }
 
@@ -348,8 +348,8 @@ mod tests {
     fn a_folder_takes_no_more_than_its_limit() {
         let mut looked = Looked::new();
         looked.write("a.prom", "a 1\n".repeat(4).as_str(), 1_000);
-        let many: String = (0..20).map(|number| format!("b{number} 1\n")).collect();
-        looked.write("b.prom", &many, 1_000);
+        let many: Vec<String> = (0..20).map(|number| format!("b{number} 1\n")).collect();
+        looked.write("b.prom", &many.concat(), 1_000);
         let (outcome, out) = looked.at(1_000);
         assert!(outcome.is_err());
         assert_eq!((out.value("b5", &[]), out.value("b6", &[])), (Some(1.0), None));

@@ -112,7 +112,7 @@ fn text(bytes: &[u8], sample_limit: usize) -> Page<'_> {
         match text_line(line, &mut families) {
             Ok(None) => {}
             Ok(Some(_)) if page.samples.len() >= sample_limit => {
-                left_out = left_out.or(Some(number))
+                left_out = left_out.or(Some(number));
             }
             Ok(Some((sample, has_exemplar))) => {
                 page.samples.push(sample);

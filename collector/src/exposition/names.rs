@@ -37,6 +37,10 @@ pub(crate) fn parts(series: &Series<'_>) -> (String, Pairs) {
 }
 
 /// As `prometheus-parse` reads the series in its disguise; `None` where it cannot.
+#[expect(
+    clippy::default_trait_access,
+    reason = "the type of its time is of a crate that we do not name"
+)]
 pub(super) fn by_crate(series: &Series<'_>) -> Option<Pairs> {
     let (line, label_count) = disguised(series)?;
     // The time is not used: values and timestamps are read from every line anew.

@@ -23,7 +23,7 @@ const EXEMPLAR_CHARS: usize = 128;
 pub(super) fn read(bytes: &[u8], sample_limit: usize) -> Result<Page<'_>, LineFault> {
     let text = str::from_utf8(bytes).map_err(|error| {
         let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = before.split(|byte| *byte == b'\n').count();
         LineFault { line, fault: Fault::NotUtf8 }
     })?;
     let mut reader = Reader { sample_limit, ..Reader::default() };
@@ -197,7 +197,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl<'a> Family<'a> {
+impl Family<'_> {
     /// What stands behind this family's name, if `name` is one of its samples'.
     fn suffix_of(&self, name: &str) -> Option<&'static str> {
         let rest = name.strip_prefix(self.name)?;

@@ -341,7 +341,7 @@ fn no_bytes_make_a_reader_panic() {
         cases(GOOD).into_iter().chain(cases(BAD)).map(|(_, _, page)| page).collect();
     for _ in 0..3_000 {
         let mut page = seeds[dice.index(seeds.len())].clone().into_bytes();
-        for _ in 0..1 + dice.below(4) {
+        for _ in 0..=dice.below(4) {
             let at = dice.index(page.len() + 1);
             match dice.below(3) {
                 0 => page.truncate(at),

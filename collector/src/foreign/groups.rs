@@ -18,7 +18,9 @@ impl Groups {
     pub(crate) fn of(&mut self, instance: InstanceId) -> &mut Vec<Sample> {
         if self.members.get(self.last).is_none_or(|(id, _)| *id != instance) {
             self.last = *self.index.entry(instance).or_insert_with(|| {
-                self.members.push((instance, Vec::new()));
+                // Targets of one kind have as many series.
+                let like = self.members.last().map_or(0, |(_, samples)| samples.len());
+                self.members.push((instance, Vec::with_capacity(like)));
                 self.members.len() - 1
             });
         }

@@ -1,15 +1,57 @@
-//! Kinds that a sender did not give: by what it said about the family, else by the metric's name.
+//! Kinds of series: by the operator's word, the wire, what a sender said about the family, else by
+//! the metric's name.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 
-use rrd::{Kind, Labels};
+use rrd::{Kind, Labels, Matcher};
 
 use crate::limits::LABEL_VALUE_LIMIT;
 use crate::registry::TokenId;
 
 /// Families remembered at most, of all relays: a busy Prometheus knows some thousands.
 const FAMILY_LIMIT: usize = 100_000;
+
+/// How the kind of a series was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Somebody said so: the operator, the wire or the family's metadata.
+    Told(Kind),
+    /// By its name, or not at all.
+    Guessed(Kind),
+}
+
+impl Found {
+    pub(crate) const fn kind(self) -> Kind {
+        let (Self::Told(kind) | Self::Guessed(kind)) = self;
+        kind
+    }
+}
+
+/// Matchers of the operator's and the kind of what satisfies all of them.
+pub(crate) type KindRule = (Vec<Matcher>, Kind);
+
+/// What the operator said: the first rule that matches decides.
+#[derive(Debug, Default)]
+pub(crate) struct OperatorKinds(RwLock<Vec<KindRule>>);
+
+impl OperatorKinds {
+    pub(crate) fn set(&self, rules: Vec<KindRule>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+
+    /// The kind of a series whose labels, those of its instance included, `labels` gives when there
+    /// is a rule to ask.
+    pub(crate) fn kind(&self, labels: impl FnOnce() -> Labels) -> Option<Kind> {
+        let rules = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if rules.is_empty() {
+            return None;
+        }
+        let labels = labels();
+        let matches = |rule: &&KindRule| rule.0.iter().all(|matcher| matcher.matches(&labels));
+        rules.iter().find(matches).map(|(_, kind)| *kind)
+    }
+}
 
 /// What a sender may say about a family, in the order of the protocol's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +91,13 @@ pub(crate) struct Families {
 type OfRelay = HashMap<Box<str>, FamilyKind>;
 
 impl Families {
-    /// Remembers what `relay` said. Beyond the limit new families are left to the rules of names.
-    pub(crate) fn learn(&self, relay: Option<TokenId>, told: Vec<(String, FamilyKind)>) {
+    /// Remembers what `relay` said; true when some of it was new. Beyond the limit new families are
+    /// left to the rules of names.
+    pub(crate) fn learn(&self, relay: Option<TokenId>, told: Vec<(String, FamilyKind)>) -> bool {
+        let mut is_new = false;
+        if told.is_empty() {
+            return is_new;
+        }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut room = FAMILY_LIMIT.saturating_sub(known.values().map(HashMap::len).sum());
         let families = known.entry(relay).or_default();
@@ -59,12 +106,22 @@ impl Families {
                 continue;
             }
             if let Some(held) = families.get_mut(name.as_str()) {
+                is_new |= *held != kind;
                 *held = kind;
             } else if room > 0 {
                 families.insert(name.into_boxed_str(), kind);
                 room -= 1;
+                is_new = true;
             }
         }
+        is_new
+    }
+
+    /// What `relay` said about `metric`.
+    pub(crate) fn told(&self, relay: Option<TokenId>, metric: &str) -> Option<Kind> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let families = known.get(&relay)?;
+        told(metric, |name| families.get(name).copied())
     }
 
     /// The kind of a series of `relay`; `sibling` tells whether a metric with the same other labels
@@ -74,13 +131,12 @@ impl Families {
         relay: Option<TokenId>,
         labels: &Labels,
         sibling: impl Fn(&str) -> bool,
-    ) -> Kind {
+    ) -> Found {
         let metric = labels.metric().unwrap_or_default();
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let families = known.get(&relay);
-        let told = families.and_then(|families| told(metric, |name| families.get(name).copied()));
-        drop(known);
-        told.unwrap_or_else(|| by_name(metric, labels, sibling))
+        match self.told(relay, metric) {
+            Some(kind) => Found::Told(kind),
+            None => Found::Guessed(by_name(metric, labels, sibling)),
+        }
     }
 }
 
@@ -138,8 +194,25 @@ mod tests {
             let pairs = [(NAME, metric), (if label.is_empty() { "x" } else { label }, "1")];
             let labels = Labels::from_pairs(pairs).unwrap();
             let found = families.kind(None, &labels, |name| name == sibling);
-            assert_eq!(found, kind, "{metric}");
+            assert_eq!(found, Found::Guessed(kind), "{metric}");
         }
+    }
+
+    #[test]
+    fn the_operators_first_match_decides() {
+        let operator = OperatorKinds::default();
+        let rule = |name: &str, value: &str, kind| {
+            (vec![Matcher::new(name, rrd::MatchOp::Regex, value).unwrap()], kind)
+        };
+        let labels = || Labels::default().with(NAME, "hits").with("job", "web");
+        assert_eq!(operator.kind(|| panic!("there is no rule")), None);
+        operator.set(vec![
+            rule("job", "db", Kind::Gauge),
+            rule(NAME, "hit.*", Kind::Total),
+            rule("job", "web", Kind::Gauge),
+        ]);
+        assert_eq!(operator.kind(labels), Some(Kind::Total));
+        assert_eq!(operator.kind(|| labels().with(NAME, "level").with("job", "x")), None);
     }
 
     #[test]
@@ -153,7 +226,9 @@ mod tests {
             ("rpc", FamilyKind::Summary),
             ("build", FamilyKind::Info),
         ];
-        families.learn(relay, told.map(|(name, kind)| (name.to_owned(), kind)).to_vec());
+        let told = told.map(|(name, kind)| (name.to_owned(), kind)).to_vec();
+        assert!(families.learn(relay, told.clone()));
+        assert!(!families.learn(relay, told), "nothing of it is new");
         for (metric, kind) in [
             ("odd_total", Kind::Gauge),
             ("hits", Kind::Total),
@@ -167,9 +242,11 @@ mod tests {
             ("build", Kind::Gauge),
         ] {
             let labels = Labels::from_pairs([(NAME, metric)]).unwrap();
-            assert_eq!(families.kind(relay, &labels, |_| false), kind, "{metric}");
+            let found = families.kind(relay, &labels, |_| false);
+            assert_eq!(found, Found::Told(kind), "{metric}");
         }
         let labels = Labels::from_pairs([(NAME, "odd_total")]).unwrap();
-        assert_eq!(families.kind(None, &labels, |_| false), Kind::Total, "another relay");
+        let found = families.kind(None, &labels, |_| false);
+        assert_eq!(found, Found::Guessed(Kind::Total), "another relay");
     }
 }

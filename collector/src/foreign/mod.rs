@@ -7,10 +7,13 @@
 
 pub(crate) mod cache;
 mod groups;
+pub(crate) mod guesses;
 pub(crate) mod kinds;
+pub(crate) mod relabel;
 pub(crate) mod spelling;
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use rrd::{InstanceId, Kind, Labels, Sample, Timestamp};
 
@@ -18,23 +21,27 @@ use crate::accounting::Reason;
 use crate::limits::{Window, checked_series};
 use crate::refusals::Refusals;
 use crate::registry::{Namespace, TokenId};
-use cache::{Keys, Place, SeriesCache, SeriesKey};
+use cache::{Keys, Place, Reader, SeriesCache, SeriesKey};
 pub(crate) use groups::Groups;
 use kinds::FamilyKind;
+use relabel::Rules;
 use spelling::Pairs;
 
 /// How a series came. Two protocols may use the same bytes for two series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     RemoteWrite = 0,
-    Scrape = 16,
-    Pushgateway = 17,
     RemoteWrite2 = 1,
     Otlp = 2,
     Influx = 3,
     Graphite = 4,
     Collectd = 5,
     Zabbix = 6,
+    Beat = 10,
+    Scrape = 16,
+    Pushgateway = 17,
+    /// What the server found itself.
+    Local = 18,
 }
 
 /// Who sends, and how.
@@ -66,6 +73,8 @@ pub(crate) struct Sorted {
     pub(crate) families: Vec<(String, FamilyKind)>,
     pub(crate) refusals: Refusals,
     pub(crate) exemplars: u64,
+    /// Series that the operator's rules leave out, not seen before.
+    pub(crate) left_out: Vec<SeriesKey>,
 }
 
 /// A series whose label bytes were not seen before.
@@ -82,17 +91,26 @@ pub(crate) struct Stranger {
 
 /// Sorts the series of one request. Changes nothing outside itself.
 pub(crate) struct Sorter<'a> {
-    cache: &'a SeriesCache,
+    reader: Reader<'a>,
     keys: Keys,
     relay: Option<TokenId>,
     window: Window,
+    rules: Vec<Arc<Rules>>,
     pub(crate) sorted: Sorted,
 }
 
 impl<'a> Sorter<'a> {
     pub(crate) fn new(cache: &'a SeriesCache, origin: Origin, window: Window) -> Self {
         let (keys, relay) = (cache.keys(origin), origin.relay);
-        Self { cache, keys, relay, window, sorted: Sorted::default() }
+        let rules = Vec::new();
+        Self { reader: cache.reader(), keys, relay, window, rules, sorted: Sorted::default() }
+    }
+
+    /// The same under the operator's rules. Series known under others are strangers.
+    pub(crate) fn under(mut self, rules: Vec<Arc<Rules>>) -> Self {
+        self.keys = rules.iter().fold(self.keys, |keys, rules| keys.under(rules.edition()));
+        self.rules = rules;
+        self
     }
 
     /// Takes a series. Equal `key` bytes are equal labels. Samples out of the window are refused.
@@ -103,10 +121,13 @@ impl<'a> Sorter<'a> {
         (samples, kind): (&[(Timestamp, f64)], Option<Kind>),
     ) {
         let key = self.keys.of(key);
-        match self.cache.get(key) {
-            Some(place) => self.known(place, name, samples),
-            None => self.stranger(key, name, (samples, kind)),
+        match self.reader.get(key) {
+            Some(Place::LEFT_OUT) => return self.sorted.refusals.leave_out(samples.len()),
+            Some(place) => return self.known(place, name, samples),
+            None => {}
         }
+        self.reader.rest();
+        self.stranger(key, name, (samples, kind));
     }
 
     /// Refuses `count` samples of a series.
@@ -140,6 +161,16 @@ impl<'a> Sorter<'a> {
             Ok(labels) => labels,
             Err((reason, message)) => return self.refuse(reason, count, name, &message),
         };
+        let labels = match self.rules.iter().try_fold(Some(labels), |labels, rules| {
+            labels.map_or(Ok(None), |labels| rules.apply(&labels))
+        }) {
+            Ok(Some(labels)) => labels,
+            Ok(None) => {
+                self.sorted.left_out.push(key);
+                return self.sorted.refusals.leave_out(samples.len());
+            }
+            Err((reason, message)) => return self.refuse(reason, count, name, &message),
+        };
         let mut refused = [0_u64; 2];
         let keep = |sample: &&(Timestamp, f64)| match self.window.refuses(sample.0) {
             None => true,
@@ -158,7 +189,7 @@ impl<'a> Sorter<'a> {
             job: labels.get("job").unwrap_or_default().to_owned(),
             instance: labels.get("instance").unwrap_or_default().to_owned(),
         };
-        let labels = labels.filtered(|name| name != "job" && name != "instance");
+        let labels = labels.into_filtered(|name| name != "job" && name != "instance");
         self.sorted.strangers.push(Stranger { key, space, labels, kind, samples });
     }
 

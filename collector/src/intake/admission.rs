@@ -1,16 +1,18 @@
 //! Admission: what a request may cost before anything in it is looked at.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::CONTENT_LENGTH;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::denial::Denial;
 use crate::limits::{BODY_READ_SECS, IN_FLIGHT_LIMIT, JSON_BODY_LIMIT};
@@ -21,30 +23,103 @@ const ROOM_WAIT: Duration = Duration::from_millis(500);
 /// Room is taken in steps of this: a usual request takes one.
 const ROOM_STEP: usize = 256 << 10;
 
+/// The part of all room that one sender may hold: what is left is for all others.
+const SHARE_LIMIT: usize = IN_FLIGHT_LIMIT / 4 * 3;
+
 /// Bytes of requests under way, in KiB, so that a semaphore can count them.
 #[derive(Clone, Debug)]
-pub(super) struct Room(Arc<Semaphore>);
+pub(super) struct Room {
+    all: Arc<Semaphore>,
+    shares: Shares,
+}
+
+/// Bytes that each sender's requests hold, by the hash of its credential as it was sent. Two of one
+/// hash share a share, which harms nobody.
+#[derive(Clone, Debug, Default)]
+struct Shares(Arc<Mutex<HashMap<u64, usize>>>);
 
 /// Bytes a request holds until it is answered.
 #[derive(Debug)]
-pub(super) struct Held(OwnedSemaphorePermit);
+pub(super) struct Held {
+    permit: OwnedSemaphorePermit,
+    share: Share,
+    body_len: usize,
+}
+
+/// What a request holds of its sender's share.
+#[derive(Debug)]
+struct Share {
+    shares: Shares,
+    sender: Option<u64>,
+    bytes: usize,
+}
+
+impl Shares {
+    fn of(&self, headers: &HeaderMap) -> Share {
+        let sender = headers.get(AUTHORIZATION).map(|value| xxh3_64(value.as_bytes()));
+        Share { shares: self.clone(), sender, bytes: 0 }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Share {
+    /// Takes `bytes` more, unless others of the same sender hold what it may.
+    fn add(&mut self, bytes: usize) -> Result<(), Denial> {
+        let Some(sender) = self.sender else { return Ok(()) };
+        let mut shares = self.shares.lock();
+        let held = shares.entry(sender).or_default();
+        if *held + bytes > SHARE_LIMIT {
+            return Err(full());
+        }
+        *held += bytes;
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let Some(sender) = self.sender else { return };
+        let mut shares = self.shares.lock();
+        if let Some(held) = shares.get_mut(&sender) {
+            *held -= self.bytes;
+            if *held == 0 {
+                shares.remove(&sender);
+            }
+        }
+    }
+}
 
 impl Held {
+    /// Bytes of the request's body as it was sent.
+    pub(super) fn body_len(&self) -> usize {
+        self.body_len
+    }
+
     fn bytes(&self) -> usize {
-        self.0.num_permits() << 10
+        self.permit.num_permits() << 10
     }
 }
 
 impl Room {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(IN_FLIGHT_LIMIT >> 10)))
+        Self { all: Arc::new(Semaphore::new(IN_FLIGHT_LIMIT >> 10)), shares: Shares::default() }
     }
 
-    /// Room for `bytes`, or 503 when there is none in time.
+    /// Room for `bytes` of a sender that has no credential, or 503 when there is none in time.
     pub(super) async fn take(&self, bytes: usize) -> Result<Held, Denial> {
-        let taken = timeout(ROOM_WAIT, self.0.clone().acquire_many_owned(kib(bytes))).await;
+        let held = self.take_of(self.shares.of(&HeaderMap::new()), bytes).await?;
+        Ok(Held { body_len: bytes, ..held })
+    }
+
+    async fn take_of(&self, mut share: Share, bytes: usize) -> Result<Held, Denial> {
+        share.add(bytes)?;
+        let taken = timeout(ROOM_WAIT, self.all.clone().acquire_many_owned(kib(bytes))).await;
         match taken {
-            Ok(Ok(permit)) => Ok(Held(permit)),
+            Ok(Ok(permit)) => Ok(Held { permit, share, body_len: 0 }),
             _ => Err(full()),
         }
     }
@@ -52,8 +127,9 @@ impl Room {
     /// Room for `bytes` more, now or not at all: who holds some must not wait for others that do
     /// the same.
     pub(super) fn add(&self, held: &mut Held, bytes: usize) -> Result<(), Denial> {
-        let more = self.0.clone().try_acquire_many_owned(kib(bytes)).map_err(|_| full())?;
-        held.0.merge(more);
+        held.share.add(bytes)?;
+        let more = self.all.clone().try_acquire_many_owned(kib(bytes)).map_err(|_| full())?;
+        held.permit.merge(more);
         Ok(())
     }
 
@@ -78,8 +154,10 @@ impl Room {
         if claimed.is_some_and(|claimed: usize| claimed > limit) {
             return Err(Denial::large(limit));
         }
-        let held = self.take(claimed.unwrap_or(limit).min(ROOM_STEP)).await?;
-        let whole = self.read(held, Limited::new(body, limit), limit);
+        let share = self.shares.of(headers);
+        let held = self.take_of(share, claimed.unwrap_or(limit).min(ROOM_STEP)).await?;
+        let room = BytesMut::with_capacity(claimed.unwrap_or(0).min(ROOM_STEP));
+        let whole = self.read(held, (Limited::new(body, limit), room), limit);
         timeout(Duration::from_secs(BODY_READ_SECS), whole).await.unwrap_or_else(|_| {
             Err(Denial::later("slow", "the body did not arrive in time; send it again"))
         })
@@ -88,10 +166,9 @@ impl Room {
     async fn read(
         &self,
         mut held: Held,
-        mut body: Limited<Body>,
+        (mut body, mut whole): (Limited<Body>, BytesMut),
         limit: usize,
     ) -> Result<(Held, Bytes), Denial> {
-        let mut whole = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| {
                 if error.is::<LengthLimitError>() {
@@ -105,6 +182,7 @@ impl Room {
                 self.add(&mut held, ROOM_STEP)?;
             }
         }
+        held.body_len = whole.len();
         Ok((held, whole.freeze()))
     }
 
@@ -116,6 +194,10 @@ impl Room {
     ) -> Result<T, Denial> {
         let (_held, body) = self.body(headers, body, JSON_BODY_LIMIT).await?;
         let body: &[u8] = if body.is_empty() { b"{}" } else { &body };
+        // A list would be read as the fields in their order, which nobody means.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Denial::bad("the body is not the JSON expected: send an object"));
+        }
         serde_json::from_slice(body)
             .map_err(|error| Denial::bad(format!("the body is not the JSON expected: {error}")))
     }
@@ -159,6 +241,28 @@ mod tests {
         for answer in stalled.join_all().await {
             assert_eq!(answer.unwrap_err().problem().error, "slow");
         }
+    }
+
+    #[tokio::test]
+    async fn one_sender_leaves_room_for_the_others() {
+        const BODY: usize = 8 << 20;
+        let room = Room::new();
+        let from = |secret: &'static str| {
+            HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(secret))])
+        };
+        let mut held = Vec::new();
+        let refused = loop {
+            match room.body(&from("Bearer flood"), Body::from(vec![0; BODY]), BODY).await {
+                Ok(taken) => held.push(taken),
+                Err(refused) => break refused,
+            }
+        };
+        assert_eq!((refused.problem().error.as_str(), held.len()), ("busy", SHARE_LIMIT / BODY));
+        let (other, _) = room.body(&from("Bearer agent"), Body::from("x"), 10).await.unwrap();
+        drop(held);
+        assert_eq!(room.shares.lock().len(), 1);
+        drop(other);
+        assert!(room.shares.lock().is_empty(), "nothing is remembered of who was answered");
     }
 
     #[tokio::test]

@@ -194,7 +194,7 @@ impl Inner {
     }
 
     /// Makes a change last, and waits until the worker has applied it.
-    async fn change_archive(
+    pub(super) async fn change_archive(
         self: &Arc<Self>,
         id: InstanceId,
         change: Change,
@@ -253,7 +253,7 @@ fn matchers(texts: &[String]) -> Result<Vec<Matcher>, Denial> {
     texts.iter().map(|text| matcher(text)).collect()
 }
 
-fn matcher(text: &str) -> Result<Matcher, Denial> {
+pub(super) fn matcher(text: &str) -> Result<Matcher, Denial> {
     let wrong = |why: String| Denial::bad(format!("match {text:?}: {why}"));
     let at = text.find(['=', '!']).unwrap_or(text.len());
     let (name, rest) = text.split_at(at);

@@ -1,5 +1,7 @@
 //! Answers that are not 2xx: a status a sender acts upon, and a body that says why and what to do.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
@@ -13,11 +15,14 @@ use crate::native::{Problem, RefusedSeries};
 pub struct Denial {
     status: StatusCode,
     problem: Box<Problem>,
-    retry: bool,
+    /// Seconds after which the same request may be taken.
+    retry: Option<u16>,
 }
 
 /// Shortest `Retry-After`.
-const RETRY_SECS_MIN: u8 = 1;
+const RETRY_SECS_MIN: u16 = 1;
+/// Longest, but for the spread: who waits longer may as well ask again.
+const RETRY_SECS_MAX: u16 = 600;
 /// How far `Retry-After` is spread above it: senders that were turned away together shall not
 /// return together.
 const RETRY_SECS_SPREAD: u8 = 10;
@@ -26,7 +31,7 @@ impl Denial {
     fn new(status: StatusCode, error: &str, message: impl Into<String>) -> Self {
         let problem =
             Problem { error: error.to_owned(), message: message.into(), ..Problem::default() };
-        Self { status, problem: Box::new(problem), retry: false }
+        Self { status, problem: Box::new(problem), retry: None }
     }
 
     /// 400: sending it again changes nothing.
@@ -96,13 +101,23 @@ impl Denial {
     /// 503 with `Retry-After`: the same request will be taken later.
     pub(crate) fn later(error: &str, message: impl Into<String>) -> Self {
         let denial = Self::new(StatusCode::SERVICE_UNAVAILABLE, error, message);
-        Self { retry: true, ..denial }
+        Self { retry: Some(RETRY_SECS_MIN), ..denial }
+    }
+
+    /// 503 with a `Retry-After` of at least `wait`: the sender brings more than it may. No 429, upon
+    /// which some senders drop what they have.
+    pub(crate) fn rate(wait: Duration) -> Self {
+        let message = "more samples or bytes came than this sender may bring in a second; it may \
+                       bring more shortly, and its limits are under [limits] in the configuration";
+        let secs = u16::try_from(wait.as_secs()).unwrap_or(u16::MAX);
+        let retry = Some(secs.saturating_add(1).clamp(RETRY_SECS_MIN, RETRY_SECS_MAX));
+        Self { retry, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "rate", message) }
     }
 
     /// 507 with `Retry-After`: somebody has to make room first.
     pub(crate) fn no_space(message: impl Into<String>) -> Self {
         let denial = Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", message);
-        Self { retry: true, ..denial }
+        Self { retry: Some(RETRY_SECS_MIN), ..denial }
     }
 
     /// The status of the answer.
@@ -154,16 +169,15 @@ impl IntoResponse for Denial {
         if response.status() == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if self.retry {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after_secs()));
+        if let Some(least) = self.retry {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(least + spread()));
         }
         response
     }
 }
 
-fn retry_after_secs() -> u16 {
+fn spread() -> u16 {
     let mut random = [0_u8; 1];
     // Without randomness senders merely return together, which is better than no answer.
-    let spread = getrandom::fill(&mut random).map_or(0, |()| random[0] % RETRY_SECS_SPREAD);
-    u16::from(RETRY_SECS_MIN + spread)
+    getrandom::fill(&mut random).map_or(0, |()| u16::from(random[0] % RETRY_SECS_SPREAD))
 }

@@ -42,6 +42,9 @@ impl Inner {
         series: &[NewSeries],
     ) -> Result<Vec<Granted>, Denial> {
         let store = &self.parts.store;
+        if !store.is_loaded(instance.id) {
+            return self.grant(instance, series);
+        }
         let mut found: Vec<Option<Granted>> = series
             .iter()
             .map(|one| store.resolve(instance.id, &one.labels.to_key()).map(Ok))

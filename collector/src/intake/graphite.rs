@@ -126,7 +126,8 @@ impl Connection {
     }
 
     fn refuse(&mut self, reason: Reason, lines: u64, why: &str) {
-        self.inner.book_refused(reason, lines);
+        let origin = Origin { protocol: Protocol::Graphite, relay: self.settings.relay };
+        self.inner.book_refused(origin, reason, lines);
         self.log(lines, "all of a batch", why);
     }
 

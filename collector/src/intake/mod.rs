@@ -2,12 +2,14 @@
 
 mod admission;
 mod archive;
+mod beat;
 mod change;
 mod collectd;
 mod denial;
 mod descriptors;
 mod disk;
 mod enroll;
+mod fair;
 mod foreign;
 mod grants;
 mod graphite;
@@ -17,6 +19,7 @@ mod local;
 mod otlp;
 mod push;
 mod pushgateway;
+mod relabel;
 mod report;
 mod scraped;
 mod session;
@@ -29,7 +32,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::middleware::map_response_with_state;
+use axum::middleware::{map_request_with_state, map_response_with_state};
 use axum::response::Response;
 use axum::routing::{delete, get, post, put};
 use http::{HeaderMap, HeaderValue};
@@ -47,11 +50,14 @@ pub use zabbix::ZabbixSettings;
 use crate::accounting::{Accounting, Tally};
 use crate::auth::{Caller, Credentials};
 use crate::foreign::cache::SeriesCache;
-use crate::foreign::kinds::Families;
+use crate::foreign::guesses::Guesses;
+use crate::foreign::kinds::{Families, OperatorKinds};
 use crate::native::{DESCRIPTOR_PATH, ENROLL_PATH, PUSH_PATH};
 use crate::registry::Registry;
 use admission::Room;
 use change::Turn;
+use fair::{Meters, Sender, Turns};
+pub use fair::{Rate, Rates};
 use session::Sessions;
 
 /// Said to the sender of an instance that the store has set apart; what failed stays in the log.
@@ -95,6 +101,12 @@ struct Inner {
     registry_turn: Mutex<Turn>,
     disk: disk::Disk,
     descriptors: Descriptors,
+    beats: beat::Beats,
+    meters: Meters,
+    turns: Turns,
+    rules: relabel::CommonRules,
+    kinds: OperatorKinds,
+    guesses: Guesses,
 }
 
 impl Intake {
@@ -112,13 +124,19 @@ impl Intake {
             registry_turn: Mutex::default(),
             disk: disk::Disk::default(),
             descriptors: Descriptors::default(),
+            beats: beat::Beats::default(),
+            meters: Meters::default(),
+            turns: Turns::of_this_machine(),
+            rules: relabel::CommonRules::default(),
+            kinds: OperatorKinds::default(),
+            guesses: Guesses::default(),
         })))
     }
 
-    /// Hears from the worker what became of a live frame of samples (not of one replayed at the
+    /// Hears from the worker what became of live frame `seq` of samples (not of one replayed at the
     /// start).
-    pub fn applied(&self, instance: InstanceId, verdicts: &Verdicts) {
-        self.0.parts.accounting.applied(instance, verdicts);
+    pub fn applied(&self, seq: u64, instance: InstanceId, verdicts: &Verdicts) {
+        self.0.parts.accounting.applied(seq, instance, verdicts);
         if verdicts.stale_generation > 0 {
             self.0.cache.forget(instance);
             self.0.sessions.forget(instance);
@@ -128,6 +146,11 @@ impl Intake {
     /// What agents are told of their work.
     pub fn descriptors(&self) -> Descriptors {
         self.0.descriptors.clone()
+    }
+
+    /// Sets what each sender may bring in a second.
+    pub fn limit_rates(&self, rates: Rates) {
+        self.0.meters.set(rates);
     }
 
     /// Makes a token, as `POST /v1/tokens` does; durable and applied when this returns.
@@ -144,12 +167,14 @@ pub fn router(intake: Intake) -> Router {
         .route(DESCRIPTOR_PATH, get(descriptors::get))
         .route("/v1/tokens", post(tokens::post).get(tokens::list))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
+        .route("/v1/tokens/{id}/relabel", get(relabel::get).put(relabel::put))
         .route("/v1/instances", get(instances::list))
         .route("/v1/instances/{id}/withdraw", post(instances::withdraw))
         .route("/v1/instances/{id}/policy", post(archive::policy))
         .route("/v1/instances/{id}/drop", post(archive::drop_series))
         .route("/v1/instances/{id}/reclaim", post(archive::reclaim))
         .route("/api/v1/write", post(write::post))
+        .route("/v1/beat/{token}", post(beat::beat).get(beat::beat))
         .route(
             "/metrics/{*group}",
             put(pushgateway::push).post(pushgateway::push).delete(pushgateway::delete),
@@ -163,6 +188,7 @@ pub fn router(intake: Intake) -> Router {
         .route("/health", get(influx::health))
         .route("/api/v1/accounting", get(report::accounting))
         .layer(map_response_with_state(intake.clone(), say_durability))
+        .layer(map_request_with_state(intake.clone(), report::count_certificate))
         .with_state(intake)
 }
 
@@ -182,6 +208,18 @@ impl Inner {
         Ok(self.parts.credentials.caller(&self.parts.registry, headers, now)?)
     }
 
+    /// Refuses a sender that has brought more than it may.
+    fn admit(&self, sender: Sender) -> Result<(), Denial> {
+        let wait = self.meters.wait(sender, self.parts.clock.monotonic());
+        wait.map_or(Ok(()), |wait| Err(Denial::rate(wait)))
+    }
+
+    /// Counts what a request brought against what its sender may bring.
+    fn charge(&self, sender: Sender, samples: u64, bytes: usize) {
+        let brought = Rate { samples, bytes: u64::try_from(bytes).unwrap_or(u64::MAX) };
+        self.meters.charge(sender, brought, self.parts.clock.monotonic());
+    }
+
     fn admin(&self, headers: &HeaderMap) -> Result<(), Denial> {
         match self.caller(headers)? {
             Caller::Admin => Ok(()),
@@ -192,15 +230,25 @@ impl Inner {
     /// Appends frames of samples, all or none, with the books entered just before the worker can
     /// see them.
     fn append(&self, frames: &[SampleFrame], tally: &Tally) -> Result<Option<u64>, Denial> {
-        let bodies: Vec<Vec<u8>> = frames.iter().map(SampleFrame::encode).collect();
-        let frames: Vec<(u8, &[u8])> =
-            bodies.iter().map(|body| (rrd::FRAME_SAMPLES, body.as_slice())).collect();
+        let mut bytes = Vec::new();
+        let ends = frames.iter().map(|frame| {
+            frame.encode_into(&mut bytes);
+            bytes.len()
+        });
+        let ends: Vec<usize> = ends.collect();
+        let mut start = 0;
+        let body =
+            |end: &usize| (rrd::FRAME_SAMPLES, &bytes[std::mem::replace(&mut start, *end)..*end]);
+        let frames: Vec<(u8, &[u8])> = ends.iter().map(body).collect();
         self.parts.accounting.enter(tally);
         if frames.is_empty() {
             return Ok(None);
         }
         match self.parts.journal.append_all(&frames) {
-            Ok(seqs) => Ok(Some(seqs.end - 1)),
+            Ok(seqs) => {
+                self.parts.accounting.appended(tally, seqs.clone());
+                Ok(Some(seqs.end - 1))
+            }
             Err(refused) => {
                 self.parts.accounting.take_back(tally);
                 Err(refused.into())

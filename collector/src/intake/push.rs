@@ -10,9 +10,10 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use rrd::{Batch, Kind, NewSeries, Sample, SampleFrame, Timestamp};
 
+use super::fair::Sender;
 use super::session::{Known, Order, Refused, Session};
 use super::{Denial, Inner, Intake, UNAVAILABLE, aside};
-use crate::accounting::{Reason, Tally};
+use crate::accounting::{Reason, Tally, Way};
 use crate::auth::Caller;
 use crate::foreign::time_message;
 use crate::limits::{Window, checked_series};
@@ -21,7 +22,7 @@ use crate::native::{
     PushAnswer,
 };
 use crate::refusals::Refusals;
-use crate::registry::Instance;
+use crate::registry::{Instance, Source};
 
 /// How long a refused series is left alone: space and grants change by hand.
 const RETRY_REFUSED: Duration = Duration::from_mins(10);
@@ -37,6 +38,8 @@ pub(super) async fn post(
     let Caller::Instance(instance) = inner.caller(&headers)? else {
         return Err(Denial::forbidden("this needs the credential of an instance"));
     };
+    let sender = Sender::from(&*instance);
+    inner.admit(sender)?;
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if content_type != Some(PUSH_CONTENT_TYPE) {
         return Err(Denial::unsupported(format!("a push is {PUSH_CONTENT_TYPE}")));
@@ -45,7 +48,14 @@ pub(super) async fn post(
     let store = inner.parts.store.clone();
     let mut session = inner.sessions.turn(instance.id, || store.last_batch(instance.id)).await;
     let (id, this) = (instance.id, inner.clone());
-    let taken = aside(move || this.push(&instance, &body, &mut session)).await?;
+    let bytes = body.len();
+    let turn = inner.turns.take(sender, bytes).await;
+    let taken = aside(move || {
+        let _turn = turn;
+        this.push(&instance, &body, &mut session)
+    })
+    .await?;
+    inner.charge(sender, taken.samples + taken.refusals.samples(), bytes);
     if taken.seq > 0 {
         inner.accepted(taken.seq).await?;
     }
@@ -112,7 +122,7 @@ impl Inner {
         session: &mut Session,
     ) -> Result<Taken, Denial> {
         let count = u64::try_from(samples.len()).expect("limited");
-        let mut tally = Tally::default();
+        let mut tally = Tally::of(way(instance));
         tally.received(Some(instance.id), count);
         refusals.tally(&mut tally);
         let batch =
@@ -137,7 +147,7 @@ impl Inner {
         let mut wanted: Vec<(&Entry, NewSeries)> = Vec::new();
         for entry in entries {
             match new_series(entry, readings.get(&entry.id).copied()) {
-                Ok(series) => wanted.push((entry, series)),
+                Ok(series) => wanted.push((entry, self.as_operator_says(instance, series))),
                 Err((reason, message)) => {
                     session.learn(entry.id, refused(entry, reason, message, NEVER));
                 }
@@ -188,6 +198,14 @@ impl Inner {
             }
         }
         Ok((samples, refusals))
+    }
+}
+
+/// An agent's samples stand under the token it enrolled with.
+fn way(instance: &Instance) -> Way {
+    match &instance.source {
+        Source::Enrolled(token) => Way::native(*token),
+        Source::Relay(space) => Way::native(space.relay),
     }
 }
 

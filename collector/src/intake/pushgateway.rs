@@ -133,8 +133,8 @@ fn format(headers: &HeaderMap) -> Result<Format, Denial> {
 
 /// How long this push is good for, in milliseconds.
 fn ttl_ms(headers: &HeaderMap, uri: &Uri) -> Result<i64, Denial> {
-    let asked = uri.query().unwrap_or_default().split('&');
-    let asked = asked.filter_map(|pair| pair.strip_prefix("ttl=")).next();
+    let mut asked = uri.query().unwrap_or_default().split('&');
+    let asked = asked.find_map(|pair| pair.strip_prefix("ttl="));
     let told = headers.get(TTL_HEADER).map(|value| value.to_str().unwrap_or_default());
     let millis = match asked.or(told) {
         None => TTL_MS,

@@ -15,8 +15,9 @@ use tracing::warn;
 
 use super::admission::Held;
 use super::{Denial, Inner};
-use crate::accounting::{Reason, Tally};
+use crate::accounting::{Reason, Tally, Way};
 use crate::auth::AuthError;
+use crate::foreign::Origin;
 use crate::registry::{Token, TokenId, TokenKind};
 
 /// Connections of one listener; more wait in its queue.
@@ -115,8 +116,8 @@ impl Inner {
     }
 
     /// Enters samples into the books that were refused all together.
-    pub(super) fn book_refused(&self, reason: Reason, count: u64) {
-        let mut tally = Tally::default();
+    pub(super) fn book_refused(&self, origin: Origin, reason: Reason, count: u64) {
+        let mut tally = Tally::of(Way::from(origin));
         tally.refused(None, reason, count);
         self.parts.accounting.enter(&tally);
     }

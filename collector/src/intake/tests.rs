@@ -2,14 +2,18 @@
 
 mod agent;
 mod archive;
+mod beat;
+mod books;
 mod collectd;
 mod enrolment;
 mod graphite;
 mod influx;
+mod kinds;
 mod local;
 mod native;
 mod otlp;
 mod pushed;
+mod relabel;
 mod scraped;
 mod sockets;
 mod support;

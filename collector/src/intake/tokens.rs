@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::enroll::{check_reserved, no_randomness};
 use super::{Denial, Inner, Intake, to_the_end};
+use crate::foreign::relabel::Relabel;
 use crate::limits::{LABEL_NAME_LIMIT, TOKEN_LIMIT, checked_labels};
 use crate::registry::{Change, Token, TokenId, TokenKind};
 use crate::secret::{Digest, Holder};
@@ -44,6 +45,9 @@ pub struct TokenRequest {
     /// Enrolments it is good for; without it any number.
     #[serde(default)]
     pub uses: Option<u32>,
+    /// Of a relay: rules that its series meet.
+    #[serde(default)]
+    pub relabel: Option<Relabel>,
 }
 
 /// A token just made. Its secret is shown here and never again.
@@ -124,6 +128,10 @@ impl Inner {
             if this.parts.registry.token_count() >= TOKEN_LIMIT {
                 return Err(Denial::no_space("there are too many tokens; remove some"));
             }
+            let rules = request.relabel.clone().map(super::relabel::checked).transpose()?;
+            if rules.is_some() && request.kind != TokenKind::Relay {
+                return Err(Denial::bad("relabel: only a relay token has rules"));
+            }
             let (token, secret) = token_of(request, this.parts.clock.wall())?;
             let minted = Minted {
                 id: token.id.to_string(),
@@ -132,6 +140,7 @@ impl Inner {
                 expires_ms: token.expires_at.map(Timestamp::as_millis),
             };
             let mut changes = this.ended_tokens();
+            changes.extend(rules.map(|rules| Change::Rules(Some(token.id), rules)));
             changes.push(Change::Token(token));
             this.change(&mut turn, &changes).await?;
             Ok(minted)
@@ -157,7 +166,7 @@ impl Inner {
 }
 
 fn token_of(request: TokenRequest, now: Timestamp) -> Result<(Token, String), Denial> {
-    let TokenRequest { kind, name, labels, ttl_secs, uses } = request;
+    let TokenRequest { kind, name, labels, ttl_secs, uses, .. } = request;
     if name.len() > LABEL_NAME_LIMIT || name.chars().any(char::is_control) {
         let message = format!("name: at most {LABEL_NAME_LIMIT} bytes without control characters");
         return Err(Denial::bad(message));

@@ -10,7 +10,11 @@ use super::resource::Resource;
 use super::{BUCKET_LIMIT, OtlpError, POINT_LIMIT, SAMPLE_LIMIT};
 use crate::accounting::Reason;
 use crate::foreign::{Named, Sorted, Sorter, shown_pairs};
-use crate::limits::checked_series;
+use crate::limits::{KEY_SIZE_LIMIT, LABEL_VALUE_LIMIT, checked_series};
+
+/// Bytes of a point's attributes that are looked at: empty values, which leave no label, have long
+/// names too.
+const ATTRIBUTES_SIZE_LIMIT: usize = 4 * KEY_SIZE_LIMIT;
 
 /// The series of one request on their way to a sorter.
 pub(super) struct Export<'a> {
@@ -62,6 +66,17 @@ impl<'a> Export<'a> {
     ) {
         let name = Name { resource: &self.resource, metric, point, part: Part::Whole };
         self.sorter.refuse(reason, 1, &name, message);
+    }
+
+    /// What is far too long, found before it is copied for every series that it names.
+    fn long(&self, (metric, point): (&Metric<'_>, &Point<'_>)) -> Option<Fault> {
+        let Resource { job, instance, .. } = &self.resource;
+        let longest = job.len().max(instance.len()).max(metric.name.len()).max(metric.unit.len());
+        let len = |(name, value): &Attribute<'_>| name.len() + value.as_deref().map_or(0, str::len);
+        let all: usize = point.attributes.iter().map(len).sum();
+        let message = "names and values are over the limits of labels; shorten them";
+        let is_long = longest > LABEL_VALUE_LIMIT || all > ATTRIBUTES_SIZE_LIMIT;
+        is_long.then_some((Reason::LabelLimit, message))
     }
 
     /// Bytes that stand for a point's attributes, metric and resource.
@@ -153,9 +168,10 @@ impl Visit for Export<'_> {
     fn point(&mut self, metric: &Metric<'_>, point: &Point<'_>) -> Result<(), OtlpError> {
         self.sorter.sorted.exemplars += point.exemplars;
         let whose = (metric, point);
-        let kind = match kind(metric.shape).and_then(|kind| fault(point).map_or(Ok(kind), Err)) {
-            Ok(kind) => kind,
-            Err(fault) => {
+        let faults = self.long(whose).or_else(|| fault(point));
+        let kind = match (kind(metric.shape), faults) {
+            (Ok(kind), None) => kind,
+            (Err(fault), _) | (_, Some(fault)) => {
                 self.refuse(whose, fault);
                 return Ok(());
             }
@@ -339,6 +355,9 @@ impl Named for Name<'_> {
     }
 
     fn shown(&self) -> String {
+        if self.metric.name.len() > LABEL_VALUE_LIMIT {
+            return shown_pairs(std::iter::once((NAME, &self.metric.name)));
+        }
         shown_pairs(self.pairs().into_iter())
     }
 }

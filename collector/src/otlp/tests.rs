@@ -8,7 +8,7 @@ use crate::foreign::cache::SeriesCache;
 use crate::foreign::{Origin, Protocol};
 use crate::limits::Window;
 
-const SECS: u64 = 1_790_000_000;
+const SECS: i64 = 1_790_000_000;
 
 /// Fields of the messages that tests need: message, name, number, type.
 const FIELDS: [(&str, &str, u64, &str); 53] = [
@@ -138,20 +138,20 @@ pub(crate) fn request(attributes: &[(&str, &str)], metrics: &Value) -> Value {
 }
 
 /// Seconds after the start as the protocol writes a time.
-pub(crate) fn time(secs: u64) -> String {
+pub(crate) fn time(secs: i64) -> String {
     ((SECS + secs) * 1_000_000_000).to_string()
 }
 
 fn sorted(encoding: Encoding, bytes: &[u8]) -> Result<(Sorted, u64), OtlpError> {
     let cache = SeriesCache::new(7);
     let origin = Origin { protocol: Protocol::Otlp, relay: None };
-    let now = Timestamp::from_millis(i64::try_from(SECS).unwrap() * 1000);
+    let now = Timestamp::from_millis(SECS * 1000);
     sort(encoding, bytes, Sorter::new(&cache, origin, Window::at(now, 3_600_000)))
 }
 
 /// A line for every series: labels, kind, and samples by seconds after the start.
 fn shown(sorted: &Sorted) -> Vec<String> {
-    let start = i64::try_from(SECS).unwrap() * 1000;
+    let start = SECS * 1000;
     let series = sorted.strangers.iter().map(|one| {
         let samples = one.samples.iter().map(|(at, value)| {
             let millis = at.as_millis() - start;
@@ -349,7 +349,25 @@ fn points_and_samples_are_counted_before_anything_is_built() {
 
 #[test]
 fn what_is_no_request_is_refused_and_what_is_unknown_is_read_over() {
-    for json in ["", "x", r#"{"resourceMetrics": 1}"#, r#"{"resourceMetrics": [1]}"#] {
+    let number = |value: &str| {
+        format!(
+            r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"gauge":{{"dataPoints":[{{"asDouble":{value}}}]}}}}]}}]}}]}}"#
+        )
+    };
+    assert!(sorted(Encoding::Json, number("1.5").as_bytes()).is_ok());
+    let [huge, word, deep] = ["1e400", "\"one\"", &"[".repeat(10_000)].map(number);
+    for json in [
+        "",
+        "x",
+        "\u{feff}{}",
+        r#"{"resourceMetrics": 1}"#,
+        r#"{"resourceMetrics": [1]}"#,
+        r#"{"resourceMetrics": [], "resourceMetrics": []}"#,
+        r#"{"resourceMetrics": [{"resource": {"attributes": [{"key": "\ud800"}]}}]}"#,
+        &huge,
+        &word,
+        &deep,
+    ] {
         assert!(sorted(Encoding::Json, json.as_bytes()).is_err(), "{json}");
     }
     for json in ["{}", r#"{"resourceMetrics": null, "later": [1]}"#, r#"{"resourceMetrics": []}"#] {

@@ -348,12 +348,12 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (text, said) in [
-            ("[[htp]]\n", "htp"),
+            ("[[web]]\n", "web"),
             ("[[http]]\nname = \"a\"\n", "url"),
             ("[[http]]\nname = \"a\"\nurl = \"shop\"\n", "http probe a: url is no web address"),
             ("[[http]]\nurl = \"ftp://x/\"\n", "http probe number 1: url is no web address"),
             ("[[http]]\nurl = \"http://me:pw@x/\"\n", "url holds a password"),
-            ("[[http]]\nurl = \"http://x/\"\nurll = 1\n", "there is no key \"urll\""),
+            ("[[http]]\nurl = \"http://x/\"\naddress = 1\n", "there is no key \"address\""),
             ("[[http]]\nurl = \"http://x/\"\nbody = \"(\"\n", "body: regex"),
             ("[[http]]\nurl = \"http://x/\"\nbody = \"((a{100}){100}){100}\"\n", "body: "),
             ("[[http]]\nurl = \"http://x/\"\nredirects = 11\n", "a circle"),

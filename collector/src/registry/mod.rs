@@ -19,6 +19,7 @@ use record::Record;
 pub use token::{Token, TokenId, TokenIdError, TokenKind};
 
 use crate::codec::{self, CodecError, FrameKind};
+use crate::foreign::relabel::Rules;
 
 /// The kind of journal frame that carries a change of the registry.
 pub const FRAME_REGISTRY: u8 = 16;
@@ -35,6 +36,7 @@ struct State {
     seq: u64,
     instances: BTreeMap<InstanceId, Arc<Instance>>,
     tokens: BTreeMap<TokenId, Arc<Token>>,
+    rules: BTreeMap<Option<TokenId>, Arc<Rules>>,
     // Both indices follow from `instances`; names are those of active ones, by job.
     names: HashMap<(String, String), InstanceId>,
     spaces: HashMap<Namespace, InstanceId>,
@@ -59,11 +61,12 @@ impl Registry {
         let state = self.read();
         let instances = state.instances.values().map(|one| Change::Instance((**one).clone()));
         let tokens = state.tokens.values().map(|one| Change::Token((**one).clone()));
-        let count = state.instances.len() + state.tokens.len();
+        let rules = state.rules.iter().map(|(id, rules)| Change::Rules(*id, rules.clone()));
+        let count = state.instances.len() + state.tokens.len() + state.rules.len();
         let count = u64::try_from(count).expect("a count of records in memory");
         let mut bytes =
             codec::encode(FrameKind::RegistryRecord, &Record::Head { seq: state.seq, count });
-        for change in instances.chain(tokens) {
+        for change in instances.chain(tokens).chain(rules) {
             bytes.extend(codec::encode(FrameKind::RegistryRecord, &change.record()));
         }
         bytes
@@ -132,6 +135,11 @@ impl Registry {
     /// The token `id`.
     pub fn token(&self, id: TokenId) -> Option<Arc<Token>> {
         self.read().tokens.get(&id).cloned()
+    }
+
+    /// The rules of a relay's series (`None`: the admin token's).
+    pub(crate) fn rules(&self, relay: Option<TokenId>) -> Option<Arc<Rules>> {
+        self.read().rules.get(&relay).cloned()
     }
 
     /// When samples of `id` last arrived since the server started.
@@ -223,6 +231,15 @@ impl State {
             }
             Change::Forget(id) => {
                 self.tokens.remove(&id);
+                self.rules.remove(&Some(id));
+                None
+            }
+            Change::Rules(relay, rules) => {
+                if rules.written().is_empty() {
+                    self.rules.remove(&relay);
+                } else {
+                    self.rules.insert(relay, rules);
+                }
                 None
             }
             Change::Instance(instance) => {

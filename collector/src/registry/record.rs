@@ -1,10 +1,13 @@
 //! Records of the registry, as the journal and snapshots hold them.
 
+use std::sync::Arc;
+
 use bincode::{Decode, Encode};
 use rrd::{InstanceId, Labels, Timestamp};
 
 use super::{Instance, Lifecycle, Namespace, Source, Token, TokenId, TokenKind};
 use crate::codec::{self, CodecError, FrameKind};
+use crate::foreign::relabel::Rules;
 use crate::native::Facts;
 use crate::secret::Digest;
 
@@ -16,6 +19,8 @@ pub(crate) enum Change {
     Token(Token),
     /// A token that ended long ago.
     Forget(TokenId),
+    /// The rules of a relay (`None`: the admin token), in the place of those it had.
+    Rules(Option<TokenId>, Arc<Rules>),
 }
 
 impl Change {
@@ -35,6 +40,9 @@ impl Change {
             Self::Instance(instance) => Record::Instance(instance.into()),
             Self::Token(token) => Record::Token(token.into()),
             Self::Forget(id) => Record::Forget { token: id.0 },
+            Self::Rules(relay, rules) => {
+                Record::Rules { relay: relay.map(|id| id.0), json: rules.written().text() }
+            }
         }
     }
 }
@@ -52,6 +60,10 @@ pub(crate) enum Record {
     Forget {
         token: u64,
     },
+    Rules {
+        relay: Option<u64>,
+        json: String,
+    },
 }
 
 impl Record {
@@ -61,6 +73,11 @@ impl Record {
             Self::Instance(record) => record.instance().map(Change::Instance),
             Self::Token(record) => record.token().map(Change::Token),
             Self::Forget { token } => Ok(Change::Forget(TokenId(token))),
+            Self::Rules { relay, json } => {
+                let written = serde_json::from_str(&json).map_err(|error| error.to_string());
+                let rules = written.and_then(Rules::compile).map_err(CodecError::Body)?;
+                Ok(Change::Rules(relay.map(TokenId), Arc::new(rules)))
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Prometheus remote write, 1.0 here and 2.0 in `v2`: from a body to series.
 
+mod unpacked;
 pub(crate) mod v2;
 mod visit;
 pub(crate) mod wire;
@@ -11,6 +12,7 @@ use crate::accounting::Reason;
 use crate::foreign::kinds::FamilyKind;
 use crate::foreign::{Named, Sorted, Sorter, shown_pairs};
 use crate::limits::{LABEL_COUNT_LIMIT, WRITE_DECODED_LIMIT, checked_series};
+use unpacked::Unpacked;
 use visit::{RawFamily, RawSeries, Visit, label_pairs};
 use wire::WireError;
 
@@ -34,7 +36,7 @@ pub(crate) enum WriteError {
 
 /// The bytes of the request inside a body. Its claimed size is checked before anything is
 /// allocated.
-pub(crate) fn decompress(body: &[u8]) -> Result<Vec<u8>, WriteError> {
+pub(crate) fn decompress(body: &[u8]) -> Result<Unpacked, WriteError> {
     let size = snap::raw::decompress_len(body)?;
     if size > WRITE_DECODED_LIMIT {
         return Err(WriteError::Large(size));
@@ -42,7 +44,7 @@ pub(crate) fn decompress(body: &[u8]) -> Result<Vec<u8>, WriteError> {
     if size > body.len().saturating_mul(SNAPPY_RATIO_LIMIT) {
         return Err(WriteError::Bomb(size));
     }
-    Ok(snap::raw::Decoder::new().decompress_vec(body)?)
+    Ok(Unpacked::by(size, |room| snap::raw::Decoder::new().decompress(body, room))?)
 }
 
 /// Reads the request in `bytes` into `sorter`.

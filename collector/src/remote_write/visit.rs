@@ -94,6 +94,22 @@ impl Scratch {
         message: &'a [u8],
         sample_limit: usize,
     ) -> Result<RawSeries<'a>, WireError> {
+        if sample_limit > 0
+            && let Some((labels_end, sample)) = usual(message)
+        {
+            self.samples.clear();
+            self.samples.push(sample);
+            let (labels, samples) = (&message[..labels_end], &self.samples[..]);
+            return Ok(RawSeries { labels, samples, exemplars: 0, histograms: 0 });
+        }
+        self.any_series(message, sample_limit)
+    }
+
+    fn any_series<'a>(
+        &'a mut self,
+        message: &'a [u8],
+        sample_limit: usize,
+    ) -> Result<RawSeries<'a>, WireError> {
         self.samples.clear();
         self.labels.clear();
         let (mut exemplars, mut histograms) = (0, 0);
@@ -134,6 +150,36 @@ impl Scratch {
     }
 }
 
+/// Keys of a label and a sample within a series, and of a sample's two fields.
+const LABEL_KEY: u8 = 0x0a;
+const SAMPLE_KEY: u8 = 0x12;
+const VALUE_KEY: u8 = 0x09;
+const TIME_KEY: u8 = 0x10;
+
+/// The end of the labels, and the sample, of a series as nearly every sender writes it: labels below 128
+/// bytes each, then one sample, whose time takes six bytes as from 1971 to 2109. `None` where anything is
+/// otherwise.
+#[inline]
+fn usual(message: &[u8]) -> Option<(usize, (Timestamp, f64))> {
+    let mut at = 0;
+    while *message.get(at)? == LABEL_KEY {
+        let len = *message.get(at + 1)?;
+        if len >= 0x80 {
+            return None;
+        }
+        at += 2 + usize::from(len);
+    }
+    let (head, time) = message[at..].split_first_chunk::<12>()?;
+    let [SAMPLE_KEY, 16, VALUE_KEY, value @ .., TIME_KEY] = head else { return None };
+    let time: &[u8; 6] = time.try_into().ok()?;
+    let (last, others) = time.split_last()?;
+    if *last >= 0x80 || others.iter().any(|byte| *byte < 0x80) {
+        return None;
+    }
+    let millis = time.iter().rev().fold(0, |high, byte| high << 7 | u64::from(byte & 0x7f));
+    Some((at, kept(millis, f64::from_le_bytes(*value))))
+}
+
 pub(super) fn sample(message: &[u8]) -> Result<(Timestamp, f64), WireError> {
     let mut fields = Fields::of(message);
     let (mut value, mut at) = (0.0, 0_u64);
@@ -144,9 +190,14 @@ pub(super) fn sample(message: &[u8]) -> Result<(Timestamp, f64), WireError> {
             _ => {}
         }
     }
-    // A stale marker is a NaN with its own bits; here every NaN says the same: unknown from now on.
+    Ok(kept(at, value))
+}
+
+/// A sample as it is kept. A stale marker is a NaN with its own bits; here every NaN says the same:
+/// unknown from now on.
+fn kept(millis: u64, value: f64) -> (Timestamp, f64) {
     let value = if value.is_nan() { f64::NAN } else { value };
-    Ok((Timestamp::from_millis(at.cast_signed()), value))
+    (Timestamp::from_millis(millis.cast_signed()), value)
 }
 
 fn family(message: &[u8]) -> Result<RawFamily<'_>, WireError> {
@@ -215,7 +266,81 @@ mod tests {
         assert_eq!(seen(&[0x1a, 5, 0x08, 1, 0x12, 1, b'm']), Ok(vec![]));
     }
 
+    /// A series of labels of these lengths and one sample.
+    fn series_of(labels: &[u8], value: f64, millis: i64) -> Vec<u8> {
+        let mut message = Vec::new();
+        for len in labels {
+            message.extend([LABEL_KEY, *len]);
+            message.extend(std::iter::repeat_n(7, usize::from(*len)));
+        }
+        let mut sample = vec![VALUE_KEY];
+        sample.extend(value.to_le_bytes());
+        sample.push(TIME_KEY);
+        let mut left = millis.cast_unsigned();
+        while left >= 0x80 {
+            sample.push(u8::try_from(left & 0x7f).unwrap() | 0x80);
+            left >>= 7;
+        }
+        sample.push(u8::try_from(left).unwrap());
+        message.extend([SAMPLE_KEY, u8::try_from(sample.len()).unwrap()]);
+        message.extend(sample);
+        message
+    }
+
+    /// Whether the short way reads it; what it reads must be what the long way does.
+    #[track_caller]
+    fn is_usual(message: &[u8]) -> bool {
+        let Some((end, (at, value))) = usual(message) else { return false };
+        let mut scratch = Scratch::default();
+        let series = scratch.any_series(message, 1).unwrap();
+        assert_eq!(series.labels, &message[..end]);
+        let [(its_at, its_value)] = series.samples else { panic!("{:?}", series.samples) };
+        assert_eq!((*its_at, its_value.to_bits()), (at, value.to_bits()));
+        assert_eq!((series.exemplars, series.histograms), (0, 0));
+        true
+    }
+
+    #[test]
+    fn a_usual_series_is_read_the_short_way_and_no_other() {
+        const NOW: i64 = 1_790_000_000_000;
+        for (labels, value, millis, expected) in [
+            (&[31, 20, 13][..], 1.5, NOW, true),
+            (&[127], f64::from_bits(0x7ff0_0000_0000_0002), NOW, true),
+            (&[0], -0.0, (1 << 42) - 1, true),
+            (&[], 1.5, 1 << 35, true),
+            (&[31], 1.5, (1 << 35) - 1, false),
+            (&[31], 1.5, 1 << 42, false),
+            (&[31], 1.5, -1, false),
+        ] {
+            let message = series_of(labels, value, millis);
+            assert_eq!(is_usual(&message), expected, "{labels:?} {value} {millis}");
+            for cut in 0..message.len() {
+                assert!(!is_usual(&message[..cut]), "cut at {cut}");
+            }
+        }
+        let long = [&[LABEL_KEY, 0x80, 1][..], &[7; 128], &series_of(&[], 1.0, NOW)].concat();
+        let doubled = [series_of(&[3], 1.0, NOW), series_of(&[], 2.0, NOW + 1)].concat();
+        let exemplar = [series_of(&[3], 1.0, NOW), vec![0x1a, 0]].concat();
+        assert!([long, doubled, exemplar].iter().all(|message| !is_usual(message)));
+    }
+
     proptest::proptest! {
+        #[test]
+        fn the_short_way_reads_what_the_long_way_does(
+            labels in proptest::collection::vec(0..=127_u8, 0..4),
+            value: f64,
+            millis in 0..1_i64 << 43,
+            change: (u8, u8),
+        ) {
+            let mut message = series_of(&labels, value, millis);
+            is_usual(&message);
+            let at = usize::from(change.0) % message.len();
+            message[at] ^= change.1;
+            if usual(&message).is_some() && Scratch::default().any_series(&message, 1).is_ok() {
+                is_usual(&message);
+            }
+        }
+
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>) {
             if seen(&bytes).is_ok() {

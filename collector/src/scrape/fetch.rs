@@ -127,3 +127,65 @@ fn cause(error: &legacy::Error) -> String {
     }
     format!("no connection: {cause}")
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::response::Redirect;
+    use axum::routing::get;
+    use http::HeaderMap;
+
+    use super::*;
+
+    /// A server of pages of every sort, and its address.
+    async fn pages() -> String {
+        let openmetrics = [(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0")];
+        let asked = async |headers: HeaderMap| {
+            let text = |name: &str| headers[name].to_str().unwrap().to_owned();
+            format!("{} {}", text("accept"), text("x-prometheus-scrape-timeout-seconds"))
+        };
+        let router = Router::new()
+            .route("/text", get(asked))
+            .route("/openmetrics", get(async move || (openmetrics, "# EOF\n")))
+            .route("/large", get(async || vec![b'\n'; PAGE_LIMIT]))
+            .route("/larger", get(async || vec![b'\n'; PAGE_LIMIT + 1]))
+            .route("/moved", get(async || Redirect::to("/text")))
+            .route("/slow", get(async || std::future::pending::<()>().await));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        format!("http://{address}")
+    }
+
+    #[tokio::test]
+    async fn a_page_is_fetched_within_its_bounds() {
+        let (base, fetcher) = (pages().await, Fetcher::new());
+        let limit = Duration::from_secs(20);
+        let page = async |path: &str| {
+            let uri: Uri = format!("{base}{path}").parse().unwrap();
+            fetcher.page(&uri, limit).await
+        };
+        let text = page("/text").await.unwrap();
+        assert_eq!(
+            (text.format, &text.body[..]),
+            (Format::Text, format!("{} 20", Format::ACCEPT).as_bytes())
+        );
+        assert_eq!(page("/openmetrics").await.unwrap().format, Format::OpenMetrics);
+        for _ in 0..=LARGE_AT_ONCE {
+            assert_eq!(page("/large").await.unwrap().body.len(), PAGE_LIMIT);
+        }
+        for (path, why) in [
+            ("/larger", "the page has more than 10485760 bytes; split the exporter"),
+            ("/moved", "the answer is 303 See Other; give the address that it leads to"),
+            ("/nothing", "the answer is 404 Not Found"),
+        ] {
+            assert_eq!(page(path).await.unwrap_err(), why);
+        }
+        let slow: Uri = format!("{base}/slow").parse().unwrap();
+        let refused = fetcher.page(&slow, Duration::from_millis(50)).await.unwrap_err();
+        assert_eq!(refused, "no answer in 0.05 s");
+        let nobody: Uri = "http://127.0.0.1:1/".parse().unwrap();
+        let refused = fetcher.page(&nobody, limit).await.unwrap_err();
+        assert!(refused.starts_with("no connection: "), "{refused}");
+    }
+}

@@ -109,18 +109,15 @@ impl Targets {
             task.told.send_replace(None);
         }
         for (name, target) in wanted {
-            match self.tasks.get(&name) {
-                Some(task) => {
-                    let is_new = task.told.borrow().as_deref() != Some(target);
-                    if is_new {
-                        task.told.send_replace(Some(Arc::new(target.clone())));
-                    }
+            if let Some(task) = self.tasks.get(&name) {
+                let is_new = task.told.borrow().as_deref() != Some(target);
+                if is_new {
+                    task.told.send_replace(Some(Arc::new(target.clone())));
                 }
-                None => {
-                    let (told, heard) = watch::channel(Some(Arc::new(target.clone())));
-                    self.running.spawn(scrape(self.parts.clone(), heard));
-                    self.tasks.insert(name, Task { told });
-                }
+            } else {
+                let (told, heard) = watch::channel(Some(Arc::new(target.clone())));
+                self.running.spawn(scrape(self.parts.clone(), heard));
+                self.tasks.insert(name, Task { told });
             }
         }
     }

@@ -169,7 +169,7 @@ mod tests {
             ("[checks.a]\ncommand = []", "check \"a\": command must begin with the whole path"),
             ("[checks.a]\ncommand = [\"check_load\"]", "whole path"),
             ("[checks.a]\ncommand = [\"/x\"]\nargs = 1", "check \"a\": there is no key \"args\""),
-            ("evry = \"1m\"\n[checks.a]\ncommand = [\"/x\"]", "there is no key \"evry\""),
+            ("often = \"1m\"\n[checks.a]\ncommand = [\"/x\"]", "there is no key \"often\""),
             ("every = \"1\"\n[checks.a]\ncommand = [\"/x\"]", "write it as \"1m\""),
             ("[checks.a]\ncommand = [\"/x\"]\ntimeout = \"1h\"", "write it as \"10s\""),
             ("user = \"no one\"\n[checks.a]\ncommand = [\"/x\"]", "there is no user \"no one\""),

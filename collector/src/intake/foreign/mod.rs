@@ -1,18 +1,19 @@
 //! Requests of many instances' samples, in whatever protocol: sorted, instances named, columns
 //! granted, appended, acknowledged.
 
+mod kinds;
 mod relayed;
 mod unpack;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
-use rrd::{Batch, NewSeries, Sample, SampleFrame};
+use rrd::{Batch, Sample, SampleFrame};
 
 use super::admission::Held;
+use super::fair::Sender;
 use super::{Denial, Inner, UNAVAILABLE, aside, to_the_end};
-use crate::accounting::{Reason, Tally};
+use crate::accounting::{Reason, Tally, Way};
 use crate::auth::Caller;
 use crate::foreign::cache::Place;
 use crate::foreign::{Origin, Sorted, Sorter, Stranger};
@@ -24,10 +25,15 @@ impl Inner {
     /// The relay token that a request came with; `None` is the admin token.
     pub(super) fn relay(&self, headers: &HeaderMap) -> Result<Option<TokenId>, Denial> {
         match self.caller(headers)? {
-            Caller::Admin => Ok(None),
-            Caller::Relay(token) => Ok(Some(token.id)),
+            Caller::Admin => self.admitted_relay(None),
+            Caller::Relay(token) => self.admitted_relay(Some(token.id)),
             _ => Err(Denial::forbidden("this needs a relay token")),
         }
+    }
+
+    fn admitted_relay(&self, relay: Option<TokenId>) -> Result<Option<TokenId>, Denial> {
+        self.admit(Sender::Relay(relay))?;
+        Ok(relay)
     }
 
     /// Stores what `read` hands to its sorter, and returns once that may be acknowledged. `read` runs
@@ -39,16 +45,34 @@ impl Inner {
         read: impl FnOnce(&Self, &mut Held, Sorter<'_>) -> Result<Sorted, Denial> + Send + 'static,
     ) -> Result<Taken, Denial> {
         let this = self.clone();
-        let (held, mut sorted) = aside(move || {
+        let (sender, bytes) = (Sender::Relay(origin.relay), held.body_len());
+        self.charge(sender, 0, bytes);
+        let turn = self.turns.take(sender, bytes).await;
+        let (turn, held, mut sorted) = aside(move || {
             let keep_ms = Self::keep_ms(&this.parts.foreign_policy);
             let window = Window::at(this.parts.clock.wall(), keep_ms);
-            let sorter = Sorter::new(&this.cache, origin, window);
+            let rules = this.rules_of(origin.relay);
+            let sorter = Sorter::new(&this.cache, origin, window).under(rules);
             let sorted = read(&this, &mut held, sorter)?;
-            Ok((held, sorted))
+            Ok((turn, held, sorted))
         })
         .await?;
-        self.families.learn(origin.relay, std::mem::take(&mut sorted.families));
-        let taken = to_the_end(take(self.clone(), origin.relay, sorted)).await?;
+        let families = std::mem::take(&mut sorted.families);
+        if self.families.learn(origin.relay, families) {
+            to_the_end(self.clone().put_right(origin.relay)).await?;
+        }
+        let left_out = std::mem::take(&mut sorted.left_out);
+        if !left_out.is_empty() {
+            self.cache.put(left_out.into_iter().map(|key| (key, Place::LEFT_OUT)));
+        }
+        let work = take(self.clone(), origin, sorted);
+        let taken = to_the_end(async move {
+            let taken = work.await;
+            drop(turn);
+            taken
+        })
+        .await?;
+        self.charge(sender, taken.samples + taken.refusals.samples(), 0);
         if let Some(seq) = taken.seq {
             self.accepted(seq).await?;
         }
@@ -61,7 +85,8 @@ impl Inner {
 pub(super) struct Taken {
     /// The last frame; `None` when there was nothing to store.
     seq: Option<u64>,
-    /// Samples that stand in the journal.
+    /// Samples that stand in the journal, or that the operator's own rules leave out: their sender
+    /// has done all it can.
     pub(super) samples: u64,
     /// What does not, and why.
     pub(super) refusals: Refusals,
@@ -70,20 +95,16 @@ pub(super) struct Taken {
 }
 
 /// Names instances, grants columns and appends.
-async fn take(
-    inner: Arc<Inner>,
-    relay: Option<TokenId>,
-    mut sorted: Sorted,
-) -> Result<Taken, Denial> {
-    let strangers = inner.admitted(relay, &mut sorted).await?;
+async fn take(inner: Arc<Inner>, origin: Origin, mut sorted: Sorted) -> Result<Taken, Denial> {
+    let strangers = inner.admitted(origin.relay, &mut sorted).await?;
     if strangers.is_empty() {
-        return inner.commit_groups(sorted);
+        return inner.commit_groups(origin, sorted);
     }
     aside(move || {
         for (instance, strangers) in strangers {
-            inner.place(relay, &instance, strangers, &mut sorted)?;
+            inner.place(origin.relay, &instance, strangers, &mut sorted)?;
         }
-        inner.commit_groups(sorted)
+        inner.commit_groups(origin, sorted)
     })
     .await
 }
@@ -97,14 +118,16 @@ impl Inner {
         strangers: Vec<Stranger>,
         sorted: &mut Sorted,
     ) -> Result<(), Denial> {
-        let series = self.kinds(relay, &strangers);
+        let (series, guessed) = self.kinds(relay, instance, &strangers);
         let granted = self.columns(instance, &series)?;
+        self.guesses.note(relay, self.guesses_of(instance, (&series, &guessed), &granted));
+        let mut known = Vec::with_capacity(strangers.len());
         for (stranger, granted) in strangers.into_iter().zip(granted) {
             match granted {
                 Ok(column) => {
                     let sample = |(at, value)| Sample { column, at, value };
                     sorted.groups.of(instance.id).extend(stranger.samples.into_iter().map(sample));
-                    self.cache.put(stranger.key, Place { instance: instance.id, column });
+                    known.push((stranger.key, Place { instance: instance.id, column }));
                 }
                 Err((reason, message)) => {
                     let count = u64::try_from(stranger.samples.len()).expect("limited");
@@ -113,34 +136,13 @@ impl Inner {
                 }
             }
         }
+        self.cache.put(known);
         Ok(())
     }
 
-    fn kinds(&self, relay: Option<TokenId>, strangers: &[Stranger]) -> Vec<NewSeries> {
-        // Only names of histograms and summaries ask for siblings, so only those are kept to be
-        // found.
-        let with_sibling = |stranger: &&Stranger| {
-            let metric = stranger.labels.metric().unwrap_or_default();
-            metric.ends_with("_count") || metric.ends_with("_sum")
-        };
-        let siblings: HashSet<Vec<u8>> =
-            strangers.iter().filter(with_sibling).map(|one| one.labels.to_key()).collect();
-        let series = |stranger: &Stranger| {
-            let labels = stranger.labels.clone();
-            let sibling = |name: &str| siblings.contains(&labels.with(rrd::NAME, name).to_key());
-            let kind = stranger.kind.unwrap_or_else(|| self.families.kind(relay, &labels, sibling));
-            NewSeries {
-                labels,
-                kind,
-                first_reading: stranger.samples.first().map(|(_, value)| *value),
-            }
-        };
-        strangers.iter().map(series).collect()
-    }
-
-    fn commit_groups(&self, sorted: Sorted) -> Result<Taken, Denial> {
+    fn commit_groups(&self, origin: Origin, sorted: Sorted) -> Result<Taken, Denial> {
         let Sorted { groups, mut refusals, exemplars, .. } = sorted;
-        let mut tally = Tally::default();
+        let mut tally = Tally::of(Way::from(origin));
         tally.exemplars(exemplars);
         let mut samples = 0;
         let mut frames = Vec::new();
@@ -162,7 +164,7 @@ impl Inner {
         let seq = self.append(&frames, &tally)?;
         let now = self.parts.clock.wall();
         self.parts.registry.saw(frames.iter().map(|frame| frame.instance), now);
-        Ok(Taken { seq, samples, refusals, exemplars })
+        Ok(Taken { seq, samples: samples + refusals.left_out(), refusals, exemplars })
     }
 }
 

@@ -16,8 +16,8 @@ use crate::registry::{Change, Instance, Lifecycle, Namespace, Source, TokenId};
 /// What an instance is called whose sender gave neither `instance` nor `job`.
 const NAMELESS: &str = "unnamed";
 
-pub(in crate::intake) type Refusal = (Reason, String);
-pub(in crate::intake) type Admitted = Result<Arc<Instance>, Refusal>;
+type Refusal = (Reason, String);
+type Admitted = Result<Arc<Instance>, Refusal>;
 
 impl Inner {
     /// The strangers of `sorted` by their instance, which is enrolled where it was not yet; samples
@@ -86,7 +86,7 @@ impl Inner {
 
     /// The active instance of each namespace. New ones and those that show life again become so in
     /// one change.
-    pub(in crate::intake) async fn instances_of(
+    async fn instances_of(
         &self,
         relay: Option<TokenId>,
         signs: &BTreeMap<Namespace, Option<Timestamp>>,

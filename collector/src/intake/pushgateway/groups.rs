@@ -54,7 +54,7 @@ pub(super) struct Full;
 /// All groups.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    groups: HashMap<Name, Group>,
+    members: HashMap<Name, Group>,
     series: usize,
     bytes: usize,
     /// Where each has its file, so that a restart does not forget it.
@@ -96,12 +96,12 @@ impl Groups {
             family.push(Pushed { text, kind: sample.kind, value: sample.value });
         }
         let bytes: usize = page.samples.iter().map(|sample| sample.series.text().len()).sum();
-        let is_new = !self.groups.contains_key(name);
+        let is_new = !self.members.contains_key(name);
         let is_full = self.series + page.samples.len() > SERIES || self.bytes + bytes > BYTES;
-        if is_full || (is_new && self.groups.len() >= GROUPS) {
+        if is_full || (is_new && self.members.len() >= GROUPS) {
             return Err(Full);
         }
-        let group = self.groups.entry(name.clone()).or_insert_with(|| Group {
+        let group = self.members.entry(name.clone()).or_insert_with(|| Group {
             families: BTreeMap::new(),
             pushed_at: terms.at,
             until: terms.until,
@@ -149,7 +149,7 @@ impl Groups {
     }
 
     fn remove(&mut self, name: &Name) -> Option<Group> {
-        let group = self.groups.remove(name)?;
+        let group = self.members.remove(name)?;
         self.unsave(name);
         for family in group.families.values() {
             self.series -= family.len();
@@ -160,7 +160,7 @@ impl Groups {
 
     /// Hands a group's values to `sorter` once more, or their end when its time is over.
     pub(super) fn turn(&mut self, name: &Name, at: Timestamp, sorter: &mut Sorter<'_>) {
-        let Some(group) = self.groups.get_mut(name) else { return };
+        let Some(group) = self.members.get_mut(name) else { return };
         let until = group.until;
         if until <= at {
             self.end(name, until, sorter);
@@ -176,7 +176,7 @@ impl Groups {
 
     /// Every group, when it was pushed, and how many series it has.
     pub(super) fn list(&self) -> Vec<(Name, Timestamp, usize)> {
-        let listed = self.groups.iter().map(|(name, group)| {
+        let listed = self.members.iter().map(|(name, group)| {
             let count = group.families.values().map(Vec::len).sum();
             (name.clone(), group.pushed_at, count)
         });

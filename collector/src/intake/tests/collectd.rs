@@ -58,6 +58,7 @@ async fn bodies_that_are_none_of_collectds_are_refused() {
     post(&server, vec![b' '; BODY_LIMIT + 1]).await.is(413, "too_large");
     assert_eq!(post(&server, "[]").await.status, 204);
     let bare = axum::http::Request::post("/collectd").body(Body::from("[]")).unwrap();
-    server.send(bare).await.is(401, "unauthorised");
+    let asked = server.send(bare).await.is(401, "unauthorised");
+    assert_eq!(asked.headers["www-authenticate"], "Basic realm=\"roundel\"");
     assert!(server.parts().registry.instances().is_empty());
 }

@@ -98,7 +98,7 @@ fn free(server: &Server) {
 
 #[tokio::test]
 async fn a_sender_is_held_back_while_the_journal_is_full_and_loses_nothing() {
-    const LINES: u64 = 450_000;
+    const LINES: u64 = 600_000;
     let mut server = Server::start();
     let listening = listen(&server, GraphiteSettings::default()).await;
     let mut stream = listening.connect().await;

@@ -41,7 +41,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     packed.finish().unwrap()
 }
 
-fn gauge(name: &str, secs: u64) -> Value {
+fn gauge(name: &str, secs: i64) -> Value {
     json!({"name": name, "gauge": {"dataPoints": [{"timeUnixNano": time(secs), "asInt": "7"}]}})
 }
 
@@ -133,26 +133,50 @@ async fn a_failure_is_a_status_that_says_whether_to_come_again() {
     assert_eq!((status, retry), (503, true));
 }
 
+/// A request that says how much came between two moments.
+fn delta(from: i64, until: i64) -> Vec<u8> {
+    let metrics = json!([{"name": "hits", "sum": {
+        "aggregationTemporality": 1, "isMonotonic": true,
+        "dataPoints": [{
+            "startTimeUnixNano": time(from), "timeUnixNano": time(until), "asInt": "6",
+        }],
+    }}]);
+    protobuf(&metrics_of(&API, &metrics))
+}
+
+/// What the rows of the only series count in a span of seconds.
+fn counted(server: &Server, from: i64, until: i64) -> f64 {
+    let series = server.parts().store.select(&[]).remove(0);
+    let span = rrd::Span::new(at(from), at(until)).unwrap();
+    let rows = server.parts().store.rows(series.series, 0, span).average;
+    rows.iter().filter(|rate| !rate.is_nan()).map(|rate| rate * 60.0).sum()
+}
+
 #[tokio::test]
 async fn a_batch_that_comes_twice_counts_once() {
     let server = Server::start();
-    let delta = |from: u64, until: u64| {
-        let metrics = json!([{"name": "hits", "sum": {
-            "aggregationTemporality": 1, "isMonotonic": true,
-            "dataPoints": [{"startTimeUnixNano": time(from), "timeUnixNano": time(until), "asInt": "6"}],
-        }}]);
-        protobuf(&metrics_of(&API, &metrics))
-    };
-    for body in [delta(0, 60), delta(60, 120), delta(60, 120), delta(120, 180), delta(180, 240)] {
-        assert_eq!(send(&server, ADMIN, Sent(PROTOBUF, "", body)).await.0, 200);
+    for (from, until) in [(0, 60), (60, 120), (60, 120), (120, 180), (180, 240)] {
+        let body = Sent(PROTOBUF, "", delta(from, until));
+        assert_eq!(send(&server, ADMIN, body).await.0, 200);
     }
     server.settle().await;
     let total = server.parts().accounting.total();
     assert_eq!((total.stored, total.duplicate), (8, 2), "{total:?}");
-    let series = server.parts().store.select(&[]).remove(0);
-    let span = rrd::Span::new(at(0), at(180)).unwrap();
-    let rows = server.parts().store.rows(series.series, 0, span);
-    // The moment lies 40 s before the end of a row; nothing came before it.
-    let counted: f64 = rows.average.iter().map(|rate| rate * 60.0).sum();
-    assert!((counted - 16.0).abs() < 1e-4, "{:?}", rows.average);
+    // A row ends at 160 s; nothing came before the first moment.
+    let counted = counted(&server, 0, 180);
+    assert!((counted - 16.0).abs() < 1e-4, "{counted}");
+}
+
+#[tokio::test]
+async fn a_delta_after_a_pause_counts_whole_and_where_it_belongs() {
+    let server = Server::start();
+    for (from, until) in [(-140, -80), (-80, -20), (400, 460), (460, 520)] {
+        let body = Sent(PROTOBUF, "", delta(from, until));
+        assert_eq!(send(&server, ADMIN, body).await.0, 200);
+    }
+    server.settle().await;
+    for (from, until, expected) in [(-140, -20, 12.0), (400, 460, 6.0), (-200, 520, 24.0)] {
+        let counted = counted(&server, from, until);
+        assert!((counted - expected).abs() < 1e-3, "{from} to {until}: {counted}");
+    }
 }

@@ -213,7 +213,7 @@ fn apply(intake: &Intake, frame: &journal::Frame, replay: bool) {
             let samples = SampleFrame::decode(&frame.body).unwrap();
             let verdicts = parts.store.apply(frame.seq, frame.stamp, &samples);
             if !replay {
-                intake.applied(samples.instance, &verdicts);
+                intake.applied(frame.seq, samples.instance, &verdicts);
             }
         }
         rrd::FRAME_GRANT => {

@@ -74,6 +74,31 @@ async fn the_reference_requests_are_answered_as_they_should_be() {
 }
 
 #[tokio::test]
+async fn what_comes_again_or_late_is_a_success_and_stands_in_the_books() {
+    let server = Server::start();
+    let other = [UP[0], ("instance", "b:1"), UP[2]];
+    let mut before = server.parts().accounting.total();
+    for (case, body, books) in [
+        ("a sample", one(&UP, 0), (1, 0, 0)),
+        ("the same again", one(&UP, 0), (0, 1, 0)),
+        ("another value then", WriteBody::default().series(&UP, &[(at(0), 2.0)]), (0, 1, 0)),
+        ("a newer one", one(&UP, 200), (1, 0, 0)),
+        ("30 s older, between the last two", one(&UP, 170), (1, 0, 0)),
+        ("100 s older, in a step without one", one(&UP, 100), (1, 0, 0)),
+        ("a good one and an older one", one(&other, 200).series(&UP, &[(at(150), 1.0)]), (2, 0, 0)),
+        ("3 h old", one(&UP, -3 * 3600), (0, 0, 1)),
+    ] {
+        assert_eq!(server.write(ADMIN, &body.0).await.status, 204, "{case}");
+        server.settle().await;
+        let after = server.parts().accounting.total();
+        let stored = after.stored - before.stored;
+        let known = (after.duplicate - before.duplicate, after.late - before.late);
+        assert_eq!((stored, known.0, known.1), books, "{case}");
+        before = after;
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_remote_write_is_refused_before_it_is_decoded() {
     let server = Server::start();
     let body = snap::raw::Encoder::new().compress_vec(&one(&UP, 0).0).unwrap();

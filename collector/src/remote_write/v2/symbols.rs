@@ -103,6 +103,17 @@ impl Named for LabelRefs<'_> {
         if self.refs.iter().any(|reference| self.symbols.get(*reference).is_none()) {
             return bad("a label refers to a symbol that the request does not hold");
         }
+        // Before they are read: one long string may be the label of every series.
+        let mut lens = self.pairs().map(|(name, value)| (name.len(), value.len()));
+        let over =
+            |(name, value): &(usize, usize)| *name > LABEL_NAME_LIMIT || *value > LABEL_VALUE_LIMIT;
+        if let Some((name, value)) = lens.find(over) {
+            let message = format!(
+                "a label has a name of {name} and a value of {value} bytes, over the limits of \
+                 {LABEL_NAME_LIMIT} and {LABEL_VALUE_LIMIT}; shorten them"
+            );
+            return Err((Reason::LabelLimit, message));
+        }
         let texts: Option<Vec<_>> = self
             .pairs()
             .map(|(name, value)| Some((str::from_utf8(name).ok()?, str::from_utf8(value).ok()?)))

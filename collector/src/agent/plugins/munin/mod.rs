@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(found(table("")).unwrap().len(), 2);
         for (more, said) in [
             ("only = [\"cpu\"]", "there is no plugin \"cpu\""),
-            ("onyl = []", "there is no key \"onyl\""),
+            ("others = []", "there is no key \"others\""),
             ("user = \"no one\"", "plugin \"if_eth0\": there is no user"),
         ] {
             let problem = found(table(more)).err().unwrap();

@@ -40,7 +40,8 @@ impl Groups {
         fs::create_dir_all(&folder)?;
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();
-            if path.extension().is_none_or(|ending| ending != "json") || self.groups.len() >= GROUPS
+            if path.extension().is_none_or(|ending| ending != "json")
+                || self.members.len() >= GROUPS
             {
                 continue;
             }
@@ -60,12 +61,12 @@ impl Groups {
             self.series += family.len();
             self.bytes += byte_count(family);
         }
-        self.groups.insert(name, group);
+        self.members.insert(name, group);
     }
 
     /// Writes a group's file. One that cannot be written is removed: the old values would be a lie.
     pub(super) fn save(&self, name: &Name) {
-        let (Some(folder), Some(group)) = (&self.folder, self.groups.get(name)) else { return };
+        let (Some(folder), Some(group)) = (&self.folder, self.members.get(name)) else { return };
         if let Err(error) = write(folder, name, group) {
             tracing::warn!(%error, "a restart will forget this push; make room for the data folder");
             self.unsave(name);
