@@ -454,6 +454,9 @@ pub(crate) struct Agent {
     /// Read once, print what would be sent, and end
     #[arg(long)]
     pub(crate) once: bool,
+    /// What --once does
+    #[arg(long, hide = true, requires = "once")]
+    pub(crate) print: bool,
 }
 
 fn farewell(text: &str) -> Result<collector::lifecycle::Farewell, String> {

@@ -1,6 +1,7 @@
 //! `roundel agent`: this host, reported to a collector elsewhere.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use collector::agent::{self, AgentConfig, Secret, Settings};
@@ -11,12 +12,22 @@ use crate::clock::SystemClock;
 use crate::report;
 use crate::serve::told_to_stop;
 
+/// Threads that may block: one reads `/proc`, one syncs the spool, the others are for sources.
+const BLOCKING_THREADS: usize = 4;
+
+/// How long such a thread waits for work: longer than the usual step, so that a look starts none.
+const KEEP_THREAD: Duration = Duration::from_secs(75);
+
 /// Runs the agent until SIGTERM or Ctrl-C, or looks once.
 pub(crate) fn run(arguments: args::Agent) -> Result<()> {
     let (once, config) = (arguments.once, config(arguments)?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     // One thread: an agent waits nearly all the time.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(KEEP_THREAD)
+        .build()?;
     runtime.block_on(async {
         if once {
             report::print(&agent::print_once(&config, &*clock).await?);

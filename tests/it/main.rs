@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod agent;
 mod alerts;
 mod bad_input;
 mod beat;

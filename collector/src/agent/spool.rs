@@ -10,6 +10,7 @@ mod coarse;
 mod cursor;
 mod expand;
 mod load;
+mod merge;
 mod queue;
 mod reader;
 mod record;

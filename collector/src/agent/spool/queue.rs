@@ -6,13 +6,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 
-use rrd::Kind;
 use tracing::warn;
 
-use super::coarse::{CELLS_MS, Coarse};
+use super::coarse::CELLS_MS;
 use super::cursor::{Cursor, Taken};
-use super::reader::Reader;
-use super::record::{PIECE_BYTES_MAX, Packing, Piece, Record, VALUE_BYTES_MAX, entry_bytes_max};
+use super::merge::Merged;
+use super::record::{PIECE_BYTES_MAX, Packing, Piece, VALUE_BYTES_MAX, entry_bytes_max};
 use super::room::{Place, Room, Slot};
 use super::segment::{FRAME_BYTES, HEADER_BYTES, Header, SEGMENT_BYTES, seal};
 use crate::agent::dictionary::Dictionary;
@@ -137,6 +136,13 @@ impl Queue {
         let begin =
             |s: &Segment| if s.header.seq == place.seq { place.offset } else { HEADER_BYTES };
         waiting.map(|segment| segment.used.saturating_sub(begin(segment))).sum()
+    }
+
+    /// True when so many bytes more need a segment that is not free, for tests.
+    #[cfg(test)]
+    pub(in crate::agent) fn is_full_after(&self, bytes: usize) -> bool {
+        let used = self.segments.back().map_or(0, |segment| segment.used);
+        self.room.free(self.segments.len()) <= SPARE && used + bytes > SEGMENT_BYTES
     }
 
     pub(in crate::agent) fn losses(&self) -> Losses {
@@ -409,96 +415,4 @@ impl Queue {
         (self.is_dirty, self.is_sync_due) = (false, false);
         self.room.to_sync()
     }
-}
-
-/// Segments put together.
-struct Merged {
-    coarse: Coarse,
-    packing: Packing,
-    numbers: Dictionary,
-    bytes: Vec<u8>,
-    chain: u32,
-    samples_in: u64,
-    samples_out: u64,
-    /// Samples in and out when the last segment that fits was added.
-    samples: (u64, u64),
-}
-
-impl Merged {
-    fn new(header: &Header) -> Self {
-        Self {
-            coarse: Coarse::new(header.cell_ms, header.step_ms),
-            packing: Packing::default(),
-            numbers: Dictionary::default(),
-            bytes: Vec::new(),
-            chain: header.chain(),
-            samples_in: 0,
-            samples_out: 0,
-            samples: (0, 0),
-        }
-    }
-
-    /// Adds a segment; false, and nothing added, when it does not fit.
-    fn add(&mut self, room: &Room, segment: &Segment) -> bool {
-        let (len, chain) = (self.bytes.len(), self.chain);
-        let mut numbers = Vec::new();
-        let mut reader = Reader::at_start(&segment.header);
-        while let Some(record) = reader.next(room, &segment.slot) {
-            match record {
-                Record::Entry(entry) => numbers.push(self.number(&entry)),
-                Record::Piece(piece) => self.add_piece(piece, &numbers),
-            }
-        }
-        let Self { coarse, packing, bytes, chain: end, samples_out, .. } = self;
-        coarse.finish(&mut |piece| put(&piece, packing, bytes, end, samples_out));
-        if self.bytes.len() > SEGMENT_BYTES - HEADER_BYTES {
-            self.bytes.truncate(len);
-            self.chain = chain;
-            return false;
-        }
-        self.samples = (self.samples_in, self.samples_out);
-        true
-    }
-
-    fn number(&mut self, entry: &crate::native::Entry) -> Option<u32> {
-        let number = self.numbers.adopt(entry)?;
-        if number == self.packing.entry_count() {
-            let mut body = Vec::new();
-            self.packing.put_entry(entry.kind, &entry.labels, &mut body);
-            self.chain = seal(&body, self.chain, &mut self.bytes);
-            self.coarse.define(Kind::from_number(entry.kind).unwrap_or(Kind::Unknown));
-        }
-        Some(number)
-    }
-
-    fn add_piece(&mut self, mut piece: Piece, numbers: &[Option<u32>]) {
-        self.samples_in += piece.values.len() as u64;
-        let number = |id: u32| numbers.get(usize::try_from(id).ok()?).copied().flatten();
-        piece.values.retain_mut(|(id, _)| match number(*id) {
-            Some(number) => {
-                *id = number;
-                true
-            }
-            None => false,
-        });
-        let Self { coarse, packing, bytes, chain, samples_out, .. } = self;
-        coarse.add(&piece, &mut |piece| put(&piece, packing, bytes, chain, samples_out));
-    }
-
-    fn sample_loss(&self) -> u64 {
-        self.samples.0.saturating_sub(self.samples.1)
-    }
-}
-
-fn put(
-    piece: &Piece,
-    packing: &mut Packing,
-    bytes: &mut Vec<u8>,
-    chain: &mut u32,
-    samples_out: &mut u64,
-) {
-    *samples_out += piece.values.len() as u64;
-    let mut body = Vec::new();
-    packing.put_piece(piece, &mut body);
-    *chain = seal(&body, *chain, bytes);
 }

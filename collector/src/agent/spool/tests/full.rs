@@ -1,12 +1,15 @@
 //! What a full spool keeps: coarser cells before anything is dropped, with the same figures.
 
+use std::path::Path;
+
 use fixtures::dice::Dice;
 use rrd::Kind;
+use rrd::disk::MemDisk;
 
-use super::super::{Queue, Spool};
+use super::super::{Life, Queue, Spool};
 use super::{LIFE, entry, reading};
 use crate::agent::dictionary::Dictionary;
-use crate::native::Position;
+use crate::native::{Position, Reading};
 
 /// Half of them gauges, half counters, all of them moving at every look.
 const SERIES: u32 = 40;
@@ -69,22 +72,36 @@ fn dictionary() -> Dictionary {
     dictionary
 }
 
+/// What series say at each look, one after the other.
+struct Machine {
+    dice: Dice,
+    values: Vec<f64>,
+}
+
+impl Machine {
+    fn new() -> Self {
+        Self { dice: Dice::new(1), values: vec![0.0; SERIES as usize] }
+    }
+
+    fn look(&mut self, look: i64) -> Reading {
+        for (id, value) in (0..).zip(&mut self.values) {
+            let step = f64::from(u32::try_from(self.dice.number() % 1000).unwrap()) / 7.0;
+            *value = if is_gauge(id) { step } else { *value + step };
+        }
+        reading(1_800_000_000_000 + look * 10_000, &self.values)
+    }
+}
+
 /// Fills a spool of so many bytes with so many looks while nobody takes anything; returns it with
 /// what a server would have made of the readings as they were.
 fn filled(bytes_max: usize, looks: i64) -> (Spool, Dictionary, Server) {
     let dictionary = dictionary();
     let mut spool = Spool::of(Queue::in_memory(bytes_max, LIFE));
-    let (mut dice, mut server) = (Dice::new(1), Server::default());
-    let mut values = vec![0.0; SERIES as usize];
+    let (mut machine, mut server) = (Machine::new(), Server::default());
     for look in 0..looks {
-        let at_ms = 1_800_000_000_000 + look * 10_000;
-        for (id, value) in (0..).zip(&mut values) {
-            let step = f64::from(u32::try_from(dice.number() % 1000).unwrap()) / 7.0;
-            *value = if is_gauge(id) { step } else { *value + step };
-        }
-        let reading = reading(at_ms, &values);
+        let reading = machine.look(look);
         spool.push(&reading, &dictionary);
-        server.take(at_ms, &reading.values);
+        server.take(reading.at_ms, &reading.values);
     }
     (spool, dictionary, server)
 }
@@ -169,4 +186,61 @@ fn a_numbered_batch_stays_as_it_is_however_full_the_spool() {
     }
     assert!(spool.losses().degraded > 0);
     assert_eq!(spool.next(&mut dictionary).unwrap().readings, first);
+}
+
+/// A spool on a disk as an earlier process left it.
+fn reopened(disk: &MemDisk, salt: u64) -> (Spool, Dictionary) {
+    let mut dictionary = Dictionary::default();
+    let life = Life { salt, ..LIFE };
+    let queue = Queue::open(disk, Path::new("state"), 0, life, &mut dictionary).unwrap();
+    for id in 0..SERIES {
+        let kind = if is_gauge(id) { Kind::Gauge } else { Kind::Total };
+        dictionary.adopt(&entry(id, kind)).unwrap();
+    }
+    (Spool::of(queue), dictionary)
+}
+
+#[test]
+fn a_power_cut_while_old_readings_are_put_together_loses_and_repeats_none() {
+    let disk = MemDisk::new();
+    let (mut spool, dictionary) = reopened(&disk, 1);
+    let (mut machine, mut server, mut look) = (Machine::new(), Server::default(), 0);
+    // Up to the last look that fits.
+    let (base, last) = loop {
+        let reading = machine.look(look);
+        let is_near = spool.queue().is_full_after(1000);
+        if is_near && spool.losses().degraded == 0 {
+            spool.queue().take_unsynced(true).map(|file| file.sync_data().unwrap());
+            break (disk.kill(), reading);
+        }
+        spool.push(&reading, &dictionary);
+        server.take(reading.at_ms, &reading.values);
+        look += 1;
+    };
+    let expected = server.sums(1);
+    let mut degraded = 0;
+    for op_count in [0, 1, 2, 3, 4, 6, 9] {
+        for seed in [op_count] {
+            let disk = base.kill();
+            let (mut spool, dictionary) = reopened(&disk, 2);
+            disk.stop_after(op_count);
+            for _ in 0..4 {
+                spool.push(&last, &dictionary);
+            }
+            degraded += spool.losses().degraded;
+            let disk = disk.crash(seed);
+            let (mut spool, mut dictionary) = reopened(&disk, 3);
+            let mut found = Server::default();
+            while let Some(batch) = spool.next(&mut dictionary) {
+                for reading in batch.readings.iter().filter(|r| r.at_ms < last.at_ms) {
+                    // Series are adopted in the order of the segment, which is that of their numbers.
+                    found.take(reading.at_ms, &reading.values);
+                }
+                let (number, at) = (batch.number, Position { log_epoch: 1, seq: batch.number });
+                spool.accept(number, at, at);
+            }
+            assert_same(&found.sums(1), &expected, 0);
+        }
+    }
+    assert!(degraded > 0, "the cut fell where it should");
 }
