@@ -153,7 +153,9 @@ mod tests {
     use super::*;
 
     fn headers(pair: &Ed25519KeyPair, signed: Signed<'_>) -> HeaderMap {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = |bytes: &[u8]| {
+            bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+        };
         let header = |name: &'static str, value: String| {
             (http::HeaderName::from_static(name), value.parse().unwrap())
         };

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::peers::{Peer, free_port, program};
 use crate::server::{Server, eventually, folder, roundel};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running `roundel agent`. Dropped, it is killed.
 struct Agent(Child);

@@ -13,6 +13,7 @@ const RENEW_AGAIN: Duration = Duration::from_mins(10);
 
 /// The state of the enrolment. Without a key it is a token for a credential, once.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Enrolment {
     /// The machine has a key to sign with.
     pub(super) has_key: bool,

@@ -191,10 +191,10 @@ impl Inner {
             let message = format!("the request's fingerprint is {}", key.fingerprint());
             return Err(Denial::conflict("fingerprint_mismatch", message));
         }
-        let plan = self.plan(&request, wanted)?;
+        let plan = self.plan(&request, &wanted)?;
         let evidence = plan.evidence.clone();
         // The secret is thrown away: the machine asks for its own.
-        let (mut instance, _) = self.instance_of(plan, &request)?;
+        let (mut instance, _) = self.instance_of(&plan, &request)?;
         instance.credential = None;
         let approved = Approved { id: instance.id.to_string(), name: instance.name.clone() };
         let step = Move { to: Life::Approved, evidence };
@@ -209,7 +209,7 @@ impl Inner {
         Ok(approved)
     }
 
-    fn plan(&self, request: &Request, wanted: ApproveRequest) -> Result<Plan, Denial> {
+    fn plan(&self, request: &Request, wanted: &ApproveRequest) -> Result<Plan, Denial> {
         let token = request.token.and_then(|id| self.parts.registry.token(id));
         let pairs: Vec<(&str, &str)> =
             wanted.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();

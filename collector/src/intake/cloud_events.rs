@@ -1,4 +1,4 @@
-//! What a cloud says of its machines: events of EC2 as EventBridge and SNS send them.
+//! What a cloud says of its machines: events of EC2 as `EventBridge` and SNS send them.
 
 mod word;
 
@@ -60,7 +60,7 @@ impl Heard {
 
 /// What was made of an event.
 #[derive(Debug, Serialize)]
-pub(super) struct Taken {
+pub(super) struct Outcome {
     /// It told something of an instance of ours.
     taken: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,7 +72,7 @@ pub(super) async fn post(
     State(intake): State<Intake>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Taken>, Denial> {
+) -> Result<Json<Outcome>, Denial> {
     let inner = intake.0;
     let signature = headers.get(SIGNATURE_HEADER).and_then(|value| value.to_str().ok());
     if signature.is_none() {
@@ -117,8 +117,8 @@ impl Inner {
         Ok(())
     }
 
-    async fn hear(self: Arc<Self>, word: Word) -> Result<Taken, Denial> {
-        let passed_over = |message: String| Ok(Taken { taken: false, instance: None, message });
+    async fn hear(self: Arc<Self>, word: Word) -> Result<Outcome, Denial> {
+        let passed_over = |message: String| Ok(Outcome { taken: false, instance: None, message });
         let heard = || self.heard_events.lock().unwrap_or_else(PoisonError::into_inner);
         if !heard().is_new(&word.id) {
             return passed_over("this event was taken before".to_owned());
@@ -130,8 +130,8 @@ impl Inner {
         outcome
     }
 
-    async fn weighed(&self, word: &Word) -> Result<Taken, Denial> {
-        let passed_over = |message: String| Ok(Taken { taken: false, instance: None, message });
+    async fn weighed(&self, word: &Word) -> Result<Outcome, Denial> {
+        let passed_over = |message: String| Ok(Outcome { taken: false, instance: None, message });
         let mut turn = self.turn().await?;
         let now = self.parts.clock.wall();
         let is_gone = match word.verdict {
@@ -159,7 +159,7 @@ impl Inner {
             self.change(&mut turn, &[Change::Instance(told)]).await?;
         }
         let instance = Some(instance.id.to_string());
-        Ok(Taken { taken: true, instance, message: word.what.clone() })
+        Ok(Outcome { taken: true, instance, message: word.what.clone() })
     }
 
     /// The instance that runs on a machine of the cloud.

@@ -12,7 +12,7 @@ use super::{Denial, Intake};
 use crate::lifecycle::State as Life;
 use crate::registry::{Event, Instance, What};
 
-/// Events in one answer, unless fewer are asked for.
+/// Page in one answer, unless fewer are asked for.
 const EVENTS_LIMIT: usize = 1_000;
 
 /// A group of targets, as Prometheus reads it.
@@ -29,13 +29,13 @@ pub(super) struct After {
     limit: Option<usize>,
 }
 
-/// Events, and where to go on.
+/// Page, and where to go on.
 #[derive(Debug, Serialize)]
-pub(super) struct Events {
+pub(super) struct Page {
     events: Vec<Shown>,
     /// The number to ask with next time.
     next: u64,
-    /// Events between `after` and the first of these are forgotten here.
+    /// Page between `after` and the first of these are forgotten here.
     is_gap: bool,
 }
 
@@ -74,14 +74,14 @@ pub(super) async fn events(
     State(intake): State<Intake>,
     Query(wanted): Query<After>,
     headers: HeaderMap,
-) -> Result<Json<Events>, Denial> {
+) -> Result<Json<Page>, Denial> {
     intake.0.reader(&headers)?;
     let limit = wanted.limit.unwrap_or(EVENTS_LIMIT).clamp(1, EVENTS_LIMIT);
     let found = intake.0.parts.registry.events(wanted.after, limit);
     let next = found.last().map_or(wanted.after, |event| event.number);
     let is_gap = found.first().is_some_and(|first| first.number > wanted.after + 1);
     let events = found.iter().map(|event| shown(event)).collect();
-    Ok(Json(Events { events, next, is_gap }))
+    Ok(Json(Page { events, next, is_gap }))
 }
 
 fn is_target(instance: &Instance) -> bool {

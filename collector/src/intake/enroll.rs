@@ -168,7 +168,7 @@ impl Inner {
         let welcome = match self.decided(knock, token.as_ref(), &asked) {
             Some(plan) => {
                 self.has_slots()?;
-                let (instance, secret) = self.instance_of(plan, &asked)?;
+                let (instance, secret) = self.instance_of(&plan, &asked)?;
                 asked.lifecycle =
                     Lifecycle::begun(Life::Approved, instance.lifecycle.evidence.clone(), asked.at);
                 asked.instance = Some(instance.id);
@@ -293,7 +293,7 @@ impl Inner {
     /// A new instance, or the same machine's with a new credential.
     pub(super) fn instance_of(
         &self,
-        plan: Plan,
+        plan: &Plan,
         asked: &Request,
     ) -> Result<(Instance, String), Denial> {
         let registry = &self.parts.registry;

@@ -77,13 +77,13 @@ pub fn after(life: &Lifecycle, permanence: Permanence, act: Act) -> Result<Optio
         Act::Withdraw(who, what) => Ok(Some(Move::to(State::Withdrawn, who, what))),
         Act::Quarantine(_) if state.is_gone() || state == State::Pending => bad,
         Act::Quarantine(_) if state == State::Quarantined => Ok(None),
-        Act::Quarantine(what) => by_operator(State::Quarantined, "quarantined", &what),
+        Act::Quarantine(what) => Ok(Some(by_operator(State::Quarantined, "quarantined", &what))),
         Act::Release(what) if state == State::Quarantined => {
-            by_operator(State::Active, "released", &what)
+            Ok(Some(by_operator(State::Active, "released", &what)))
         }
         Act::Revoke(_) if life.is_revoked() => Ok(None),
         Act::Revoke(_) if state.is_tombstone() || state == State::Pending => bad,
-        Act::Revoke(what) => by_operator(State::Revoked, "revoked", &what),
+        Act::Revoke(what) => Ok(Some(by_operator(State::Revoked, "revoked", &what))),
         Act::Return | Act::Sends if life.is_revoked() || state == State::Reclaimed => bad,
         Act::Return if matches!(state, State::Quarantined | State::Pending | State::Rejected) => {
             bad
@@ -120,10 +120,10 @@ fn farewell(reason: Farewell, permanence: Permanence, what: &str) -> Move {
     }
 }
 
-fn by_operator(to: State, done: &str, what: &str) -> Result<Option<Move>, BadState> {
+fn by_operator(to: State, done: &str, what: &str) -> Move {
     let said = match what {
         "" => format!("{done} by an operator"),
         what => format!("{done} by an operator: {what}"),
     };
-    Ok(Some(Move::to(to, Who::Operator, said)))
+    Move::to(to, Who::Operator, said)
 }

@@ -142,16 +142,11 @@ fn gone(life: &Lifecycle, sight: &Sight<'_>) -> Option<Move> {
 }
 
 fn loss(life: &Lifecycle, sight: &Sight<'_>) -> Move {
-    match sight.hint.filter(|hint| !hint.is_gone && hint.is_about(life.since)) {
-        Some(hint) => {
-            let what = format!("its agent is dead and its host is not: {}", hint.what);
-            Move::to(State::Lost, Who::Cloud, what)
-        }
-        None => {
-            let what = format!("{}, and nothing says that it is gone", life.evidence.what);
-            by_itself(State::Lost, what)
-        }
+    if let Some(hint) = sight.hint.filter(|hint| !hint.is_gone && hint.is_about(life.since)) {
+        let what = format!("its agent is dead and its host is not: {}", hint.what);
+        return Move::to(State::Lost, Who::Cloud, what);
     }
+    by_itself(State::Lost, format!("{}, and nothing says that it is gone", life.evidence.what))
 }
 
 /// Who is gone leaves the lists, then the disk.

@@ -18,6 +18,7 @@ use second::{InstanceV2, PolicyV1, RequestV1, TokenV2};
 /// A change of the registry: the whole record as it is afterwards, so that applying it twice is
 /// applying it once.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "most changes are of instances")]
 pub(crate) enum Change {
     Instance(Instance),
     Token(Token),
@@ -68,6 +69,7 @@ impl Change {
 
 /// One record of a snapshot. New variants go to the end; a changed structure becomes a new variant.
 #[derive(Encode, Decode)]
+#[expect(clippy::large_enum_variant, reason = "most records are of instances")]
 pub(crate) enum Record {
     /// First in a snapshot: the frame up to which it holds, and how many records follow.
     Head {

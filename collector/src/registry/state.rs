@@ -58,12 +58,24 @@ impl State {
         // In the order of their lives, so that what is found by a key is found as it was.
         let mut instances: Vec<&Arc<Instance>> = self.instances.values().collect();
         instances.sort_by_key(|one| (one.enrolled_at, one.id));
-        instances.iter().for_each(|one| take(Change::Instance((***one).clone())));
-        self.tokens.values().for_each(|one| take(Change::Token((**one).clone())));
-        self.rules.iter().for_each(|(id, rules)| take(Change::Rules(*id, rules.clone())));
-        self.requests.values().for_each(|one| take(Change::Request((**one).clone())));
-        self.policies.values().for_each(|one| take(Change::Policy((**one).clone())));
-        self.events.iter().for_each(|one| take(Change::Event((**one).clone())));
+        for one in &instances {
+            take(Change::Instance((***one).clone()));
+        }
+        for one in self.tokens.values() {
+            take(Change::Token((**one).clone()));
+        }
+        for (id, rules) in &self.rules {
+            take(Change::Rules(*id, rules.clone()));
+        }
+        for one in self.requests.values() {
+            take(Change::Request((**one).clone()));
+        }
+        for one in self.policies.values() {
+            take(Change::Policy((**one).clone()));
+        }
+        for one in &self.events {
+            take(Change::Event((**one).clone()));
+        }
     }
 
     /// Takes one record of a snapshot: what it tells was told before.

@@ -32,7 +32,7 @@ pub(super) enum Verdict {
     Person,
 }
 
-/// Reads an event of EventBridge, or a notification of SNS around one. Errors in words.
+/// Reads an event of `EventBridge`, or a notification of SNS around one. Errors in words.
 pub(super) fn word(body: &[u8]) -> Result<Word, String> {
     let event: Value = serde_json::from_slice(body)
         .map_err(|error| format!("the body is not the JSON expected: {error}"))?;

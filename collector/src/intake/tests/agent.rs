@@ -108,7 +108,8 @@ async fn a_clone_is_told_to_be_somebody_else_and_both_go_on() {
             agent::run(config(&copy), clock.clone(), stored(2)),
         )
     };
-    let (one, two) = timeout(Duration::from_secs(40), both).await.unwrap();
+    let both = Box::pin(timeout(Duration::from_secs(40), both));
+    let (one, two) = both.await.unwrap();
     one.unwrap();
     two.unwrap();
     let instances = server.parts().registry.instances();

@@ -93,7 +93,8 @@ async fn a_signature_takes_the_place_of_a_secret_in_the_clear() {
     let key = hmac::Key::new(hmac::HMAC_SHA256, &Sha256::digest(secret.as_bytes()));
     let signed = |at_ms: i64, body: &str| {
         let mac = hmac::sign(&key, format!("{at_ms}.{body}").as_bytes());
-        let mac: String = mac.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let mac =
+            mac.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         format!("id={id},t={at_ms},v1={mac}")
     };
     let now_ms = NOW.as_millis();

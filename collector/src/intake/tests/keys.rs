@@ -45,7 +45,9 @@ impl Machine {
         self.proofs.set(self.proofs.get() + 1);
         let at = wall(server).plus_millis(self.proofs.get());
         let signed = Signed { method, path, at, body: body.as_bytes() };
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = |bytes: &[u8]| {
+            bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+        };
         let mut request = Request::builder()
             .method(method)
             .uri(path)
