@@ -83,8 +83,8 @@ fn queue(answer: &Value) -> String {
         let (id, kind, name) = (&token["id"], &token["kind"], &token["name"]);
         let _written = writeln!(text, "{}  {} token  {}", shown(id), shown(kind), shown(name));
     }
-    match text.is_empty() {
-        true => "nobody waits for approval\n".to_owned(),
-        false => format!("{text}Approve with: roundel approve ID\n"),
+    if text.is_empty() {
+        return "nobody waits for approval\n".to_owned();
     }
+    format!("{text}Approve with: roundel approve ID\n")
 }

@@ -62,10 +62,10 @@ fn list_path(state: Option<&str>, labels: &[(String, String)]) -> String {
     let label =
         |(name, value): &(String, String)| format!("label={}", escaped(&format!("{name}={value}")));
     let wanted: Vec<String> = state.into_iter().chain(labels.iter().map(label)).collect();
-    match wanted.is_empty() {
-        true => "/v1/instances".to_owned(),
-        false => format!("/v1/instances?{}", wanted.join("&")),
+    if wanted.is_empty() {
+        return "/v1/instances".to_owned();
     }
+    format!("/v1/instances?{}", wanted.join("&"))
 }
 
 /// A text as a query of an address has it.

@@ -11,7 +11,7 @@ use crate::http;
 use crate::peers::Peer;
 use crate::server::{Server, eventually, folder, roundel};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Rows as fine as the agent's step here.
 const POLICY: [&str; 2] = ["--policy", "1s:10m"];

@@ -191,7 +191,8 @@ fn a_collector_that_was_away_has_heard_nobody() {
 
 #[test]
 fn words_move_a_life_or_are_refused() {
-    let words: [(&str, fn() -> Act); 7] = [
+    type Make = fn() -> Act;
+    let words: [(&str, Make); 7] = [
         ("goodbye", || Act::Goodbye(Farewell::Reboot, String::new())),
         ("withdraw", || Act::Withdraw(Who::Operator, String::new())),
         ("quarantine", || Act::Quarantine(String::new())),

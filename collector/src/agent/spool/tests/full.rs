@@ -210,7 +210,9 @@ fn a_power_cut_while_old_readings_are_put_together_loses_and_repeats_none() {
         let reading = machine.look(look);
         let is_near = spool.queue().is_full_after(1000);
         if is_near && spool.losses().degraded == 0 {
-            spool.queue().take_unsynced(true).map(|file| file.sync_data().unwrap());
+            if let Some(file) = spool.queue().take_unsynced(true) {
+                file.sync_data().unwrap();
+            }
             break (disk.kill(), reading);
         }
         spool.push(&reading, &dictionary);
