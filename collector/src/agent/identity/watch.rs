@@ -59,7 +59,7 @@ impl Watch {
         Fate {
             interruption: action.map(|action| format!("spot interruption: {}", short(&action))),
             termination: state
-                .filter(|state| state.trim().starts_with("Terminat"))
+                .filter(|state| matches!(state.trim(), "Terminating" | "Terminated"))
                 .map(|state| format!("its group lets it go: {}", short(&state))),
             is_maintained: false,
         }
