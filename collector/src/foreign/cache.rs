@@ -4,7 +4,7 @@
 //! that order, and the one after the last is tried before any table is asked: memory is then read in a
 //! row, where a hash table would miss every cache for each series.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use rrd::{Column, InstanceId};
@@ -84,7 +84,13 @@ impl SeriesCache {
 
     /// Forgets an instance's series, because some of its columns changed hands.
     pub(crate) fn forget(&self, instance: InstanceId) {
-        self.known.write().unwrap_or_else(PoisonError::into_inner).forget(instance);
+        self.forget_all(&HashSet::from([instance]));
+    }
+
+    /// Forgets the series of all these instances in one pass over what is known, which may be
+    /// millions: for many at once not on the reactor.
+    pub(crate) fn forget_all(&self, gone: &HashSet<InstanceId>) {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).forget_all(gone);
     }
 }
 
@@ -177,11 +183,7 @@ impl Known {
     }
 
     fn put(&mut self, key: SeriesKey, place: Place) {
-        let next = u32::try_from(self.instances.len()).expect("instances are limited");
-        let instance = *self.numbers.entry(place.instance).or_insert(next);
-        if instance == next {
-            self.instances.push(place.instance);
-        }
+        let instance = self.number(place.instance);
         let entry = Entry { key, instance, column: place.column };
         if let Some(number) = self.find(key) {
             self.entries[number] = entry;
@@ -213,13 +215,33 @@ impl Known {
         }
     }
 
-    fn forget(&mut self, instance: InstanceId) {
-        let Some(&gone) = self.numbers.get(&instance) else { return };
-        let before = self.entries.len();
-        self.entries.retain(|entry| entry.instance != gone);
-        if self.entries.len() < before {
-            self.rebuild(self.table.len());
+    fn forget_all(&mut self, gone: &HashSet<InstanceId>) {
+        if !gone.iter().any(|instance| self.numbers.contains_key(instance)) {
+            return;
         }
+        // Who stays gets the next number, so that instances that come and go leave nothing behind.
+        let former = std::mem::take(&mut self.instances);
+        self.numbers.clear();
+        let renumbered: Vec<Option<u32>> = former
+            .into_iter()
+            .map(|instance| (!gone.contains(&instance)).then(|| self.number(instance)))
+            .collect();
+        self.entries.retain_mut(|entry| {
+            let number = renumbered[entry.instance as usize];
+            entry.instance = number.unwrap_or(entry.instance);
+            number.is_some()
+        });
+        self.rebuild(self.table.len());
+    }
+
+    /// The number of an instance, a new one if it has none.
+    fn number(&mut self, instance: InstanceId) -> u32 {
+        let next = u32::try_from(self.instances.len()).expect("instances are limited");
+        let number = *self.numbers.entry(instance).or_insert(next);
+        if number == next {
+            self.instances.push(instance);
+        }
+        number
     }
 }
 
@@ -327,5 +349,33 @@ mod tests {
         cache.forget(InstanceId(1));
         let mut reader = cache.reader();
         assert_eq!((reader.get(a), reader.get(b)), (None, Some(other)));
+    }
+
+    #[test]
+    fn many_instances_are_forgotten_at_once_and_leave_nothing_behind() {
+        let cache = SeriesCache::new(7);
+        let keys = cache.keys(of(None));
+        let key = |number: u32| keys.of(&number.to_le_bytes());
+        let at = |number: u32| Place {
+            instance: InstanceId(u128::from(number % 100)),
+            ..place(number)
+        };
+        for round in 0..3 {
+            cache.put((0..5_000).map(|number| (key(number), at(number))));
+            let gone: HashSet<InstanceId> =
+                (0..100).filter(|id| id % 10 != round).map(InstanceId).collect();
+            cache.forget_all(&gone);
+            let known = cache.known.read().unwrap();
+            assert_eq!((known.instances.len(), known.numbers.len()), (10, 10));
+            drop(known);
+            let mut reader = cache.reader();
+            for number in 0..5_000 {
+                let stays = !gone.contains(&at(number).instance);
+                assert_eq!(reader.get(key(number)), stays.then(|| at(number)), "{number}");
+            }
+        }
+        cache.forget_all(&(0..100).map(InstanceId).collect());
+        let known = cache.known.read().unwrap();
+        assert!(known.entries.is_empty() && known.instances.is_empty() && known.numbers.is_empty());
     }
 }

@@ -94,6 +94,7 @@ impl Inner {
         let mut changes: Vec<Change> = late.into_iter().map(|one| self.too_late(&one)).collect();
         changes.extend(found.faults.iter().map(|fault| Change::Event(told(fault, now))));
         let mut reclaimed = 0;
+        let mut gone: HashSet<InstanceId> = HashSet::new();
         for (seen, step) in found.moves {
             // Somebody's word came in between: the next sweep looks again.
             let same = self.parts.registry.instance(seen.id).filter(|now| Arc::ptr_eq(now, &seen));
@@ -104,9 +105,20 @@ impl Inner {
                     continue;
                 }
             }
+            if step.to.is_gone() {
+                gone.insert(instance.id);
+            }
             changes.push(self.stepped(&instance, step, now));
         }
         self.change(&mut turn, &changes).await?;
+        // Nobody waits for this, and it looks at every known series.
+        drop(turn);
+        let inner = Arc::clone(&self);
+        aside(move || {
+            inner.cache.forget_all(&gone);
+            Ok(())
+        })
+        .await?;
         self.forget_reclaimed();
         Ok(())
     }
@@ -224,7 +236,6 @@ impl Inner {
         }
         if to.is_gone() {
             self.sessions.forget(instance.id);
-            self.cache.forget(instance.id);
         }
         let lifecycle = instance.lifecycle.moved(step, now);
         Change::Instance(Instance { lifecycle, ..instance.clone() })
