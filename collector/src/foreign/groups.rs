@@ -1,8 +1,8 @@
 //! Samples by instance, as a request of many instances' samples becomes frames.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use rrd::{InstanceId, Sample};
+use rrd::{Column, InstanceId, Sample};
 
 /// Samples by instance, in the order instances were met.
 #[derive(Debug, Default)]
@@ -29,6 +29,14 @@ impl Groups {
 
     pub(crate) fn instances(&self) -> impl Iterator<Item = InstanceId> {
         self.members.iter().map(|(id, _)| *id)
+    }
+
+    /// True when there is a sample of one of these columns.
+    pub(crate) fn has_any(&self, columns: &HashSet<(InstanceId, Column)>) -> bool {
+        let has = |(id, samples): &(InstanceId, Vec<Sample>)| {
+            samples.iter().any(|sample| columns.contains(&(*id, sample.column)))
+        };
+        !columns.is_empty() && self.members.iter().any(has)
     }
 
     /// Takes an instance's samples out.

@@ -47,17 +47,20 @@ pub(super) async fn post(
         return Err(Denial::unsupported(format!("a push is {PUSH_CONTENT_TYPE}")));
     }
     let (_held, body) = inner.room.body(&headers, body, PUSH_SIZE_LIMIT).await?;
+    let bytes = body.len();
+    // Who hangs up while it works pays as well.
+    inner.charge(sender, 0, bytes);
     let store = inner.parts.store.clone();
     let mut session = inner.sessions.turn(instance.id, || store.last_batch(instance.id)).await;
     let (id, this) = (instance.id, inner.clone());
-    let bytes = body.len();
     let turn = inner.turns.take(sender, bytes).await;
     let taken = aside(move || {
         let _turn = turn;
-        this.push(&instance, &body, &mut session)
+        let taken = this.push(&instance, &body, &mut session)?;
+        this.charge(sender, taken.samples + taken.refusals.samples(), 0);
+        Ok(taken)
     })
     .await?;
-    inner.charge(sender, taken.samples + taken.refusals.samples(), bytes);
     if taken.seq > 0 {
         inner.accepted(taken.seq).await?;
     }

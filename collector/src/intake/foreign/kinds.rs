@@ -89,8 +89,12 @@ impl Inner {
 
     /// Gives series whose kind was guessed wrongly their columns back, so that they get others as
     /// what they are said to be; their rows so far are unknown. Only those younger than ten minutes:
-    /// of the others the log and the books tell.
-    pub(super) async fn put_right(self: Arc<Self>, relay: Option<TokenId>) -> Result<(), Denial> {
+    /// of the others the log and the books tell. Answers the columns given back: samples of them that
+    /// were sorted before have no place any more.
+    pub(super) async fn put_right(
+        self: Arc<Self>,
+        relay: Option<TokenId>,
+    ) -> Result<HashSet<(InstanceId, Column)>, Denial> {
         let now = self.parts.clock.monotonic();
         let (wrong, doubts) =
             self.guesses.wrong(relay, now, |metric| self.families.told(relay, metric));
@@ -101,16 +105,20 @@ impl Inner {
         for guess in wrong {
             columns.entry(guess.instance).or_default().push(guess.column);
         }
+        let mut dropped = HashSet::new();
         for (instance, columns) in columns {
             let series = columns.len();
-            match self.change_archive(instance, Change::Drop(columns)).await {
-                Ok(()) => tracing::info!(%instance, series, "series begin anew as another kind"),
+            match self.change_archive(instance, Change::Drop(columns.clone())).await {
+                Ok(()) => {
+                    tracing::info!(%instance, series, "series begin anew as another kind");
+                    dropped.extend(columns.into_iter().map(|column| (instance, column)));
+                }
                 Err(error) => {
                     tracing::warn!(%instance, series, %error, "series keep a kind in doubt");
                 }
             }
         }
-        Ok(())
+        Ok(dropped)
     }
 
     /// A series of an agent, as the kind that the operator says, if he does.

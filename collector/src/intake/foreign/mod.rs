@@ -59,20 +59,27 @@ impl Inner {
         .await?;
         let families = std::mem::take(&mut sorted.families);
         if self.families.learn(origin.relay, families) {
-            to_the_end(self.clone().put_right(origin.relay)).await?;
+            let dropped = to_the_end(self.clone().put_right(origin.relay)).await?;
+            if sorted.groups.has_any(&dropped) {
+                let message = "series of this request begin anew as another kind; send it again";
+                return Err(Denial::later("busy", message));
+            }
         }
         let left_out = std::mem::take(&mut sorted.left_out);
         if !left_out.is_empty() {
             self.cache.put(left_out.into_iter().map(|key| (key, Place::LEFT_OUT)));
         }
-        let work = take(self.clone(), origin, sorted);
+        let this = self.clone();
         let taken = to_the_end(async move {
-            let taken = work.await;
+            let taken = take(this.clone(), origin, sorted).await;
             drop(turn);
+            // Here, so that who hangs up meanwhile pays as well.
+            if let Ok(taken) = &taken {
+                this.charge(sender, taken.samples + taken.refusals.samples(), 0);
+            }
             taken
         })
         .await?;
-        self.charge(sender, taken.samples + taken.refusals.samples(), 0);
         if let Some(seq) = taken.seq {
             self.accepted(seq).await?;
         }

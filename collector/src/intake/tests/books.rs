@@ -2,13 +2,14 @@
 //! who brings too much waits and nobody else does.
 
 use std::collections::BTreeMap;
+use std::task::Poll;
 
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::support::*;
 use crate::accounting::{Counts, Way};
-use crate::intake::{Rate, Rates};
+use crate::intake::{Rate, Rates, Sender};
 use crate::registry::TokenId;
 
 /// One series of a random request: its name, the seconds of its samples, whether it repeats a label.
@@ -165,6 +166,75 @@ async fn a_push_waits_for_its_turn_behind_no_more_than_a_round_of_a_relay() {
     assert_eq!(pushed.await.status, 200);
     let way = Way::native(Some(join_id(&server)));
     assert!(server.parts().accounting.ways().iter().any(|(found, _)| *found == way));
+}
+
+/// Sends a request and hangs up once samples of it stand in the books, before it is answered.
+async fn hang_up(server: &Server, request: http::Request<axum::body::Body>) {
+    let before = server.parts().accounting.total().received;
+    let mut sent = std::pin::pin!(server.send(request));
+    while server.parts().accounting.total().received == before {
+        let polled = std::future::poll_fn(|context| Poll::Ready(sent.as_mut().poll(context))).await;
+        if polled.is_ready() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Waits until `sender` has to.
+async fn pays(server: &Server, sender: Sender) {
+    let inner = &server.intake.0;
+    let wait = || inner.meters.wait(sender, inner.parts.clock.monotonic());
+    let charged = async {
+        while wait().is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let in_time = tokio::time::timeout(std::time::Duration::from_secs(10), charged).await;
+    assert!(in_time.is_ok(), "{sender:?} is not charged");
+}
+
+#[tokio::test]
+async fn who_hangs_up_before_the_answer_pays_for_what_it_brought() {
+    let readings: Vec<_> = (0..30).map(|second| (at(-second), 1.0)).collect();
+    let push = |id| crate::native::Push {
+        instance: id,
+        incarnation: 1,
+        boot_id: 1,
+        number: 1,
+        floor: 1,
+        sent_ms: 0,
+        dictionary: vec![crate::native::Entry {
+            id: 0,
+            kind: 0,
+            labels: vec![("__name__".to_owned(), "up".to_owned())],
+        }],
+        readings: readings
+            .iter()
+            .map(|(at, value)| crate::native::Reading {
+                at_ms: at.as_millis(),
+                values: vec![(0, *value)],
+            })
+            .collect(),
+    };
+    for few in [Rate { samples: 1, bytes: 0 }, Rate { samples: 0, bytes: 1 }] {
+        let server = Server::start();
+        let join = server.token(json!({"kind": "join"})).await;
+        let told = server.enroll(&join, "web", 1).await;
+        server.intake.limit_rates(Rates { instance: few, relay: few });
+        let body = push(told.id).encode();
+        let pushed = request("POST", "/v1/push", &told.credential)
+            .header("content-type", crate::native::PUSH_CONTENT_TYPE)
+            .body(body.into());
+        hang_up(&server, pushed.unwrap()).await;
+        pays(&server, Sender::Instance(rrd::InstanceId(told.id))).await;
+
+        let up = [("__name__", "up"), ("job", "j"), ("instance", "a")];
+        let body = WriteBody::default().series(&up, &readings).0;
+        let body = snap::raw::Encoder::new().compress_vec(&body).unwrap();
+        hang_up(&server, write_request(ADMIN, &body)).await;
+        pays(&server, Sender::Relay(None)).await;
+    }
 }
 
 fn join_id(server: &Server) -> TokenId {

@@ -53,6 +53,20 @@ async fn what_a_sender_says_within_ten_minutes_puts_a_guess_right_once() {
 }
 
 #[tokio::test]
+async fn samples_that_come_with_the_word_that_changes_their_kind_are_sent_again_and_kept() {
+    let server = Server::start();
+    assert_eq!(server.write(ADMIN, &series("hits", 0, 1.0).0).await.status, 204);
+    server.settle().await;
+    let both = series("hits", 60, 2.0).family(COUNTER, "hits").0;
+    server.write(ADMIN, &both).await.is(503, "busy");
+    assert_eq!(server.write(ADMIN, &both).await.status, 204);
+    server.settle().await;
+    assert_eq!(kind(&server, "hits"), Kind::Total);
+    let total = server.parts().accounting.total();
+    assert_eq!((total.received, total.stored, total.in_flight()), (2, 2, 0));
+}
+
+#[tokio::test]
 async fn an_older_series_keeps_its_kind_and_the_books_say_how_to_change_it() {
     let server = Server::start();
     assert_eq!(server.write(ADMIN, &series("hits", 0, 1.0).0).await.status, 204);
