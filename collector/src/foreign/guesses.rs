@@ -116,11 +116,41 @@ impl Doubt {
         let (said, kept) =
             if self.is_counter { ("counter", "gauge") } else { ("gauge", "counter") };
         let Self { instance, metric, .. } = self;
+        let shown: String = metric.chars().flat_map(char::escape_debug).collect();
+        let matcher = in_shell(&matcher(metric));
         format!(
-            "{metric} is kept as a {kept} and its sender says it is a {said}; to begin it anew, say: \
-             roundel instances drop {instance} --match '__name__={metric}'"
+            "{shown} is kept as a {kept} and its sender says it is a {said}; to begin it anew, say: \
+             roundel instances drop {instance} --match {matcher}"
         )
     }
+}
+
+/// What matches series of this metric and no others. Its name is the sender's: it may hold what ends
+/// a line or steers a terminal, and a tilde in front would make it an expression.
+fn matcher(metric: &str) -> String {
+    if !metric.starts_with('~') && !metric.chars().any(is_unseen) {
+        return format!("__name__={metric}");
+    }
+    let mut expression = String::from("__name__=~");
+    for char in metric.chars() {
+        if is_unseen(char) {
+            // Expressions know `\u{a}` as Rust does.
+            expression.extend(char.escape_unicode());
+        } else {
+            expression.push_str(&regex::escape(char.encode_utf8(&mut [0; 4])));
+        }
+    }
+    expression
+}
+
+/// True for a character that a person would not see as itself.
+fn is_unseen(char: char) -> bool {
+    !matches!(char, '\'' | '"' | '\\') && char.escape_debug().count() > 1
+}
+
+/// A text as one word of a shell's.
+fn in_shell(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
@@ -165,6 +195,27 @@ mod tests {
         assert_eq!((young.len(), old.len()), (0, 1), "one line for all series of a metric");
         assert!(old[0].told().contains("--match '__name__=hits'"), "{}", old[0].told());
         assert_eq!(guesses.doubts(), old);
+    }
+
+    #[test]
+    fn whatever_a_metric_is_called_the_command_is_one_line_and_drops_it_alone() {
+        for (metric, word) in [
+            ("hits", "'__name__=hits'"),
+            ("it's $(reboot)", r"'__name__=it'\''s $(reboot)'"),
+            ("a\nb.c", r"'__name__=~a\u{a}b\.c'"),
+            ("\u{1b}[2J'", r"'__name__=~\u{1b}\[2J'\'''"),
+            ("~.*", r"'__name__=~\~\.\*'"),
+        ] {
+            let doubt = Doubt { instance: InstanceId(1), metric: metric.into(), is_counter: false };
+            let told = doubt.told();
+            assert!(told.ends_with(&format!(" --match {word}")), "{told}");
+            assert!(!told.contains(char::is_control), "{told:?}");
+            if let Some(expression) = matcher(metric).strip_prefix("__name__=~") {
+                let found = rrd::Matcher::new(rrd::NAME, rrd::MatchOp::Regex, expression).unwrap();
+                assert!(found.matches(&rrd::Labels::default().with(rrd::NAME, metric)));
+                assert!(!found.matches(&rrd::Labels::default().with(rrd::NAME, "hits")));
+            }
+        }
     }
 
     #[test]
