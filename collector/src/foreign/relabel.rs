@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::accounting::Reason;
-use crate::limits::checked_series;
+use crate::limits::{LABEL_NAME_LIMIT, LABEL_VALUE_LIMIT, checked_series};
 
 /// Rules of one set: a page of them; each is asked about each new series.
 const RULE_LIMIT: usize = 100;
@@ -23,6 +23,12 @@ const NAME_LIMIT: usize = 32;
 const TEXT_LIMIT: usize = 1 << 10;
 /// Bytes of a compiled expression: bounds what `(a{1000}){1000}` takes.
 const REGEX_SIZE_LIMIT: usize = 256 << 10;
+
+/// Bytes of all labels while rules work on them, and of one text that a rule makes: far above what
+/// a series may have, and small enough that no rules of a few lines make gigabytes of one label.
+const WORK_LIMIT: usize = LABEL_VALUE_LIMIT * LABEL_NAME_LIMIT;
+/// What a label takes beside its texts.
+const LABEL_OVERHEAD: usize = 64;
 
 /// Rules as people write them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,7 +98,9 @@ pub(crate) struct Rules {
 }
 
 /// What became of a series: its labels, or `None` where the rules leave it out.
-pub(crate) type Relabelled = Result<Option<Labels>, (Reason, String)>;
+pub(crate) type Relabelled = Result<Option<Labels>, Refusal>;
+
+type Refusal = (Reason, String);
 
 impl Rules {
     /// Checks and compiles; the message names the rule and the remedy.
@@ -125,9 +133,10 @@ impl Rules {
             labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         map.retain(|name, _| !self.written.drop_labels.contains(name));
         for (rule, regex) in self.written.rules.iter().zip(&self.regexes) {
-            if !rule.apply(regex, &mut map) {
+            if !rule.apply(regex, &mut map)? {
                 return Ok(None);
             }
+            within(map.iter().map(|(name, value)| name.len() + value.len() + LABEL_OVERHEAD))?;
         }
         // Names with two underscores in front are for rules to work with.
         map.retain(|name, _| name == rrd::NAME || !name.starts_with("__"));
@@ -151,53 +160,77 @@ impl Relabel {
 
 impl Rule {
     /// Changes labels; false where the series is left out.
-    fn apply(&self, regex: &Regex, map: &mut BTreeMap<String, String>) -> bool {
+    fn apply(&self, regex: &Regex, map: &mut BTreeMap<String, String>) -> Result<bool, Refusal> {
         match self.action {
-            Action::Keep => return regex.is_match(&self.joined(map)),
-            Action::Drop => return !regex.is_match(&self.joined(map)),
-            Action::Replace => self.replace(regex, map),
-            Action::LabelMap => {
-                let copies: Vec<_> = map
-                    .iter()
-                    .filter_map(|(name, value)| {
-                        Some((expanded(regex, name, &self.replacement)?, value.clone()))
-                    })
-                    .collect();
-                map.extend(copies.into_iter().filter(|(name, _)| !name.is_empty()));
-            }
+            Action::Keep => return Ok(regex.is_match(&self.joined(map)?)),
+            Action::Drop => return Ok(!regex.is_match(&self.joined(map)?)),
+            Action::Replace => self.replace(regex, map)?,
+            Action::LabelMap => self.copy(regex, map)?,
             Action::LabelDrop => map.retain(|name, _| !regex.is_match(name)),
             Action::LabelKeep => map.retain(|name, _| regex.is_match(name)),
         }
-        true
+        Ok(true)
     }
 
-    fn replace(&self, regex: &Regex, map: &mut BTreeMap<String, String>) {
-        let joined = self.joined(map).into_owned();
-        let Some(target) = expanded(regex, &joined, &self.target_label) else { return };
-        let value = expanded(regex, &joined, &self.replacement).unwrap_or_default();
+    fn copy(&self, regex: &Regex, map: &mut BTreeMap<String, String>) -> Result<(), Refusal> {
+        let mut copies = Vec::new();
+        let mut size = 0;
+        for (name, value) in map.iter() {
+            let Some(copy) = expanded(regex, name, &self.replacement)? else { continue };
+            size += copy.len() + value.len() + LABEL_OVERHEAD;
+            within([size])?;
+            copies.push((copy, value.clone()));
+        }
+        map.extend(copies.into_iter().filter(|(name, _)| !name.is_empty()));
+        Ok(())
+    }
+
+    fn replace(&self, regex: &Regex, map: &mut BTreeMap<String, String>) -> Result<(), Refusal> {
+        let joined = self.joined(map)?.into_owned();
+        let Some(target) = expanded(regex, &joined, &self.target_label)? else { return Ok(()) };
+        let value = expanded(regex, &joined, &self.replacement)?.unwrap_or_default();
         if value.is_empty() {
             map.remove(&target);
         } else if !target.is_empty() {
             map.insert(target, value);
         }
+        Ok(())
     }
 
-    fn joined<'a>(&self, map: &'a BTreeMap<String, String>) -> Cow<'a, str> {
+    fn joined<'a>(&self, map: &'a BTreeMap<String, String>) -> Result<Cow<'a, str>, Refusal> {
         let value = |name: &String| map.get(name).map_or("", String::as_str);
-        match self.source_labels.as_slice() {
+        Ok(match self.source_labels.as_slice() {
             [] => Cow::Borrowed(""),
             [one] => Cow::Borrowed(value(one)),
-            all => Cow::Owned(all.iter().map(value).collect::<Vec<_>>().join(&self.separator)),
-        }
+            all => {
+                within(all.iter().map(|name| value(name).len() + self.separator.len()))?;
+                Cow::Owned(all.iter().map(value).collect::<Vec<_>>().join(&self.separator))
+            }
+        })
     }
 }
 
-/// `template` with what `regex` found in `text`; `None` where it does not match.
-fn expanded(regex: &Regex, text: &str, template: &str) -> Option<String> {
-    let captures = regex.captures(text)?;
+/// `template` with what `regex` found in `text`; `None` where it does not match. Refused where all of
+/// `text` in the place of each `$` would be too much.
+fn expanded(regex: &Regex, text: &str, template: &str) -> Result<Option<String>, Refusal> {
+    let Some(captures) = regex.captures(text) else { return Ok(None) };
+    let places = template.matches('$').count();
+    within([template.len(), text.len().saturating_mul(places)])?;
     let mut value = String::new();
     captures.expand(template, &mut value);
-    Some(value)
+    Ok(Some(value))
+}
+
+/// Refuses texts of these bytes when they are more together than rules may make.
+fn within(sizes: impl IntoIterator<Item = usize>) -> Result<(), Refusal> {
+    let size = sizes.into_iter().fold(0, usize::saturating_add);
+    if size <= WORK_LIMIT {
+        return Ok(());
+    }
+    let message = format!(
+        "the operator's rules make more than {WORK_LIMIT} bytes of its labels; repeat less of them"
+    );
+    Err((Reason::LabelLimit, message))
 }
 
 fn compiled(rule: &Rule) -> Result<Regex, String> {
@@ -334,6 +367,26 @@ mod tests {
             rules(r#"{"rules":[{"source_labels":["a","a"],"separator":"","target_label":"a"}]}"#);
         let long = Labels::default().with(rrd::NAME, "up").with("a", &long);
         assert_eq!(doubled.unwrap().apply(&long).unwrap_err().0, Reason::LabelLimit);
+    }
+
+    #[test]
+    fn rules_that_make_much_of_little_refuse_the_series_before_it_is_large() {
+        let long = Labels::default().with(rrd::NAME, "up").with("a", &"x".repeat(1 << 10));
+        let many = "$1".repeat(512);
+        let replace =
+            format!(r#"{{"source_labels":["a"],"target_label":"a","replacement":"{many}"}}"#);
+        let joined = vec![r#""a""#; 32].join(",");
+        let join = format!(r#"{{"source_labels":[{joined}],"separator":"","target_label":"a"}}"#);
+        // Each of these doubles the labels.
+        let copies: Vec<String> = (0..30)
+            .map(|n| format!(r#"{{"action":"labelmap","regex":"(.+)","replacement":"b{n}_$1"}}"#))
+            .collect();
+        for several in [vec![replace; 3], vec![join; 4], copies] {
+            let written = format!(r#"{{"rules":[{}]}}"#, several.join(","));
+            let refused = rules(&written).unwrap().apply(&long).unwrap_err();
+            assert_eq!(refused.0, Reason::LabelLimit);
+            assert!(refused.1.contains("the operator's rules"), "{}", refused.1);
+        }
     }
 
     #[test]
