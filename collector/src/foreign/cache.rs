@@ -356,10 +356,8 @@ mod tests {
         let cache = SeriesCache::new(7);
         let keys = cache.keys(of(None));
         let key = |number: u32| keys.of(&number.to_le_bytes());
-        let at = |number: u32| Place {
-            instance: InstanceId(u128::from(number % 100)),
-            ..place(number)
-        };
+        let at =
+            |number: u32| Place { instance: InstanceId(u128::from(number % 100)), ..place(number) };
         for round in 0..3 {
             cache.put((0..5_000).map(|number| (key(number), at(number))));
             let gone: HashSet<InstanceId> =
