@@ -378,11 +378,17 @@ async fn quarantine_keeps_what_is_sent_and_ends_by_a_person_s_word() {
     assert_eq!(act(&server, first.id, "quarantine", json!({"reason": "odd"})).await.status, 204);
     let batch = push(&first, (1, web.boot), 1, wall(&server));
     assert_eq!(server.push(&first.credential, &batch).await.status, 200, "data are kept");
-    let conflict = web.asks(&server, Some(ADMIN), json!({})).await.is(409, "identity_conflict");
-    assert_eq!(conflict.json["state"], "quarantined");
-    let own = format!("/v1/instances/{:032x}/goodbye", first.id);
-    let refused = server.json("POST", &own, &first.credential, json!({})).await;
-    assert_eq!(refused.is(409, "bad_state").json["state"], "quarantined");
+    for word in ["goodbye", "withdraw"] {
+        let own = format!("/v1/instances/{:032x}/{word}", first.id);
+        let refused = server.json("POST", &own, &first.credential, json!({})).await;
+        assert_eq!(refused.is(409, "bad_state").json["state"], "quarantined", "{word}");
+    }
+    // Off for longer than its credential lasts: it gets another, and is quarantined still.
+    server.clock.advance(Duration::from_hours(25));
+    server.push(&first.credential, &batch).await.is(401, "credential_expired");
+    let back = web.enrols(&server, &token_of_none()).await;
+    assert_eq!((back.id, state_of(&server, first.id)), (first.id, State::Quarantined));
+    assert_eq!(server.push(&back.credential, &batch).await.status, 200);
     assert_eq!(act(&server, first.id, "release", json!({})).await.status, 204);
     assert_eq!(state_of(&server, first.id), State::Active);
     act(&server, first.id, "release", json!({})).await.is(409, "bad_state");
