@@ -173,6 +173,26 @@ async fn a_token_s_word_is_kept_and_every_no_has_its_own() {
 }
 
 #[tokio::test]
+async fn a_proof_made_before_the_collector_started_is_made_again() {
+    let server = Server::start();
+    let web = Machine::of(1, "web");
+    web.proofs.set(-2);
+    let early = web.asks(&server, Some(ADMIN), json!({})).await.is(401, "stale_proof");
+    assert_eq!(early.json["server_ms"], wall(&server).as_millis());
+    web.enrols(&server, ADMIN).await;
+}
+
+#[tokio::test]
+async fn a_question_for_a_request_that_is_not_there_is_not_looked_at_further() {
+    let server = Server::start();
+    let path = "/v1/enroll/000000000000000000000000000000ab";
+    let question = Machine::of(1, "web").request(&server, ("GET", "/elsewhere", None), "");
+    let (mut parts, body) = question.into_parts();
+    parts.uri = path.parse().unwrap();
+    server.send(Request::from_parts(parts, body)).await.is(404, "not_found");
+}
+
+#[tokio::test]
 async fn a_machine_waits_for_a_person_and_hears_what_was_decided() {
     let server = Server::start();
     let token =
