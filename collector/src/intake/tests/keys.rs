@@ -388,6 +388,9 @@ async fn who_is_gone_comes_back_by_its_key_unless_it_was_put_out() {
     server.intake.sweep().await.unwrap();
     assert_eq!(state_of(&server, first.id), State::Archived);
     web.asks(&server, Some(&token), json!({})).await.is(403, "revoked");
+    assert_eq!(act(&server, first.id, "reclaim", json!({})).await.status, 200);
+    assert_eq!(state_of(&server, first.id), State::Reclaimed);
+    web.asks(&server, Some(&token), json!({})).await.is(403, "revoked");
 }
 
 #[tokio::test]
