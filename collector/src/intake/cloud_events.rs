@@ -25,6 +25,8 @@ use word::{Verdict, Word, word};
 const SIGNATURE_HEADER: &str = "roundel-signature";
 /// How far the time of a signature may be from ours.
 const FRESH_MS: i64 = 5 * 60_000;
+/// A word on an instance that is repeated within this is not written again; later, it counts from then.
+const REPEAT_MS: i64 = 60_000;
 /// Events remembered, so that one that is sent again is known.
 const KNOWN_LIMIT: usize = 10_000;
 /// Labels that hold what a cloud calls a machine.
@@ -152,7 +154,10 @@ impl Inner {
             return passed_over(format!("no instance here is {}", word.machine));
         };
         let hint = Hint { at: now, is_gone, what: Evidence::of(Who::Cloud, &word.what).what };
-        let same = |former: &Hint| (former.is_gone, &former.what) == (hint.is_gone, &hint.what);
+        let same = |former: &Hint| {
+            (former.is_gone, &former.what) == (hint.is_gone, &hint.what)
+                && hint.at.millis_since(former.at) < REPEAT_MS
+        };
         if !instance.hint.as_ref().is_some_and(same) {
             tracing::info!(instance = %instance.id, name = instance.name, what = word.what, "the cloud says");
             let told = Instance { hint: Some(hint), ..(*instance).clone() };
