@@ -89,7 +89,12 @@ pub(super) async fn post(
     {
         return Err(denial);
     }
-    let (_held, body) = inner.room.body(&headers, body, JSON_BODY_LIMIT).await?;
+    let (_held, body) = match ticket {
+        Ok(Ticket::Admin | Ticket::Token(_)) => {
+            inner.room.body(&headers, body, JSON_BODY_LIMIT).await?
+        }
+        _ => inner.room.stranger_body(&headers, body, JSON_BODY_LIMIT).await?,
+    };
     let key = inner.proved(&headers, ("POST", ENROLL_PATH), &body)?;
     let request = serde_json::from_slice(&body)
         .map_err(|error| Denial::bad(format!("the body is not the JSON expected: {error}")))?;

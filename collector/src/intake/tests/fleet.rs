@@ -129,6 +129,17 @@ async fn a_signature_takes_the_place_of_a_secret_in_the_clear() {
         let answer = server.send(request.body(axum::body::Body::from(body.clone())).unwrap()).await;
         assert_eq!(answer.status.as_u16(), status, "{header}: {:?}", answer.json);
     }
+    // Of who names no good token, or signed long ago, no body is read.
+    let large = " ".repeat(100_000);
+    for (header, status, word) in [
+        (signed(now_ms, &large), 413, "too_large"),
+        (signed(now_ms - 301_000, &large), 401, "bad_signature"),
+        (signed(now_ms, &large).replace(id, "00000000000000ff"), 401, "bad_signature"),
+    ] {
+        let request = http::Request::post("/v1/cloud-events").header("roundel-signature", &header);
+        let request = request.body(axum::body::Body::from(large.clone())).unwrap();
+        server.send(request).await.is(status, word);
+    }
 }
 
 #[tokio::test]

@@ -6,9 +6,12 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use http::Request;
+use http_body_util::BodyExt as _;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 
+use super::super::router;
 use super::support::*;
 use crate::identity::{KEY_HEADER, PROOF_HEADER, Signed, TIME_HEADER};
 use crate::lifecycle::State;
@@ -190,6 +193,24 @@ async fn a_question_for_a_request_that_is_not_there_is_not_looked_at_further() {
     let (mut parts, body) = question.into_parts();
     parts.uri = path.parse().unwrap();
     server.send(Request::from_parts(parts, body)).await.is(404, "not_found");
+}
+
+#[tokio::test]
+async fn strangers_that_stall_keep_neither_the_room_nor_those_with_a_token_out() {
+    let server = Server::start();
+    let token = server.token(json!({"kind": "join"})).await;
+    let mut stalled = tokio::task::JoinSet::new();
+    for seed in 0..100 {
+        let begun = Machine::of(seed, "x").request(&server, ("POST", "/v1/enroll", None), "{}");
+        let begun = begun.map(|body| Body::new(body.with_trailers(std::future::pending())));
+        stalled.spawn(router(server.intake.clone()).oneshot(begun));
+    }
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let web = Machine::of(900, "web");
+    web.asks(&server, None, json!({})).await.is(503, "busy");
+    web.enrols(&server, &token).await;
 }
 
 #[tokio::test]
