@@ -21,8 +21,11 @@ pub(crate) const PROOF_HEADER: &str = "roundel-proof";
 
 /// How far the time in a proof may be from ours. Whose clock is further off is told ours.
 const FRESH_MS: i64 = 5 * 60_000;
-/// Proofs remembered at once; beyond it those that are no longer fresh are forgotten.
+/// Keys whose last proof is remembered, beside those that the registry knows: more than a fleet has
+/// machines that enrol within [`FRESH_MS`], and a megabyte.
 const REMEMBERED_LIMIT: usize = 10_000;
+/// How often proofs that are no longer fresh are looked for while there is no room: each look is at all.
+const FORGET_EVERY_MS: i64 = 1_000;
 
 /// The public half of a machine's key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,20 +91,32 @@ pub(crate) enum ProofError {
     Stale,
     #[error("this proof was taken before; make a new one")]
     Repeated,
+    #[error("too many machines with new keys ask at once; send it again later")]
+    Crowded,
 }
 
 /// Proofs taken lately.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Proofs {
     latest: HashMap<PublicKey, i64>,
+    /// Since when they are remembered: one made before may have been taken by an earlier process.
+    since: Timestamp,
+    forgot_at: Option<Timestamp>,
 }
 
 impl Proofs {
+    /// None taken yet, at the start of the process.
+    pub(crate) fn begun(since: Timestamp) -> Self {
+        Self { latest: HashMap::new(), since, forgot_at: None }
+    }
+
     /// The key that a request's headers prove, if they claim one. `at` in `request` is the time here.
+    /// `is_known` says whether the registry has a key: such keys are bounded there, others here.
     pub(crate) fn key(
         &mut self,
         headers: &HeaderMap,
         request: Signed<'_>,
+        is_known: impl FnOnce(&PublicKey) -> bool,
     ) -> Result<Option<PublicKey>, ProofError> {
         if !headers.contains_key(KEY_HEADER) {
             return Ok(None);
@@ -111,19 +126,29 @@ impl Proofs {
         let signed = Signed { at: signed_at, ..request };
         let public = UnparsedPublicKey::new(&ED25519, key.0);
         public.verify(&signed.bytes(), &signature).map_err(|_| ProofError::Wrong)?;
-        if now.millis_since(signed_at).saturating_abs() > FRESH_MS {
+        if now.millis_since(signed_at).saturating_abs() > FRESH_MS || signed_at < self.since {
             return Err(ProofError::Stale);
         }
         let signed_ms = signed_at.as_millis();
-        if self.latest.get(&key).is_some_and(|latest| *latest >= signed_ms) {
-            return Err(ProofError::Repeated);
-        }
-        if self.latest.len() >= REMEMBERED_LIMIT {
-            let oldest = now.as_millis().saturating_sub(FRESH_MS);
-            self.latest.retain(|_, at| *at >= oldest);
+        match self.latest.get(&key).copied() {
+            Some(latest) if latest >= signed_ms => return Err(ProofError::Repeated),
+            None if !self.has_room(now) && !is_known(&key) => return Err(ProofError::Crowded),
+            _ => {}
         }
         self.latest.insert(key, signed_ms);
         Ok(Some(key))
+    }
+
+    /// True when one more key can be remembered; when full, what is no longer fresh is forgotten first.
+    fn has_room(&mut self, now: Timestamp) -> bool {
+        let is_early =
+            |forgot: Timestamp| now.millis_since(forgot).saturating_abs() < FORGET_EVERY_MS;
+        if self.latest.len() >= REMEMBERED_LIMIT && !self.forgot_at.is_some_and(is_early) {
+            let oldest = now.as_millis().saturating_sub(FRESH_MS);
+            self.latest.retain(|_, at| *at >= oldest);
+            self.forgot_at = Some(now);
+        }
+        self.latest.len() < REMEMBERED_LIMIT
     }
 }
 
@@ -172,7 +197,9 @@ mod tests {
         let now = Timestamp::from_secs(1_000_000);
         let signed = |at| Signed { method: "POST", path: "/v1/enroll", at, body: b"{}" };
         let good = headers(&pair, signed(now));
-        let tried = |headers: &HeaderMap, request| Proofs::default().key(headers, request);
+        let hour_ago = now.plus_millis(-3_600_000);
+        let tried =
+            |headers: &HeaderMap, request| Proofs::begun(hour_ago).key(headers, request, |_| false);
         let known = tried(&good, signed(now)).unwrap().unwrap();
         assert_eq!(known.0, pair.public_key().as_ref());
         assert_eq!(known.fingerprint().len(), 39);
@@ -191,14 +218,41 @@ mod tests {
         ] {
             assert_eq!(tried(&good, signed(now.plus_millis(off_s * 1000))), outcome, "{off_s} s");
         }
-        let mut proofs = Proofs::default();
-        assert_eq!(proofs.key(&good, signed(now)), Ok(Some(known)));
-        assert_eq!(proofs.key(&good, signed(now)), Err(ProofError::Repeated));
-        let later = headers(&pair, signed(now.plus_millis(1)));
-        assert_eq!(proofs.key(&later, signed(now)), Ok(Some(known)));
+        let mut proofs = Proofs::begun(now);
+        let mut taken = |headers: &HeaderMap| proofs.key(headers, signed(now), |_| false);
+        assert_eq!(taken(&good), Ok(Some(known)));
+        assert_eq!(taken(&good), Err(ProofError::Repeated));
+        assert_eq!(taken(&headers(&pair, signed(now.plus_millis(1)))), Ok(Some(known)));
+        let before = headers(&pair, signed(now.plus_millis(-1)));
+        assert_eq!(taken(&before), Err(ProofError::Stale), "an earlier process may have taken it");
         let mut cut = good.clone();
         cut.remove(PROOF_HEADER);
         assert_eq!(tried(&cut, signed(now)), Err(ProofError::Malformed));
         assert_eq!(tried(&HeaderMap::new(), signed(now)), Ok(None), "nobody has to have a key");
+    }
+
+    #[test]
+    fn new_keys_are_refused_while_there_is_no_room_to_remember_them() {
+        let now = Timestamp::from_secs(1_000_000);
+        let mut proofs = Proofs::begun(now);
+        let filled = u64::try_from(REMEMBERED_LIMIT).unwrap();
+        for number in 0..filled {
+            let mut key = [0; 32];
+            key[..8].copy_from_slice(&number.to_le_bytes());
+            proofs.latest.insert(PublicKey(key), now.as_millis());
+        }
+        let mut ask = |seed: u8, after_ms: i64, is_known: bool| {
+            let at = now.plus_millis(after_ms);
+            let signed = Signed { method: "POST", path: "/v1/enroll", at, body: b"{}" };
+            let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
+            let taken = proofs.key(&headers(&pair, signed), signed, |_| is_known);
+            taken.map(|key| (key.is_some(), proofs.latest.len()))
+        };
+        assert_eq!(ask(1, 0, false), Err(ProofError::Crowded));
+        assert_eq!(ask(2, 0, true), Ok((true, REMEMBERED_LIMIT + 1)), "its instance goes on");
+        assert_eq!(ask(2, 1, false), Ok((true, REMEMBERED_LIMIT + 1)), "it has its place");
+        assert_eq!(ask(1, FRESH_MS, false), Err(ProofError::Crowded));
+        assert_eq!(ask(1, FRESH_MS + 999, false), Err(ProofError::Crowded), "it looked just now");
+        assert_eq!(ask(1, FRESH_MS + 1_000, false), Ok((true, 1)), "the others are forgotten");
     }
 }

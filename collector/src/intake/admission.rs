@@ -26,10 +26,15 @@ const ROOM_STEP: usize = 256 << 10;
 /// The part of all room that one sender may hold: what is left is for all others.
 const SHARE_LIMIT: usize = IN_FLIGHT_LIMIT / 4 * 3;
 
+/// Bodies read at once of senders that nobody knows before the whole is there: a machine with a key, a
+/// cloud with a signature. Such a body has at most 64 KiB, so that these hold a sixteenth of the room.
+const STRANGER_LIMIT: usize = 64;
+
 /// Bytes of requests under way, in KiB, so that a semaphore can count them.
 #[derive(Clone, Debug)]
 pub(super) struct Room {
     all: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
     shares: Shares,
 }
 
@@ -106,7 +111,11 @@ impl Held {
 
 impl Room {
     pub(super) fn new() -> Self {
-        Self { all: Arc::new(Semaphore::new(IN_FLIGHT_LIMIT >> 10)), shares: Shares::default() }
+        Self {
+            all: Arc::new(Semaphore::new(IN_FLIGHT_LIMIT >> 10)),
+            strangers: Arc::new(Semaphore::new(STRANGER_LIMIT)),
+            shares: Shares::default(),
+        }
     }
 
     /// Room for `bytes` of a sender that has no credential, or 503 when there is none in time.
@@ -161,6 +170,21 @@ impl Room {
         timeout(Duration::from_secs(BODY_READ_SECS), whole).await.unwrap_or_else(|_| {
             Err(Denial::later("slow", "the body did not arrive in time; send it again"))
         })
+    }
+
+    /// The body of a request that is known to be somebody's only once it is there.
+    pub(super) async fn stranger_body(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+        limit: usize,
+    ) -> Result<(Held, Bytes), Denial> {
+        let Ok(Ok(_turn)) = timeout(ROOM_WAIT, self.strangers.acquire()).await else {
+            let message =
+                "too many senders that are not known yet send at once; send it again later";
+            return Err(Denial::later("busy", message));
+        };
+        self.body(headers, body, limit).await
     }
 
     async fn read(
@@ -241,6 +265,31 @@ mod tests {
         for answer in stalled.join_all().await {
             assert_eq!(answer.unwrap_err().problem().error, "slow");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn senders_with_new_keys_wait_for_each_other_and_hold_little_room() {
+        const LIMIT: usize = 64 << 10;
+        let room = Room::new();
+        let body = || Body::new(Full::new(Bytes::from("x")).with_trailers(pending()));
+        let mut stalled = tokio::task::JoinSet::new();
+        for _ in 0..STRANGER_LIMIT {
+            let (room, body) = (room.clone(), body());
+            stalled.spawn(async move { room.stranger_body(&announcing(LIMIT), body, LIMIT).await });
+        }
+        for _ in 0..STRANGER_LIMIT {
+            tokio::task::yield_now().await;
+        }
+        let taken_kib = (IN_FLIGHT_LIMIT >> 10) - room.all.available_permits();
+        assert_eq!(taken_kib, STRANGER_LIMIT * (LIMIT >> 10));
+        let headers = HeaderMap::new();
+        let refused = room.stranger_body(&headers, Body::from("x"), LIMIT).await.unwrap_err();
+        assert_eq!((refused.status().as_u16(), refused.problem().error.as_str()), (503, "busy"));
+        assert!(room.body(&headers, Body::from("x"), LIMIT).await.is_ok(), "who is known goes on");
+        for answer in stalled.join_all().await {
+            assert_eq!(answer.unwrap_err().problem().error, "slow");
+        }
+        assert!(room.stranger_body(&headers, Body::from("x"), LIMIT).await.is_ok());
     }
 
     #[tokio::test]

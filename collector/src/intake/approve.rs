@@ -92,14 +92,16 @@ pub(super) async fn poll(
 ) -> Result<Response, Denial> {
     let inner = intake.0;
     let path = format!("{ENROLL_PATH}/{id}");
+    let unknown = || Denial::missing("no request has this id; enrol again");
+    let id: RequestId = id.parse().map_err(|_| unknown())?;
+    let request = inner.parts.registry.request(id).ok_or_else(unknown)?;
     let key = inner.proved(&headers, ("GET", &path), b"")?;
     let key = key.ok_or_else(|| {
         Denial::unauthorised("unauthorised", "sign the question with the machine's key")
     })?;
-    let unknown = || Denial::missing("no request has this id; enrol again");
-    let id: RequestId = id.parse().map_err(|_| unknown())?;
-    let request = inner.parts.registry.request(id).filter(|one| one.key == Some(key));
-    let request = request.ok_or_else(unknown)?;
+    if request.key != Some(key) {
+        return Err(unknown());
+    }
     match (request.lifecycle.state, request.lifecycle.evidence.who) {
         (Life::Pending, _) => {
             Ok(Welcome::Waits(inner.pending(id, &key)).into_response_as(StatusCode::OK))

@@ -25,6 +25,8 @@ use word::{Verdict, Word, word};
 const SIGNATURE_HEADER: &str = "roundel-signature";
 /// How far the time of a signature may be from ours.
 const FRESH_MS: i64 = 5 * 60_000;
+/// A word on an instance that is repeated within this is not written again; later, it counts from then.
+const REPEAT_MS: i64 = 60_000;
 /// Events remembered, so that one that is sent again is known.
 const KNOWN_LIMIT: usize = 10_000;
 /// Labels that hold what a cloud calls a machine.
@@ -81,19 +83,42 @@ pub(super) async fn post(
             _ => return Err(Denial::forbidden("this needs a token of kind events")),
         }
     }
-    let (_held, body) = inner.room.body(&headers, body, JSON_BODY_LIMIT).await?;
-    if let Some(signature) = signature {
-        inner.check_signature(signature, &body)?;
-    }
+    let (_held, body) = match signature {
+        None => inner.room.body(&headers, body, JSON_BODY_LIMIT).await?,
+        Some(signature) => {
+            let claim = inner.claim(signature)?;
+            let (held, body) = inner.room.stranger_body(&headers, body, JSON_BODY_LIMIT).await?;
+            claim.check(&body)?;
+            (held, body)
+        }
+    };
     let word = word(&body).map_err(Denial::bad)?;
     to_the_end(async move { inner.hear(word).await }).await.map(Json)
 }
 
+/// A signature before the body that it signs is there: an HMAC-SHA256 of time and body. Its key is the
+/// SHA-256 of the token's text, which is all that is kept of the token here.
+struct Claim<'a> {
+    token: Arc<Token>,
+    at: &'a str,
+    mac: [u8; 32],
+}
+
+impl Claim<'_> {
+    fn check(&self, body: &[u8]) -> Result<(), Denial> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.token.digest.bytes());
+        let signed = [self.at.as_bytes(), b".", body].concat();
+        hmac::verify(&key, &signed, &self.mac).map_err(|_| wrong("the signature does not fit"))
+    }
+}
+
+fn wrong(why: &str) -> Denial {
+    Denial::unauthorised("bad_signature", why)
+}
+
 impl Inner {
-    /// A signature is an HMAC-SHA256 of time and body; its key is the SHA-256 of the token's text, which is
-    /// all that is kept of the token here.
-    fn check_signature(&self, header: &str, body: &[u8]) -> Result<(), Denial> {
-        let wrong = |why: &str| Denial::unauthorised("bad_signature", why.to_owned());
+    /// Whose signature it claims to be, and that it is of now: what can be known without the body.
+    fn claim<'a>(&self, header: &'a str) -> Result<Claim<'a>, Denial> {
         let part = |name: &str| {
             let mut parts = header.split(',').filter_map(|part| part.trim().split_once('='));
             parts.find(|(key, _)| *key == name).map(|(_, value)| value)
@@ -105,16 +130,12 @@ impl Inner {
         let id: TokenId = id.parse().map_err(|_| wrong("id names no token"))?;
         let token = self.parts.registry.token(id).filter(|token| is_good(token, now));
         let token = token.ok_or_else(|| wrong("id names no token of kind events that is good"))?;
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &token.digest.bytes());
-        let mac: [u8; 32] =
-            bytes_of_hex(mac).ok_or_else(|| wrong("v1 is 64 hexadecimal digits"))?;
-        let signed = [at.as_bytes(), b".", body].concat();
-        hmac::verify(&key, &signed, &mac).map_err(|_| wrong("the signature does not fit"))?;
-        let at = at.parse().map_err(|_| wrong("t is milliseconds since 1970"))?;
-        if now.millis_since(Timestamp::from_millis(at)).saturating_abs() > FRESH_MS {
+        let mac = bytes_of_hex(mac).ok_or_else(|| wrong("v1 is 64 hexadecimal digits"))?;
+        let at_ms = at.parse().map_err(|_| wrong("t is milliseconds since 1970"))?;
+        if now.millis_since(Timestamp::from_millis(at_ms)).saturating_abs() > FRESH_MS {
             return Err(wrong("the signature is too old, or ahead of the time here"));
         }
-        Ok(())
+        Ok(Claim { token, at, mac })
     }
 
     async fn hear(self: Arc<Self>, word: Word) -> Result<Outcome, Denial> {
@@ -152,7 +173,10 @@ impl Inner {
             return passed_over(format!("no instance here is {}", word.machine));
         };
         let hint = Hint { at: now, is_gone, what: Evidence::of(Who::Cloud, &word.what).what };
-        let same = |former: &Hint| (former.is_gone, &former.what) == (hint.is_gone, &hint.what);
+        let same = |former: &Hint| {
+            (former.is_gone, &former.what) == (hint.is_gone, &hint.what)
+                && hint.at.millis_since(former.at) < REPEAT_MS
+        };
         if !instance.hint.as_ref().is_some_and(same) {
             tracing::info!(instance = %instance.id, name = instance.name, what = word.what, "the cloud says");
             let told = Instance { hint: Some(hint), ..(*instance).clone() };

@@ -3,6 +3,7 @@
 
 mod checks;
 mod known;
+mod proved;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -17,7 +18,7 @@ use rrd::{InstanceId, Labels, Timestamp};
 
 use super::{Denial, Inner, Intake, to_the_end};
 use crate::auth::{AuthError, Caller};
-use crate::identity::{KEY_HEADER, ProofError, PublicKey, Signed};
+use crate::identity::{KEY_HEADER, PublicKey};
 use crate::lifecycle::{Evidence, Lifecycle, State as Life, Terms, Who};
 use crate::limits::{INSTANCE_LIMIT, JSON_BODY_LIMIT};
 use crate::native::{ENROLL_PATH, EnrollAnswer, EnrollRequest, PendingAnswer};
@@ -88,7 +89,12 @@ pub(super) async fn post(
     {
         return Err(denial);
     }
-    let (_held, body) = inner.room.body(&headers, body, JSON_BODY_LIMIT).await?;
+    let (_held, body) = match ticket {
+        Ok(Ticket::Admin | Ticket::Token(_)) => {
+            inner.room.body(&headers, body, JSON_BODY_LIMIT).await?
+        }
+        _ => inner.room.stranger_body(&headers, body, JSON_BODY_LIMIT).await?,
+    };
     let key = inner.proved(&headers, ("POST", ENROLL_PATH), &body)?;
     let request = serde_json::from_slice(&body)
         .map_err(|error| Denial::bad(format!("the body is not the JSON expected: {error}")))?;
@@ -109,24 +115,6 @@ impl Welcome {
 }
 
 impl Inner {
-    /// The key that signed this request, if one did.
-    pub(super) fn proved(
-        &self,
-        headers: &HeaderMap,
-        (method, path): (&str, &str),
-        body: &[u8],
-    ) -> Result<Option<PublicKey>, Denial> {
-        let now = self.parts.clock.wall();
-        let signed = Signed { method, path, at: now, body };
-        let mut proofs = self.proofs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        proofs.key(headers, signed).map_err(|error| match error {
-            ProofError::Malformed => Denial::bad(error.to_string()),
-            ProofError::Stale => Denial::stale_proof(error.to_string(), now.as_millis()),
-            ProofError::Wrong => Denial::unauthorised("bad_proof", error.to_string()),
-            ProofError::Repeated => Denial::unauthorised("repeated_proof", error.to_string()),
-        })
-    }
-
     fn ticket(&self, headers: &HeaderMap) -> Result<Ticket, Denial> {
         let now = self.parts.clock.wall();
         match self.parts.credentials.caller(&self.parts.registry, headers, now) {

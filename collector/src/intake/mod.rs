@@ -126,6 +126,7 @@ impl Intake {
         let mut seed = [0_u8; 8];
         getrandom::fill(&mut seed)?;
         let watch = sweep::Watch::begun(parts.clock.wall(), parts.clock.monotonic());
+        let proofs = Proofs::begun(parts.clock.wall());
         Ok(Self(Arc::new(Inner {
             parts,
             room: Room::new(),
@@ -135,7 +136,7 @@ impl Intake {
             pushed: pushgateway::Pushgateway::default(),
             registry_turn: Mutex::default(),
             disk: disk::Disk::default(),
-            proofs: std::sync::Mutex::default(),
+            proofs: std::sync::Mutex::new(proofs),
             watch: std::sync::Mutex::new(watch),
             heard_events: std::sync::Mutex::default(),
             descriptors: Descriptors::default(),

@@ -74,6 +74,8 @@ pub fn after(life: &Lifecycle, permanence: Permanence, act: Act) -> Result<Optio
         },
         Act::Withdraw(..) if state.is_gone() => Ok(None),
         Act::Withdraw(..) if state == State::Pending => bad,
+        // Withdrawn it would come back with its key, and be believed.
+        Act::Withdraw(Who::Agent, _) if state == State::Quarantined => bad,
         Act::Withdraw(who, what) => Ok(Some(Move::to(State::Withdrawn, who, what))),
         Act::Quarantine(_) if state.is_gone() || state == State::Pending => bad,
         Act::Quarantine(_) if state == State::Quarantined => Ok(None),
@@ -85,9 +87,7 @@ pub fn after(life: &Lifecycle, permanence: Permanence, act: Act) -> Result<Optio
         Act::Revoke(_) if state.is_tombstone() || state == State::Pending => bad,
         Act::Revoke(what) => Ok(Some(by_operator(State::Revoked, "revoked", &what))),
         Act::Return | Act::Sends if life.is_revoked() || state == State::Reclaimed => bad,
-        Act::Return if matches!(state, State::Quarantined | State::Pending | State::Rejected) => {
-            bad
-        }
+        Act::Return if matches!(state, State::Pending | State::Rejected) => bad,
         Act::Return if state.is_gone() => {
             Ok(Some(Move::to(State::Approved, Who::Agent, "it came back with its key")))
         }

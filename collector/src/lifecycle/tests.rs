@@ -209,7 +209,7 @@ fn words_move_a_life_or_are_refused() {
         (State::Silent, ["maintenance", "withdrawn", "quarantined", "!", "revoked", "=", "!"]),
         (State::Maintenance, ["=", "withdrawn", "quarantined", "!", "revoked", "=", "!"]),
         (State::Lost, ["maintenance", "withdrawn", "quarantined", "!", "revoked", "=", "!"]),
-        (State::Quarantined, ["!", "withdrawn", "=", "active", "revoked", "!", "!"]),
+        (State::Quarantined, ["!", "withdrawn", "=", "active", "revoked", "=", "!"]),
         (State::Withdrawn, ["=", "=", "!", "!", "revoked", "approved", "reclaimed"]),
         (State::Terminated, ["=", "=", "!", "!", "revoked", "approved", "reclaimed"]),
         (State::Archived, ["=", "=", "!", "!", "revoked", "approved", "reclaimed"]),
@@ -235,6 +235,19 @@ fn words_move_a_life_or_are_refused() {
             };
             assert_eq!(found, expected, "{word} of {state}");
         }
+    }
+}
+
+#[test]
+fn only_a_person_withdraws_who_is_quarantined() {
+    for (state, expected) in [
+        (State::Active, Ok(Some(State::Withdrawn))),
+        (State::Withdrawn, Ok(None)),
+        (State::Quarantined, Err(BadState { state: State::Quarantined })),
+    ] {
+        let own = Act::Withdraw(Who::Agent, "goodbye of its agent".to_owned());
+        let step = after(&life(state, 1), Permanence::Permanent, own);
+        assert_eq!(step.map(|step| step.map(|step| step.to)), expected, "{state}");
     }
 }
 

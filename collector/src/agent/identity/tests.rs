@@ -132,6 +132,13 @@ async fn the_end_is_seen_as_a_series_and_kept_for_the_goodbye() {
             "its group lets it go: Terminated",
         ),
         (
+            EC2.as_slice(),
+            "/latest/meta-data/autoscaling/target-lifecycle-state",
+            "Terminating:Wait",
+            (0.0, 1.0, 0.0),
+            "its group lets it go: Terminating:Wait",
+        ),
+        (
             GCE.as_slice(),
             "/computeMetadata/v1/instance/preempted",
             "TRUE",

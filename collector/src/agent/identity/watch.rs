@@ -59,7 +59,7 @@ impl Watch {
         Fate {
             interruption: action.map(|action| format!("spot interruption: {}", short(&action))),
             termination: state
-                .filter(|state| matches!(state.trim(), "Terminating" | "Terminated"))
+                .filter(|state| is_let_go(state.trim()))
                 .map(|state| format!("its group lets it go: {}", short(&state))),
             is_maintained: false,
         }
@@ -93,6 +93,11 @@ impl Watch {
             is_maintained: ["Reboot", "Redeploy", "Freeze"].into_iter().any(has),
         }
     }
+}
+
+/// True for the states of a group's machine that ends, as `Terminating:Wait` too.
+fn is_let_go(state: &str) -> bool {
+    ["Terminating", "Terminated"].iter().any(|word| state.starts_with(word))
 }
 
 /// The start of what a cloud said, on one line.

@@ -20,7 +20,10 @@ pub(in crate::intake) enum Known {
 impl Inner {
     pub(super) fn known(&self, key: &PublicKey) -> Option<Known> {
         let registry = &self.parts.registry;
-        let kept = registry.keyed(key).filter(|one| one.lifecycle.state != State::Reclaimed);
+        let is_kept = |one: &Arc<Instance>| {
+            one.lifecycle.state != State::Reclaimed || one.lifecycle.is_revoked()
+        };
+        let kept = registry.keyed(key).filter(is_kept);
         if let Some(instance) = kept {
             return Some(Known::Instance(instance));
         }

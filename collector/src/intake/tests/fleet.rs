@@ -85,6 +85,25 @@ async fn the_cloud_s_word_makes_silence_an_end_and_running_a_death() {
 }
 
 #[tokio::test]
+async fn the_same_word_of_the_cloud_heard_again_counts_from_then() {
+    let server = Server::start();
+    let token = server.token(json!({"kind": "join"})).await;
+    let one = enrolled(&server, 1, &token, json!({"cloud_instance_id": "i-1"})).await;
+    let events = server.token(json!({"kind": "events"})).await;
+    for number in 1..3 {
+        server.clock.advance(Duration::from_hours(2));
+        heard(&server, &one, number).await;
+        pass(&server, 2).await;
+        let told = state_change(&format!("e{number}"), "i-1", "stopped");
+        let request = request("POST", "/v1/cloud-events", &events);
+        let answer = server.send(request.body(axum::body::Body::from(told)).unwrap()).await;
+        assert_eq!(answer.json["taken"], true, "{:?}", answer.json);
+    }
+    pass(&server, 600).await;
+    assert_eq!(states(&server)["m1"].0, State::Terminated);
+}
+
+#[tokio::test]
 async fn a_signature_takes_the_place_of_a_secret_in_the_clear() {
     let server = Server::start();
     let minted = server.json("POST", "/v1/tokens", ADMIN, json!({"kind": "events"})).await.json;
@@ -109,6 +128,17 @@ async fn a_signature_takes_the_place_of_a_secret_in_the_clear() {
         let request = http::Request::post("/v1/cloud-events").header("roundel-signature", &header);
         let answer = server.send(request.body(axum::body::Body::from(body.clone())).unwrap()).await;
         assert_eq!(answer.status.as_u16(), status, "{header}: {:?}", answer.json);
+    }
+    // Of who names no good token, or signed long ago, no body is read.
+    let large = " ".repeat(100_000);
+    for (header, status, word) in [
+        (signed(now_ms, &large), 413, "too_large"),
+        (signed(now_ms - 301_000, &large), 401, "bad_signature"),
+        (signed(now_ms, &large).replace(id, "00000000000000ff"), 401, "bad_signature"),
+    ] {
+        let request = http::Request::post("/v1/cloud-events").header("roundel-signature", &header);
+        let request = request.body(axum::body::Body::from(large.clone())).unwrap();
+        server.send(request).await.is(status, word);
     }
 }
 
