@@ -57,11 +57,13 @@ pub enum Reason {
     Text,
     /// The operator's rules leave the series out.
     Relabelled,
+    /// No room in the journal or in memory at that moment, and nobody to send it again.
+    Unstored,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Future,
         Self::TooOld,
         Self::LabelLimit,
@@ -78,6 +80,7 @@ impl Reason {
         Self::Store,
         Self::Text,
         Self::Relabelled,
+        Self::Unstored,
     ];
 
     /// The reason as answers and counters spell it.
@@ -99,6 +102,7 @@ impl Reason {
             Self::Store => "store",
             Self::Text => "text",
             Self::Relabelled => "relabelled",
+            Self::Unstored => "unstored",
         }
     }
 }

@@ -130,6 +130,11 @@ impl<'a> Sorter<'a> {
         self.stranger(key, name, (samples, kind));
     }
 
+    /// Lets go of the table of known series, before anything that takes longer than a look.
+    pub(crate) fn rest(&mut self) {
+        self.reader.rest();
+    }
+
     /// Refuses `count` samples of a series.
     pub(crate) fn refuse(&mut self, reason: Reason, count: u64, name: &impl Named, message: &str) {
         if count > 0 {

@@ -79,7 +79,12 @@ impl Connection {
                 () = sockets::ended(&mut stopped) => break,
                 read = timeout(IDLE, lines.read(&mut stream)) => read,
             };
-            let Ok(Ok(true)) = read else { break };
+            let Ok(Ok(true)) = read else {
+                if lines.is_within_one() {
+                    self.refuse(Reason::Malformed, 1, "the connection ended within a line");
+                }
+                break;
+            };
             if lines.is_endless() {
                 self.refuse(Reason::Malformed, 1, "a line without an end");
                 break;
@@ -163,6 +168,10 @@ impl Assembly {
 
     fn is_endless(&self) -> bool {
         self.dropped > ENDLESS
+    }
+
+    fn is_within_one(&self) -> bool {
+        !self.text.trim_ascii().is_empty()
     }
 
     /// The whole lines among what was read. Of a line that is too long a piece is left, which is

@@ -65,7 +65,7 @@ pub(super) async fn push(
             let page = read(&body, format)?;
             let mut groups = inner.pushed.groups();
             if page.samples.is_empty() && terms.replaces_all {
-                groups.end(&name, at, &mut sorter);
+                groups.end(&name, at, &mut sorter).map_err(unkept)?;
             } else {
                 let full = |full: groups::Full| Denial::later("full", full.to_string());
                 groups.push(&name, &page, terms, &mut sorter).map_err(full)?;
@@ -90,11 +90,17 @@ pub(super) async fn delete(
     let origin = Origin { protocol: Protocol::Pushgateway, relay: name.relay };
     let taken = inner
         .store(origin, held, move |inner, _, mut sorter| {
-            inner.pushed.groups().end(&name, at, &mut sorter);
+            inner.pushed.groups().end(&name, at, &mut sorter).map_err(unkept)?;
             Ok(sorter.sorted)
         })
         .await?;
     taken.answer().map(|_| StatusCode::ACCEPTED)
+}
+
+/// The end of a group that the disk does not keep.
+#[expect(clippy::needless_pass_by_value, reason = "what `map_err` hands on")]
+fn unkept(error: std::io::Error) -> Denial {
+    Denial::later("store", format!("the group cannot be removed from the disk: {error}"))
 }
 
 /// The page of a push, of which nothing is taken when anything is wrong: what it replaces would be lost
@@ -154,26 +160,37 @@ impl Inner {
         Ok(Name { relay, labels: path::labels(uri.path())? })
     }
 
-    /// Sends what was pushed once more, and ends what is over.
-    pub(super) async fn repeat_pushed(self: &Arc<Self>, at: Timestamp) -> Result<(), Denial> {
+    /// Sends what was pushed once more, and ends what is over. One relay's trouble is no other's.
+    pub(super) async fn repeat_pushed(self: &Arc<Self>, at: Timestamp) {
         let (listed, gone) = self.good_groups();
         for name in gone {
             self.pushed.groups().forget(&name);
         }
+        let (mut unrepeated, mut first) = (0, None);
         for part in parts(listed) {
-            let held = self.room.take(0).await?;
-            let relay = part.first().and_then(|name| name.relay);
-            let origin = Origin { protocol: Protocol::Pushgateway, relay };
-            let turn = move |inner: &Self, _: &mut _, mut sorter: Sorter<'_>| {
-                let mut groups = inner.pushed.groups();
-                for name in &part {
-                    groups.turn(name, at, &mut sorter);
-                }
-                Ok(sorter.sorted)
-            };
-            self.store(origin, held, turn).await?;
+            let count = part.len();
+            if let Err(denial) = self.repeat_part(part, at).await {
+                unrepeated += count;
+                first.get_or_insert(denial);
+            }
         }
-        Ok(())
+        if let Some(denial) = first {
+            tracing::warn!(groups = unrepeated, %denial, "pushed values are not repeated at this step");
+        }
+    }
+
+    async fn repeat_part(self: &Arc<Self>, part: Vec<Name>, at: Timestamp) -> Result<(), Denial> {
+        let held = self.room.take(0).await?;
+        let relay = part.first().and_then(|name| name.relay);
+        let origin = Origin { protocol: Protocol::Pushgateway, relay };
+        let turn = move |inner: &Self, _: &mut _, mut sorter: Sorter<'_>| {
+            let mut groups = inner.pushed.groups();
+            for name in &part {
+                groups.turn(name, at, &mut sorter);
+            }
+            Ok(sorter.sorted)
+        };
+        self.store(origin, held, turn).await.map(|_| ())
     }
 
     /// Groups to repeat, and those of tokens or instances that somebody has put out meanwhile: those
@@ -188,9 +205,7 @@ impl Inner {
             let is_withdrawn = registry.relayed(&space).is_some_and(|instance| {
                 instance.lifecycle.end.as_ref().is_some_and(|end| end.at >= pushed_at)
             });
-            let token = name.relay.map(|id| registry.token(id));
-            let is_revoked = token.is_some_and(|token| token.is_none_or(|token| token.revoked));
-            if is_withdrawn || is_revoked {
+            if is_withdrawn || self.standing(name.relay).is_err() {
                 gone.push(name);
             } else {
                 good.push((name, count));
@@ -236,9 +251,7 @@ impl Intake {
                 () = &mut shutdown => return,
                 () = sleep(Duration::from_millis(wait_ms)) => {}
             }
-            if let Err(denial) = inner.repeat_pushed(at).await {
-                tracing::warn!(%denial, "pushed values are not repeated at this step");
-            }
+            inner.repeat_pushed(at).await;
         }
     }
 }

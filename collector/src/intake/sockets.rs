@@ -139,6 +139,7 @@ impl Denial {
         match self.problem().error.as_str() {
             "disk_full" => Reason::DiskFull,
             "store" => Reason::Store,
+            _ if self.status().is_server_error() => Reason::Unstored,
             _ => Reason::Malformed,
         }
     }

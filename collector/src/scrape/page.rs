@@ -12,13 +12,37 @@ use crate::foreign::Sorter;
 
 /// Samples of a page: as many as a remote-write request has.
 const SAMPLES: usize = 20_000;
+/// Samples that tell how a scrape went.
+const OWN: usize = 4;
 
 /// What is remembered of a target between two scrapes.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     seen: Seen,
+    /// What `seen` will be once the last page that was read is stored, where it differs.
+    next: Option<Seen>,
+    /// Scrapes lost one after the other.
+    lost: u64,
     /// What is wrong with the page, for a person; `None` when nothing is.
     pub(crate) problem: Option<String>,
+}
+
+impl Memory {
+    /// Remembers the page that was read last if it is stored: else the next one tells again what
+    /// vanished. Returns how many scrapes in a row are, or were, lost.
+    pub(crate) fn settle(&mut self, is_stored: bool, is_over: bool) -> u64 {
+        let next = self.next.take();
+        if is_over {
+            self.seen = Seen::default();
+        } else if let (true, Some(next)) = (is_stored, next) {
+            self.seen = next;
+        }
+        if is_stored {
+            return std::mem::take(&mut self.lost);
+        }
+        self.lost += 1;
+        self.lost
+    }
 }
 
 /// One scrape of a target.
@@ -46,6 +70,17 @@ impl Scrape {
             Outcome::Page(fetched) => fetched.body.len(),
             _ => 0,
         }
+    }
+
+    /// Samples that are lost with it: the lines of its page that hold some, and our own.
+    pub(crate) fn sample_count(&self) -> u64 {
+        let body = match &self.outcome {
+            Outcome::Page(fetched) => &fetched.body[..],
+            _ => &[],
+        };
+        let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+        let count = lines.filter(|line| !line.is_empty() && line[0] != b'#').count();
+        u64::try_from(count.min(SAMPLES) + OWN).expect("limited")
     }
 
     /// Hands all series of the target to `sorter`.
@@ -77,19 +112,20 @@ impl Scrape {
         }
         self.report(is_up, &page, &mut hand);
         sorter.sorted.exemplars += page.exemplars;
-        memory.seen.remember(&page.samples);
+        memory.next = memory.seen.next(&page.samples);
     }
 
     /// How the scrape went, as series of the target. Last, so that they win over the page's.
     fn report(&self, is_up: bool, page: &Page<'_>, hand: &mut Hand<'_, '_>) {
         #[expect(clippy::cast_precision_loss, reason = "counts of one page stay below 2^53")]
         let count = |number: usize| number as f64;
-        for (metric, value) in [
+        let own: [(&str, f64); OWN] = [
             ("up", f64::from(u8::from(is_up))),
             ("scrape_duration_seconds", self.took_s),
             ("scrape_samples_scraped", count(page.samples.len())),
             ("scrape_faulty_lines", count(page.faults.count())),
-        ] {
+        ];
+        for (metric, value) in own {
             let is_over = matches!(self.outcome, Outcome::Over);
             hand.own(metric, if is_over { f64::NAN } else { value });
         }
@@ -113,8 +149,12 @@ impl<'h, 's> Hand<'h, 's> {
         keeps_hidden: bool,
         (at, sorter): (Timestamp, &'h mut Sorter<'s>),
     ) -> Self {
-        let texts = over.iter().flat_map(|(name, value)| [name, value]);
-        let key = texts.flat_map(|text| text.bytes().chain([0])).collect();
+        // Lengths first: values may hold any byte.
+        let mut key = over.len().to_le_bytes().to_vec();
+        for text in over.iter().flat_map(|(name, value)| [name, value]) {
+            key.extend(text.len().to_le_bytes());
+            key.extend(text.bytes());
+        }
         Self { over, keeps_hidden, at, sorter, key }
     }
 

@@ -10,12 +10,12 @@ use rrd::{Clock, Timestamp};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::fetch::Fetcher;
 use super::page::{Memory, Outcome, Scrape};
-use super::targets::{self, Name, TARGETS, Target};
+use super::targets::{self, Found, Name, TARGETS, Target};
 use crate::intake::Intake;
 
 /// Pages fetched at once: targets that do not answer hold a place for their timeout.
@@ -82,6 +82,7 @@ struct Targets {
 #[derive(Default)]
 struct Listed {
     targets: Vec<Target>,
+    passed_over: Option<String>,
     problem: Option<String>,
 }
 
@@ -137,12 +138,18 @@ fn listed(
         let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
         let read =
             text(&path).and_then(|text| targets::read(&stem.unwrap_or_default(), &text, instances));
+        let (over, was_wrong) = (was.passed_over.clone(), was.problem.clone());
         let now = match read {
-            Ok(targets) => Listed { targets, problem: None },
+            Ok(Found { targets, passed_over }) => Listed { targets, passed_over, problem: None },
             Err(problem) => Listed { problem: Some(problem), ..was },
         };
+        if let Some(machines) = &now.passed_over
+            && over.as_ref() != Some(machines)
+        {
+            warn!(file = %path.display(), machines, "machines are passed over");
+        }
         if let Some(problem) = &now.problem
-            && was.problem.as_ref() != Some(problem)
+            && was_wrong.as_ref() != Some(problem)
         {
             warn!(file = %path.display(), problem, "the targets of this file stay as they were");
         }
@@ -224,9 +231,12 @@ async fn store(parts: &Parts, scrape: Scrape) {
     let lock = || memory.lock().unwrap_or_else(PoisonError::into_inner);
     let was = lock().problem.clone();
     let is_over = matches!(scrape.outcome, Outcome::Over);
-    if let Err(denial) = parts.intake.store_scrape(scrape).await {
-        debug!(target = %target.uri, %denial, "a scrape is lost");
-        return;
+    let stored = parts.intake.store_scrape(scrape).await;
+    let lost = lock().settle(stored.is_ok(), is_over);
+    match (&stored, lost) {
+        (Err(denial), 1) => warn!(target = %target.uri, %denial, "scrapes are lost"),
+        (Ok(()), 1..) => info!(target = %target.uri, lost, "scrapes are stored again"),
+        _ => {}
     }
     let problem = lock().problem.clone();
     match (was, problem) {
@@ -244,7 +254,7 @@ mod tests {
     fn target(instance: &str) -> Target {
         let text = format!(r#"[{{"targets": ["{instance}"]}}]"#);
         let none: &[Arc<crate::registry::Instance>] = &[];
-        targets::read("j", &text, none).unwrap().remove(0)
+        targets::read("j", &text, none).unwrap().targets.remove(0)
     }
 
     #[test]

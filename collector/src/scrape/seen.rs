@@ -27,15 +27,22 @@ impl Seen {
 
     /// Remembers a page in place of the last one.
     pub(crate) fn remember(&mut self, samples: &[Sample<'_>]) {
+        if let Some(next) = self.next(samples) {
+            *self = next;
+        }
+    }
+
+    /// What to remember in place of the last page; `None` where that is the same.
+    pub(crate) fn next(&self, samples: &[Sample<'_>]) -> Option<Self> {
         if self.texts().eq(samples.iter().map(|sample| sample.series.text())) {
-            return;
+            return None;
         }
-        self.texts.clear();
-        self.ends.clear();
+        let mut next = Self::default();
         for sample in samples {
-            self.texts.push_str(sample.series.text());
-            self.ends.push(self.texts.len());
+            next.texts.push_str(sample.series.text());
+            next.ends.push(next.texts.len());
         }
+        Some(next)
     }
 
     fn texts(&self) -> impl Iterator<Item = &str> {

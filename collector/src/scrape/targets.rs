@@ -55,44 +55,119 @@ struct Group {
     labels: BTreeMap<String, String>,
 }
 
+/// What a file lists.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) targets: Vec<Target>,
+    /// Machines that the file chooses and that cannot be scraped, for a person.
+    pub(super) passed_over: Option<String>,
+}
+
 /// The targets of a file whose name without its ending is `stem`, which is their job unless a label
-/// says otherwise. Errors with the first thing that is wrong; a file is taken whole or not at all.
+/// says otherwise. Errors with the first thing that is wrong; a file is taken whole or not at all. What
+/// a machine says of itself is no fault of the file's, and costs that machine alone.
 pub(super) fn read(
     stem: &str,
     text: &str,
     instances: &[impl AsRef<Instance>],
-) -> Result<Vec<Target>, String> {
+) -> Result<Found, String> {
     let groups: Vec<Group> = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let mut targets = Vec::new();
-    for group in &groups {
-        if let Some(wanted) = group.labels.get("__registry__") {
-            let chosen = Chosen::read(wanted)?;
-            for instance in instances.iter().map(AsRef::as_ref).filter(|one| chosen.holds(one)) {
-                let filled = group.targets.iter().filter_map(|pattern| filled(pattern, instance));
-                for address in filled {
-                    targets.push(group.target(stem, &address, Some(&instance.name))?);
-                }
-            }
-        } else {
-            for address in &group.targets {
-                targets.push(group.target(stem, address, None)?);
+    let mut taking = Taking::default();
+    let (chosen, literal): (Vec<_>, Vec<_>) = groups.iter().partition(|group| group.is_chosen());
+    for group in literal {
+        for address in &group.targets {
+            taking.literal(group.target(stem, address, None)?)?;
+        }
+    }
+    if taking.targets.len() > TARGETS {
+        return Err(format!("more than {TARGETS} targets; spread them over servers"));
+    }
+    // The eldest first: it keeps its name, whoever comes with the same one.
+    let mut machines: Vec<&Instance> = instances.iter().map(AsRef::as_ref).collect();
+    machines.sort_by_key(|one| (one.enrolled_at, one.id));
+    for group in chosen {
+        let chosen = group.chosen(stem)?;
+        for machine in machines.iter().filter(|one| chosen.holds(one)) {
+            for address in group.targets.iter().filter_map(|pattern| filled(pattern, machine)) {
+                taking.machine(machine, |name| group.target(stem, &address, Some(name)));
             }
         }
-        if targets.len() > TARGETS {
+    }
+    let passed_over = taking
+        .first_over
+        .map(|(name, why)| format!("{} are not scraped; first: {name}: {why}", taking.over_count));
+    Ok(Found { targets: taking.targets, passed_over })
+}
+
+/// The targets of a file as they are taken.
+#[derive(Default)]
+struct Taking {
+    targets: Vec<Target>,
+    names: BTreeSet<Name>,
+    over_count: usize,
+    /// The first machine that is passed over, and why.
+    first_over: Option<(String, String)>,
+}
+
+impl Taking {
+    fn literal(&mut self, target: Target) -> Result<(), String> {
+        let (job, instance) = target.name();
+        let is_new = self.add(target);
+        let twice =
+            || format!("{instance} of job {job} is there twice; give one another instance label");
+        is_new.then_some(()).ok_or_else(twice)
+    }
+
+    /// Takes a machine's target under its name; where another job has a machine of that name, its job
+    /// is put in front.
+    fn machine(&mut self, machine: &Instance, target: impl Fn(&str) -> Result<Target, String>) {
+        let job = machine.labels.get("job").unwrap_or_default();
+        let longer = format!("{job}/{}", machine.name);
+        if let Err(why) = self.first_free(&[&machine.name, &longer], target) {
+            self.over_count += 1;
+            self.first_over.get_or_insert((longer, why));
+        }
+    }
+
+    fn first_free(
+        &mut self,
+        names: &[&str],
+        target: impl Fn(&str) -> Result<Target, String>,
+    ) -> Result<(), String> {
+        if self.targets.len() >= TARGETS {
             return Err(format!("more than {TARGETS} targets; spread them over servers"));
         }
+        for name in names {
+            if self.add(target(name)?) {
+                return Ok(());
+            }
+        }
+        Err("another target has its job and instance".to_owned())
     }
-    let mut names = BTreeSet::new();
-    if let Some(twice) = targets.iter().map(Target::name).find(|name| !names.insert(name.clone())) {
-        let (job, instance) = twice;
-        return Err(format!(
-            "{instance} of job {job} is there twice; give one another instance label"
-        ));
+
+    /// False where another target has its name.
+    fn add(&mut self, target: Target) -> bool {
+        let is_new = self.names.insert(target.name());
+        if is_new {
+            self.targets.push(target);
+        }
+        is_new
     }
-    Ok(targets)
 }
 
 impl Group {
+    fn is_chosen(&self) -> bool {
+        self.labels.contains_key("__registry__")
+    }
+
+    /// Which machines are meant. Errors with what would be wrong for each of them.
+    fn chosen(&self, stem: &str) -> Result<Chosen<'_>, String> {
+        for pattern in &self.targets {
+            self.target(stem, &literal(pattern), None)?;
+        }
+        Chosen::read(self.labels.get("__registry__").map_or("", String::as_str))
+    }
+
     fn target(&self, stem: &str, address: &str, name: Option<&str>) -> Result<Target, String> {
         let label = |name: &str| self.labels.get(name).map(String::as_str);
         let scheme = label("__scheme__").unwrap_or("http");
@@ -201,6 +276,19 @@ fn filled(pattern: &str, instance: &Instance) -> Option<String> {
     Some(address)
 }
 
+/// A pattern with something in place of what is filled in: as good an address as any of it.
+fn literal(pattern: &str) -> String {
+    let mut address = String::new();
+    let mut rest = pattern;
+    while let Some((before, (_, after))) =
+        rest.split_once('{').and_then(|(before, behind)| Some((before, behind.split_once('}')?)))
+    {
+        address.extend([before, "1"]);
+        rest = after;
+    }
+    address + rest
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -229,7 +317,7 @@ mod tests {
             {"targets": ["c:3"], "labels": {"job": "j", "instance": "i", "__scheme__": "https",
              "__metrics_path__": "/probe", "__param_target": "http://x/?y", "__scrape_interval__": "1m",
              "__scrape_timeout__": "5s"}}]"#;
-        let targets = read("nodes", text, NONE).unwrap();
+        let targets = read("nodes", text, NONE).unwrap().targets;
         let shown: Vec<_> = targets.iter().map(|one| (one.uri.to_string(), one.name())).collect();
         let name = |job: &str, instance: &str| (job.to_owned(), instance.to_owned());
         assert_eq!(
@@ -286,11 +374,60 @@ mod tests {
         ];
         let text =
             r#"[{"targets": ["{hostname}:{port}"], "labels": {"__registry__": "role=web"}}]"#;
-        let targets = read("node", text, &instances).unwrap();
+        let targets = read("node", text, &instances).unwrap().targets;
         assert_eq!(targets.len(), 1, "{targets:?}");
         assert_eq!(targets[0].uri, "http://web-1.example:9101/metrics");
         assert_eq!(targets[0].name(), ("node".to_owned(), "web-1".to_owned()));
         let text = r#"[{"targets": ["{name}:9100"], "labels": {"__registry__": ""}}]"#;
-        assert_eq!(read("node", text, &instances).unwrap().len(), 4);
+        let found = read("node", text, &instances).unwrap();
+        assert_eq!((found.targets.len(), found.passed_over), (4, None));
+    }
+
+    #[test]
+    fn a_machine_costs_no_other_its_target_whatever_it_says_of_itself() {
+        let of = |job: &str, id: u128, one: &Instance| {
+            let labels = Labels::from_pairs([("job", job), ("address", "a:b")]).unwrap();
+            Arc::new(Instance { id: InstanceId(id), labels, ..one.clone() })
+        };
+        let long = "x".repeat(LABEL_VALUE_LIMIT + 1);
+        let instances = [
+            of("web", 3, &enrolled("good", &[])),
+            of("web", 4, &enrolled("a:b", &[])),
+            of("db", 5, &enrolled("good", &[])),
+            of("web", 6, &enrolled(&long, &[])),
+            of("web", 7, &enrolled("c:1", &[])),
+        ];
+        let chosen = r#"{"targets": ["{name}:9100"], "labels": {"__registry__": ""}}"#;
+        let text = format!(r#"[{chosen}, {{"targets": ["c:1"]}}]"#);
+        let found = read("node", &text, &instances).unwrap();
+        let shown = found.targets.iter().map(|one| format!("{} {}", one.uri, one.name().1));
+        assert_eq!(
+            shown.collect::<Vec<_>>(),
+            [
+                "http://c:1/metrics c:1",
+                "http://good:9100/metrics good",
+                "http://good:9100/metrics db/good",
+            ]
+        );
+        let told = found.passed_over.unwrap();
+        assert!(told.starts_with("3 are not scraped; first: web/a:b: "), "{told}");
+        // An unmoved name, whoever comes before it in the registry.
+        let earlier = of("db", 1, &enrolled("good", &[]));
+        let later = Instance { enrolled_at: Timestamp::from_secs(9), ..(*earlier).clone() };
+        let found = read("node", &text, &[Arc::new(later), instances[0].clone()]).unwrap();
+        assert_eq!(found.targets[1].name().1, "good");
+        assert_eq!(found.targets[2].name().1, "db/good");
+    }
+
+    #[test]
+    fn patterns_that_fit_no_machine_are_the_files_fault() {
+        for pattern in ["http://{hostname}:1", "{hostname", "{hostname}:1/x"] {
+            let labels = r#""labels": {"__registry__": ""}"#;
+            let text = format!(r#"[{{"targets": ["{pattern}"], {labels}}}]"#);
+            let problem = read("x", &text, NONE).unwrap_err();
+            assert!(problem.contains("write HOST:PORT"), "{pattern}: {problem}");
+        }
+        let text = r#"[{"targets": ["[{a}]:{b}"], "labels": {"__registry__": ""}}]"#;
+        read("x", text, NONE).unwrap();
     }
 }

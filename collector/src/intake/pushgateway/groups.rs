@@ -3,6 +3,7 @@
 mod kept;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
 use std::path::PathBuf;
 
 use rrd::{Kind, Timestamp};
@@ -96,9 +97,12 @@ impl Groups {
             family.push(Pushed { text, kind: sample.kind, value: sample.value });
         }
         let bytes: usize = page.samples.iter().map(|sample| sample.series.text().len()).sum();
-        let is_new = !self.members.contains_key(name);
-        let is_full = self.series + page.samples.len() > SERIES || self.bytes + bytes > BYTES;
-        if is_full || (is_new && self.members.len() >= GROUPS) {
+        let known = self.members.get(name);
+        let goes = |family: &str| terms.replaces_all || pushed.contains_key(family);
+        let (series_gone, bytes_gone) = known.map_or((0, 0), |group| group.size_of(goes));
+        let is_full = self.series - series_gone + page.samples.len() > SERIES
+            || self.bytes - bytes_gone + bytes > BYTES;
+        if is_full || (known.is_none() && self.members.len() >= GROUPS) {
             return Err(Full);
         }
         let group = self.members.entry(name.clone()).or_insert_with(|| Group {
@@ -125,32 +129,48 @@ impl Groups {
         hand.own(PUSHED_AT, terms.at.as_secs_f64());
         group.families.extend(pushed);
         (group.pushed_at, group.until) = (terms.at, terms.until);
-        self.series = self.series + page.samples.len() - replaced.len();
-        self.bytes = self.bytes + bytes - byte_count(&replaced);
+        self.series = self.series + page.samples.len() - series_gone;
+        self.bytes = self.bytes + bytes - bytes_gone;
+        // A disk may take its time, and others wait for the table of series.
+        sorter.rest();
         self.save(name);
         Ok(())
     }
 
-    /// Forgets a group and hands the ends of its series to `sorter`. False when there is none.
-    pub(super) fn end(&mut self, name: &Name, at: Timestamp, sorter: &mut Sorter<'_>) -> bool {
-        let Some(mut group) = self.remove(name) else { return false };
+    /// Forgets a group, if there is one, and hands the ends of its series to `sorter`. Errors, and
+    /// changes nothing, where a restart might know it again.
+    pub(super) fn end(
+        &mut self,
+        name: &Name,
+        at: Timestamp,
+        sorter: &mut Sorter<'_>,
+    ) -> io::Result<()> {
+        if self.members.contains_key(name) {
+            sorter.rest();
+            self.unsave(name)?;
+            self.finish(name, at, sorter);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, name: &Name, at: Timestamp, sorter: &mut Sorter<'_>) {
+        let Some(mut group) = self.remove(name) else { return };
         let at = group.next(at);
         let mut hand = Hand::of(&name.labels, false, (at, sorter));
         for one in group.families.values().flatten() {
             one.hand(f64::NAN, &mut hand);
         }
         hand.own(PUSHED_AT, f64::NAN);
-        true
     }
 
-    /// Forgets a group and says nothing.
+    /// Forgets a group and says nothing. A file of it that comes back is forgotten again.
     pub(super) fn forget(&mut self, name: &Name) {
+        self.discard(name);
         self.remove(name);
     }
 
     fn remove(&mut self, name: &Name) -> Option<Group> {
         let group = self.members.remove(name)?;
-        self.unsave(name);
         for family in group.families.values() {
             self.series -= family.len();
             self.bytes -= byte_count(family);
@@ -163,7 +183,9 @@ impl Groups {
         let Some(group) = self.members.get_mut(name) else { return };
         let until = group.until;
         if until <= at {
-            self.end(name, until, sorter);
+            sorter.rest();
+            self.discard(name);
+            self.finish(name, until, sorter);
             return;
         }
         let at = group.next(at);
@@ -187,6 +209,14 @@ impl Groups {
 }
 
 impl Group {
+    /// How many series those families have that are `wanted`, and how many bytes their texts.
+    fn size_of(&self, wanted: impl Fn(&str) -> bool) -> (usize, usize) {
+        let families = self.families.iter().filter(|(family, _)| wanted(family));
+        families.fold((0, 0), |(series, bytes), (_, family)| {
+            (series + family.len(), bytes + byte_count(family))
+        })
+    }
+
     /// The moment to hand values on under, when it is `at`.
     fn next(&mut self, at: Timestamp) -> Timestamp {
         self.handed_at = at.max(self.handed_at.plus_millis(1));
@@ -205,4 +235,114 @@ impl Pushed {
 
 fn byte_count(family: &[Pushed]) -> usize {
     family.iter().map(|one| one.text.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use rrd::{Column, InstanceId};
+
+    use super::*;
+    use crate::exposition::{self, Format};
+    use crate::foreign::cache::{Place, SeriesCache};
+    use crate::foreign::{Origin, Protocol};
+    use crate::limits::Window;
+
+    const AT: Timestamp = Timestamp::from_secs(1_790_000_000);
+
+    fn sorter(cache: &SeriesCache) -> Sorter<'_> {
+        let origin = Origin { protocol: Protocol::Pushgateway, relay: None };
+        Sorter::new(cache, origin, Window::at(AT, 3_600_000))
+    }
+
+    fn group(job: &str) -> Name {
+        Name { relay: None, labels: vec![("job".to_owned(), job.to_owned())] }
+    }
+
+    fn push(groups: &mut Groups, job: &str, sorter: &mut Sorter<'_>) -> Result<(), Full> {
+        let page = exposition::read(b"m 1\nn{a=\"b\"} 2\n", Format::Text, 10).unwrap();
+        let terms = Terms { at: AT, until: AT.plus_millis(60_000), replaces_all: false };
+        groups.push(&group(job), &page, terms, sorter)
+    }
+
+    #[test]
+    fn a_push_of_known_series_is_saved_while_others_may_remember_theirs() {
+        let cache = SeriesCache::new(7);
+        let mut groups = Groups::default();
+        let mut first = sorter(&cache);
+        push(&mut groups, "j", &mut first).unwrap();
+        let keys: Vec<_> = first.sorted.strangers.iter().map(|one| one.key).collect();
+        assert_eq!(keys.len(), 3);
+        let column = Column { index: 1, generation: 0 };
+        let place = Place { instance: InstanceId(1), column };
+        cache.put(keys.iter().map(|key| (*key, place)));
+        let mut second = sorter(&cache);
+        push(&mut groups, "j", &mut second).unwrap();
+        assert!(second.sorted.strangers.is_empty(), "all are known");
+        let (done, waits) = mpsc::channel();
+        let is_free = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                cache.put([(keys[0], place)]);
+                done.send(()).unwrap();
+            });
+            let is_free = waits.recv_timeout(Duration::from_secs(5)).is_ok();
+            drop(second);
+            is_free
+        });
+        assert!(is_free, "the table was still held");
+    }
+
+    #[test]
+    fn a_group_can_be_pushed_again_where_no_other_fits() {
+        let cache = SeriesCache::new(7);
+        for (series, bytes) in [(SERIES, 0), (0, BYTES)] {
+            let mut groups = Groups::default();
+            push(&mut groups, "j", &mut sorter(&cache)).unwrap();
+            groups.series = groups.series.max(series);
+            groups.bytes = groups.bytes.max(bytes);
+            let full = (groups.series, groups.bytes);
+            assert_eq!(push(&mut groups, "k", &mut sorter(&cache)), Err(Full));
+            assert_eq!(push(&mut groups, "j", &mut sorter(&cache)), Ok(()));
+            assert_eq!((groups.series, groups.bytes), full);
+        }
+    }
+
+    #[test]
+    fn an_end_that_a_restart_might_undo_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = SeriesCache::new(7);
+        let mut groups = Groups::default();
+        groups.keep_in(folder.path().join("pushed")).unwrap();
+        push(&mut groups, "j", &mut sorter(&cache)).unwrap();
+        std::fs::remove_dir_all(folder.path().join("pushed")).unwrap();
+        let mut ends = sorter(&cache);
+        groups.end(&group("j"), AT, &mut ends).unwrap_err();
+        assert!(ends.sorted.strangers.is_empty() && groups.list().len() == 1);
+        std::fs::create_dir(folder.path().join("pushed")).unwrap();
+        groups.end(&group("j"), AT, &mut ends).unwrap();
+        assert!(ends.sorted.strangers.len() == 3 && groups.list().is_empty());
+    }
+
+    #[test]
+    fn groups_whose_values_hold_nul_have_files_of_their_own() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let one = vec![pair("job", "a"), pair("x", "b")];
+        let other = vec![pair("job", "a\0x\0b")];
+        let folder = tempfile::tempdir().unwrap();
+        let cache = SeriesCache::new(7);
+        let mut groups = Groups::default();
+        groups.keep_in(folder.path().to_owned()).unwrap();
+        let page = exposition::read(b"m 1\n", Format::Text, 10).unwrap();
+        let terms = Terms { at: AT, until: AT.plus_millis(60_000), replaces_all: true };
+        let mut sorter = sorter(&cache);
+        for labels in [one, other] {
+            groups.push(&Name { relay: None, labels }, &page, terms, &mut sorter).unwrap();
+        }
+        assert_eq!(folder.path().read_dir().unwrap().count(), 2);
+        let keys: HashSet<_> =
+            sorter.sorted.strangers.iter().map(|one| format!("{:?}", one.key)).collect();
+        assert_eq!(keys.len(), sorter.sorted.strangers.len());
+    }
 }

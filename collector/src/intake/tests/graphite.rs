@@ -45,14 +45,14 @@ async fn lines_become_series_of_the_host_in_their_path() {
         stream.flush().await.unwrap();
     }
     stream.shutdown().await.unwrap();
-    booked(&server, |total| total.received == 4 && total.in_flight() == 0).await;
+    booked(&server, |total| total.received == 5 && total.in_flight() == 0).await;
     listening.stop().await;
     assert!(has(&server, "metal", "web-1", &[("__name__", "load_one")]));
     let idle = [("__name__", "collectd_cpu"), ("cpu", "0"), ("type", "idle")];
     assert!(has(&server, "graphite", "web-2", &idle));
     assert!(has(&server, "graphite", "web-3", &[("__name__", "disk"), ("mount", "/")]));
     let total = server.parts().accounting.total();
-    assert_eq!(total.refused[&Reason::Malformed], 1, "{total:?}");
+    assert_eq!(total.refused[&Reason::Malformed], 2, "nonsense, and half a line: {total:?}");
 }
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn a_sender_above_its_rate_is_held_back_until_its_time_comes() {
 }
 
 /// Frees what the worker has applied, as a round does.
-fn free(server: &Server) {
+pub(super) fn free(server: &Server) {
     let journal = &server.parts().journal;
     let (seq, epoch) = (journal.stats().applied, journal.epoch());
     journal.trim(journal::Record { seq, epoch, excepted: Vec::new() }).unwrap();

@@ -26,7 +26,7 @@ impl Server {
         for _ in 0..minutes {
             let at = wall(self).floor(step) + step;
             self.clock.advance(Duration::from_millis(at.millis_since(wall(self)).cast_unsigned()));
-            self.intake.0.repeat_pushed(at).await.unwrap();
+            self.intake.0.repeat_pushed(at).await;
         }
         self.settle().await;
     }
@@ -217,4 +217,35 @@ async fn what_was_put_out_does_not_come_back_by_being_repeated() {
     server.pass(3).await;
     assert_eq!(server.parts().accounting.total().received, before, "nothing is repeated");
     assert!(!server.parts().registry.instance(id).unwrap().is_active());
+}
+
+#[tokio::test]
+async fn what_came_under_a_token_is_not_repeated_once_that_has_expired() {
+    let server = Server::start();
+    let token = server.token(json!({"kind": "relay", "name": "jobs", "ttl_secs": 150})).await;
+    let relayed = request("PUT", "/metrics/job/r", &token).body(Body::from("m 1\n")).unwrap();
+    server.send(relayed).await.is(200, "");
+    server.pass(1).await;
+    let before = server.parts().accounting.total().received;
+    server.pass(1).await;
+    assert!(server.parts().accounting.total().received > before);
+    server.pass(1).await;
+    let before = server.parts().accounting.total().received;
+    server.pass(2).await;
+    assert_eq!(server.parts().accounting.total().received, before, "nothing is repeated");
+}
+
+#[tokio::test]
+async fn a_relay_whose_groups_cannot_be_stored_holds_up_no_other() {
+    let server = Server::start();
+    let token = server.token(json!({"kind": "relay", "name": "jobs"})).await;
+    let relayed = request("PUT", "/metrics/job/good", &token).body(Body::from("m 1\n")).unwrap();
+    server.send(relayed).await.is(200, "");
+    server.pass(1).await;
+    server.fill_disk();
+    // The operator's groups come first.
+    server.put("/metrics/job/bad", "n 1\n").await.is(507, "disk_full");
+    let before = server.parts().accounting.total().stored;
+    server.pass(1).await;
+    assert!(server.parts().accounting.total().stored > before, "the other's are repeated");
 }

@@ -9,7 +9,9 @@ use axum::routing::get;
 use rrd::{Clock, MatchOp, Matcher, Timestamp};
 use tokio::sync::oneshot;
 
+use super::graphite::free;
 use super::support::*;
+use crate::accounting::Reason;
 use crate::scrape::{self, Scraper};
 
 /// Long enough for a busy machine; only a test that fails waits so long.
@@ -113,6 +115,44 @@ async fn a_target_of_a_file_becomes_an_instance_whose_vanished_series_end() {
     scraping.until("up", true).await;
     std::fs::remove_file(scraping.folder.path().join("web.json")).unwrap();
     scraping.until("up", false).await;
+    scraping.server.settle().await;
+    assert_eq!(scraping.server.parts().accounting.total().in_flight(), 0);
+}
+
+/// Leaves no room in the journal.
+fn fill(server: &Server) {
+    let mut size = 256 << 10;
+    while size > 0 {
+        let filled = server.parts().journal.append(journal::TICK, &vec![0; size]);
+        size = if filled.is_ok() { size } else { size / 2 };
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrape_that_is_lost_is_in_the_books_and_what_vanished_in_it_ends_later() {
+    let (address, said) = target("here 1\ngone 1\n").await;
+    let mut scraping = Scraping::of(&file(&address));
+    scraping.until("gone", true).await;
+    scraping.server.stall();
+    *said.lock().unwrap() = "# a comment\nhere 1\n";
+    let lost = || {
+        let total = scraping.server.parts().accounting.total();
+        total.refused.get(&Reason::Unstored).copied().unwrap_or_default()
+    };
+    let two = async {
+        while lost() < 2 * 5 {
+            fill(&scraping.server);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, two).await.expect("lost scrapes are counted");
+    scraping.server.resume();
+    while scraping.server.parts().journal.stats().fill > 0.5 {
+        free(&scraping.server);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    scraping.until("gone", false).await;
+    scraping.until("here", true).await;
     scraping.server.settle().await;
     assert_eq!(scraping.server.parts().accounting.total().in_flight(), 0);
 }

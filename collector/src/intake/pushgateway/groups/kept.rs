@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rrd::{Kind, Timestamp};
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_128;
+use sha2::{Digest as _, Sha256};
 
 use super::{GROUPS, Group, Groups, Name, Pushed, byte_count};
 use crate::exposition::Series;
@@ -14,6 +14,8 @@ use crate::registry::TokenId;
 
 /// Bytes of a file: a page of the longest kind, its texts escaped.
 const FILE_BYTES: u64 = 64 << 20;
+/// What the operator is told of a file that cannot be removed.
+const STAYS: &str = "a pushed group stays on the disk; remove it from pushed/";
 
 /// A group as its file holds it.
 #[derive(Serialize, Deserialize)]
@@ -69,18 +71,25 @@ impl Groups {
         let (Some(folder), Some(group)) = (&self.folder, self.members.get(name)) else { return };
         if let Err(error) = write(folder, name, group) {
             tracing::warn!(%error, "a restart will forget this push; make room for the data folder");
-            self.unsave(name);
+            if let Err(error) = self.unsave(name) {
+                tracing::warn!(%error, "{STAYS}");
+            }
         }
     }
 
-    /// Removes a group's file.
-    pub(super) fn unsave(&self, name: &Name) {
+    /// Removes a group's file, for good once this returns.
+    pub(super) fn unsave(&self, name: &Name) -> io::Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        remove(folder, name)?;
+        File::open(folder)?.sync_all()
+    }
+
+    /// Removes the file of a group whose time is over, or that may not be repeated: should a crash
+    /// bring it back, it is removed again.
+    pub(super) fn discard(&self, name: &Name) {
         let Some(folder) = &self.folder else { return };
-        match fs::remove_file(folder.join(file_name(name))) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, "a pushed group stays on the disk; remove it from pushed/");
-            }
-            _ => {}
+        if let Err(error) = remove(folder, name) {
+            tracing::warn!(%error, "{STAYS}");
         }
     }
 }
@@ -88,13 +97,24 @@ impl Groups {
 fn file_name(name: &Name) -> String {
     let relay = name.relay.map_or(String::new(), |TokenId(id)| id.to_string());
     let texts = name.labels.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
-    let bytes: Vec<u8> = [relay.as_str()].into_iter().chain(texts).flat_map(framed).collect();
-    format!("{:032x}.json", xxh3_128(&bytes))
+    let mut digest = Sha256::new();
+    for text in [relay.as_str()].into_iter().chain(texts) {
+        // Its length first, so that no text is confused with two others.
+        digest.update(u64::try_from(text.len()).expect("a text in memory").to_le_bytes());
+        digest.update(text);
+    }
+    let digest: [u8; 32] = digest.finalize().into();
+    let hex = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let hex: String =
+        hex.map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])).collect();
+    format!("{hex}.json")
 }
 
-/// A text that cannot be confused with two others.
-fn framed(text: &str) -> impl Iterator<Item = u8> {
-    text.bytes().chain([0])
+fn remove(folder: &Path, name: &Name) -> io::Result<()> {
+    match fs::remove_file(folder.join(file_name(name))) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn write(folder: &Path, name: &Name, group: &Group) -> io::Result<()> {
