@@ -10,7 +10,7 @@ use rrd::Timestamp;
 use thiserror::Error;
 
 use crate::lifecycle::{State, Who};
-use crate::registry::{Approval, Instance, Registry, Token, TokenKind};
+use crate::registry::{Approval, Instance, Registry, Token, TokenId, TokenKind};
 use crate::secret::{Digest, Holder};
 
 /// Longest secret worth hashing: ours have 102 bytes, an operator's admin token may be longer.
@@ -109,6 +109,16 @@ impl Credentials {
     }
 }
 
+/// The relay token `id`, for those who stand for it without showing its secret.
+pub(crate) fn relay(
+    registry: &Registry,
+    id: TokenId,
+    now: Timestamp,
+) -> Result<Arc<Token>, AuthError> {
+    let token = registry.token(id).filter(|token| token.kind == TokenKind::Relay);
+    approved(lasting(token.ok_or(AuthError::Unknown)?, now)?)
+}
+
 /// Checks the secret of an instance, and that the instance may use it.
 fn shown(instance: &Instance, secret: &str, now: Timestamp) -> Result<(), AuthError> {
     let mut held = [&instance.credential, &instance.former_credential].into_iter().flatten();
@@ -136,10 +146,13 @@ fn approved(token: Arc<Token>) -> Result<Arc<Token>, AuthError> {
 }
 
 fn valid(token: Option<Arc<Token>>, secret: &str, now: Timestamp) -> Result<Arc<Token>, AuthError> {
-    let token = token.ok_or(AuthError::Unknown)?;
-    if !token.digest.matches(secret) {
-        return Err(AuthError::Unknown);
+    match token {
+        Some(token) if token.digest.matches(secret) => lasting(token, now),
+        _ => Err(AuthError::Unknown),
     }
+}
+
+fn lasting(token: Arc<Token>, now: Timestamp) -> Result<Arc<Token>, AuthError> {
     if token.revoked {
         return Err(AuthError::Revoked);
     }

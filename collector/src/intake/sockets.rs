@@ -7,7 +7,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rrd::Timestamp;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -17,9 +16,9 @@ use super::admission::Held;
 use super::fair::Sender;
 use super::{Denial, Inner};
 use crate::accounting::{Reason, Tally, Way};
-use crate::auth::AuthError;
+use crate::auth;
 use crate::foreign::Origin;
-use crate::registry::{Token, TokenId, TokenKind};
+use crate::registry::TokenId;
 
 /// Connections of one listener; more wait in its queue.
 const CONNECTION_LIMIT: usize = 256;
@@ -84,16 +83,7 @@ impl Inner {
     /// Errors when the relay that a listener stands for may not send.
     pub(super) fn standing(&self, relay: Option<TokenId>) -> Result<(), Denial> {
         let Some(id) = relay else { return Ok(()) };
-        let now: Timestamp = self.parts.clock.wall();
-        let token = self.parts.registry.token(id);
-        let token = token.filter(|token: &Arc<Token>| token.kind == TokenKind::Relay);
-        let token = token.ok_or(AuthError::Unknown)?;
-        if token.revoked {
-            return Err(AuthError::Revoked.into());
-        }
-        if token.expires_at.is_some_and(|end| end <= now) {
-            return Err(AuthError::Expired.into());
-        }
+        auth::relay(&self.parts.registry, id, self.parts.clock.wall())?;
         Ok(())
     }
 

@@ -77,6 +77,24 @@ async fn a_listener_stands_for_its_relay_until_that_is_revoked() {
 }
 
 #[tokio::test]
+async fn a_listener_whose_relay_waits_for_a_person_takes_nothing() {
+    let server = Server::start();
+    server.token(json!({"kind": "relay", "auto_approve": false})).await;
+    let relay = server.parts().registry.tokens()[0].id;
+    let settings = GraphiteSettings { relay: Some(relay), ..GraphiteSettings::default() };
+    let listening = listen(&server, settings).await;
+    let mut stream = listening.connect().await;
+    stream.write_all(format!("a;host=h 1 {}\n", secs()).as_bytes()).await.unwrap();
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0, "it is closed");
+    assert_eq!(server.parts().accounting.total().stored, 0);
+    let approve = format!("/v1/tokens/{relay}/approve");
+    assert_eq!(server.json("POST", &approve, ADMIN, json!({})).await.status, 204);
+    let mut stream = listening.connect().await;
+    stream.write_all(format!("a;host=h 1 {}\n", secs()).as_bytes()).await.unwrap();
+    booked(&server, |total| total.stored == 1).await;
+}
+
+#[tokio::test]
 async fn a_full_disk_costs_the_new_series_alone() {
     let server = Server::start();
     let listening = listen(&server, GraphiteSettings::default()).await;
