@@ -176,6 +176,25 @@ async fn a_token_s_word_is_kept_and_every_no_has_its_own() {
 }
 
 #[tokio::test]
+async fn what_only_enrolment_looks_at_is_refused_to_a_token_that_enrols_nobody() {
+    let server = Server::start();
+    let asked = async |wish| server.json("POST", "/v1/tokens", ADMIN, wish).await;
+    for kind in ["relay", "events", "read"] {
+        let near = asked(json!({"kind": kind, "cidr": ["10.0.0.0/8"]})).await;
+        let message = &near.is(400, "bad_request").json["message"];
+        assert_eq!(message, "cidr: only a join token is confined to networks; leave it out");
+        for keys in [json!(["role"]), json!([])] {
+            let plain = asked(json!({"kind": kind, "allowed_label_keys": keys})).await;
+            let message = &plain.is(400, "bad_request").json["message"];
+            let told = "allowed_label_keys: only a join token says what machines may declare; leave it out";
+            assert_eq!(message, told);
+        }
+        let nothing = json!({"kind": kind, "cidr": [], "allowed_label_keys": null});
+        assert_eq!(asked(nothing).await.status, 201, "{kind}: nothing is asked for");
+    }
+}
+
+#[tokio::test]
 async fn a_proof_made_before_the_collector_started_is_made_again() {
     let server = Server::start();
     let web = Machine::of(1, "web");
