@@ -368,7 +368,7 @@ impl Queue {
 
     /// The moment of the oldest reading that waits.
     pub(in crate::agent) fn oldest_ms(&mut self, dictionary: &mut Dictionary) -> Option<i64> {
-        self.cursor.peek(&self.room, &self.segments, dictionary, &mut self.losses)
+        self.cursor.find(&self.room, &self.segments, dictionary, &mut self.losses)
     }
 
     /// Goes back to a place that was not released, for what follows to be taken again.
