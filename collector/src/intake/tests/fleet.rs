@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use fixtures::dice::{Dice, told};
 use ring::hmac;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -237,26 +238,13 @@ async fn a_clock_that_is_set_forward_makes_nobody_silent() {
     assert_eq!(states(&server)["m1"].0, State::Silent, "but who is silent still is");
 }
 
-/// xorshift64*, so that a seed tells the whole story.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) % bound
-    }
-}
-
 /// A thousand enrol at once, live for up to an hour, and end with a goodbye or without.
 #[tokio::test]
 async fn a_thousand_short_lives_end_as_they_should_and_leave_nothing_behind() {
     const COUNT: u64 = 1_000;
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| getrandom::u64().unwrap() | 1);
-    println!("SEED={seed}");
-    let mut dice = Dice(seed);
+    let seed = told().unwrap_or_else(|| getrandom::u64().unwrap());
+    println!("ROUNDEL_SEED={seed}");
+    let mut dice = Dice::new(seed);
     let server = Server::roomy();
     let token = json!({"kind": "join", "lifecycle": "ephemeral", "ttl_secs": 864_000});
     let token = server.token(token).await;
