@@ -5,6 +5,7 @@
 //! that is the worker's part. `agent` is the other end of the line and shares only the formats.
 
 mod address;
+mod hex;
 mod identity;
 mod limits;
 mod refusals;

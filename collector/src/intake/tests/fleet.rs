@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::keys::{Machine, push};
 use super::support::*;
+use crate::hex::Hex;
 use crate::lifecycle::State;
 use crate::native::EnrollAnswer;
 use crate::registry::Registry;
@@ -113,9 +114,7 @@ async fn a_signature_takes_the_place_of_a_secret_in_the_clear() {
     let key = hmac::Key::new(hmac::HMAC_SHA256, &Sha256::digest(secret.as_bytes()));
     let signed = |at_ms: i64, body: &str| {
         let mac = hmac::sign(&key, format!("{at_ms}.{body}").as_bytes());
-        let mac =
-            mac.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
-        format!("id={id},t={at_ms},v1={mac}")
+        format!("id={id},t={at_ms},v1={}", Hex(mac.as_ref()))
     };
     let now_ms = NOW.as_millis();
     for (header, status) in [

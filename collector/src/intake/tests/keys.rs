@@ -13,6 +13,7 @@ use tower::ServiceExt as _;
 
 use super::super::router;
 use super::support::*;
+use crate::hex::Hex;
 use crate::identity::{KEY_HEADER, PROOF_HEADER, Signed, TIME_HEADER};
 use crate::lifecycle::State;
 use crate::native::{EnrollAnswer, Entry, Push, Reading};
@@ -48,15 +49,12 @@ impl Machine {
         self.proofs.set(self.proofs.get() + 1);
         let at = wall(server).plus_millis(self.proofs.get());
         let signed = Signed { method, path, at, body: body.as_bytes() };
-        let hex = |bytes: &[u8]| {
-            bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
-        };
         let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header(KEY_HEADER, hex(self.pair.public_key().as_ref()))
+            .header(KEY_HEADER, Hex(self.pair.public_key().as_ref()).to_string())
             .header(TIME_HEADER, at.as_millis().to_string())
-            .header(PROOF_HEADER, hex(self.pair.sign(&signed.bytes()).as_ref()))
+            .header(PROOF_HEADER, Hex(self.pair.sign(&signed.bytes()).as_ref()).to_string())
             .extension(ConnectInfo(SocketAddr::from(([10, 1, 2, 3], 4000))));
         if let Some(secret) = secret {
             request = request.header("authorization", format!("Bearer {secret}"));
