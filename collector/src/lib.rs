@@ -6,6 +6,7 @@
 
 mod address;
 mod hex;
+mod https;
 mod identity;
 mod limits;
 mod refusals;

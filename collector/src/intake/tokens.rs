@@ -185,7 +185,8 @@ fn check_kind(request: &TokenRequest) -> Result<(), Denial> {
         return Err(Denial::bad(message));
     }
     if request.allowed_label_keys.is_some() {
-        let message = "allowed_label_keys: only a join token says what machines may declare; leave it out";
+        let message =
+            "allowed_label_keys: only a join token says what machines may declare; leave it out";
         return Err(Denial::bad(message));
     }
     Ok(())
