@@ -177,8 +177,8 @@ impl Line {
 
     /// The readings with which every series begins, two steps before the period that ends at midnight.
     ///
-    /// First one long ago, so that a gap takes every ring once around: the first lap of a file has room
-    /// that was never written, which costs the file system more than any later one.
+    /// First one long ago, so that a gap takes every ring once around, as in files that are older than
+    /// what they keep.
     fn prime(&mut self) -> Result<()> {
         let first = -self.period();
         self.round()?;
