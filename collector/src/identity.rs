@@ -2,7 +2,14 @@
 //! holder.
 //!
 //! The proof is a signature over method, path, time and body. It is taken within some minutes and once,
-//! so that whoever overhears it cannot send it again.
+//! so that whoever overhears it cannot send it again. `document` is what a cloud says of a machine, `clouds` whom we
+//! believe that.
+
+mod ber;
+pub(crate) mod clouds;
+pub(crate) mod document;
+pub(crate) mod moment;
+pub(crate) mod signed_data;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -170,6 +177,11 @@ pub(crate) fn bytes_of_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     }
     Some(bytes)
 }
+
+#[cfg(test)]
+mod document_tests;
+#[cfg(test)]
+pub(crate) mod openssl;
 
 #[cfg(test)]
 mod tests {
