@@ -8,20 +8,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Uri};
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_rustls::ConfigBuilderExt as _;
 use rrd::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::PublicKey;
 use super::document::{self, Attestation, Attested, UNKNOWN_KEY};
-use crate::listen;
 use crate::native::{Cloud, CloudDocument};
+use crate::{https, listen};
 
 /// What is fetched is a few keys.
 const ANSWER_LIMIT: usize = 256 << 10;
@@ -52,7 +50,7 @@ pub struct CloudTrust {
 /// Checks what clouds say, by what the operator trusts.
 pub(crate) struct Clouds {
     pub(crate) trust: CloudTrust,
-    http: legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    http: https::Client<Empty<Bytes>>,
     // Held while something is fetched: others who want it wait for the same answer.
     kept: Mutex<HashMap<String, Kept>>,
 }
@@ -85,16 +83,8 @@ impl Clouds {
                 "sns_topics: {bad:?} is no topic; write arn:aws:sns:eu-west-1:123456789012:fleet"
             ));
         }
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        let tls = HttpsConnectorBuilder::new()
-            .with_webpki_roots()
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        let http =
-            legacy::Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(tls);
-        Ok(Self { trust, http, kept: Mutex::default() })
+        let tls = ClientConfig::builder().with_webpki_roots().with_no_client_auth();
+        Ok(Self { trust, http: https::client(tls, Some(FETCH_TIMEOUT)), kept: Mutex::default() })
     }
 
     /// What a document is worth that came with the proof of `key`.

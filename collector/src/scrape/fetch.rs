@@ -10,18 +10,15 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{Request, Uri};
 use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
 use hyper::body::Body;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::ConfigBuilderExt as _;
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::rustls::ClientConfig;
 
 use super::access::Access;
 use crate::exposition::{Format, PAGE_LIMIT};
-
-/// A connection idle for longer than the usual step and a half is not worth its descriptor.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+use crate::https;
 
 /// A page of more bytes is large: then some wait, or all targets together could fill the memory.
 const LARGE_BYTES: usize = 1 << 20;
@@ -41,7 +38,7 @@ pub(crate) struct Fetcher {
     large: Arc<Semaphore>,
 }
 
-type Client = legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
+type Client = https::Client<Empty<Bytes>>;
 
 /// The right to hold a large page.
 type Large = OwnedSemaphorePermit;
@@ -58,9 +55,9 @@ pub(crate) struct Fetched {
 impl Fetcher {
     /// A fetcher without a connection.
     pub(crate) fn new() -> Self {
-        let tls = HttpsConnectorBuilder::new().with_webpki_roots();
-        let http = client(tls.https_or_http().enable_http1().wrap_connector(tcp()));
-        Self { http, private: Arc::default(), large: Arc::new(Semaphore::new(LARGE_AT_ONCE)) }
+        let tls = ClientConfig::builder().with_webpki_roots().with_no_client_auth();
+        let (http, large) = (https::client(tls, None), Arc::new(Semaphore::new(LARGE_AT_ONCE)));
+        Self { http, private: Arc::default(), large }
     }
 
     /// The page at `uri`, or why there is none, for a person.
@@ -131,8 +128,7 @@ impl Fetcher {
         if let Some(client) = known.get(&hash) {
             return Ok(client.clone());
         }
-        let tls = HttpsConnectorBuilder::new().with_tls_config(access.tls(pem)?);
-        let made = client(tls.https_or_http().enable_http1().wrap_connector(tcp()));
+        let made = https::client(access.tls(pem)?, None);
         // Files that were changed leave clients behind that nobody asks for.
         if known.len() >= PRIVATE_LIMIT {
             known.clear();
@@ -162,21 +158,6 @@ impl Fetcher {
         }
         Ok((whole.freeze(), large))
     }
-}
-
-fn tcp() -> HttpConnector {
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp
-}
-
-fn client(tls: HttpsConnector<HttpConnector>) -> Client {
-    legacy::Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .pool_max_idle_per_host(1)
-        .build(tls)
 }
 
 /// The innermost cause says what a person needs: "connection refused", a name, a certificate.
