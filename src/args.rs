@@ -201,7 +201,8 @@ pub(crate) struct PolicyWish {
     /// Id of the token that it shows, one that waits for a person
     #[arg(long, value_name = "ID")]
     pub(crate) token: Option<String>,
-    /// The cloud's document has to hold, and to say the labels cloud_...; name cloud_account
+    /// The cloud's document has to hold, and to say those labels that are the cloud's; its account
+    /// has to be among them
     #[arg(long, value_name = "WHAT", value_parser = ["verified"])]
     pub(crate) require: Option<String>,
     /// By that document, how long ago the machine was started at most

@@ -339,7 +339,7 @@ async fn commands_believe_the_authority_they_are_told_and_the_server_says_when_i
     eventually("the series of the server", PATIENCE, async || {
         let list = http::get(&format!("{}/v1/instances", server.url)).await.json();
         let own = list.as_array().unwrap().iter().find(|one| one["labels"]["job"] == "roundel");
-        own.filter(|own| own["series"] == 1).map(|_| ())
+        own.filter(|own| own["archive"]["series"] == 1).map(|_| ())
     })
     .await;
     assert!(dir.path().join("data/rules/server.toml").exists());
