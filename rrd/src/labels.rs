@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -94,7 +95,8 @@ impl Labels {
         let Texts { text, ends } = &*self.0;
         let start = if place == 0 { 0 } else { ends[2 * place - 1] };
         let (middle, end) = (ends[2 * place], ends[2 * place + 1]);
-        (&text[start..middle], &text[middle..end])
+        let part = |range: Range<usize>| text.get(range).expect("it ends where a text does");
+        (part(start..middle), part(middle..end))
     }
 
     /// The metric name, if there is one.

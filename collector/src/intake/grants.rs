@@ -123,7 +123,7 @@ impl Inner {
         let told = parts.iter().zip(answers).map(|((instance, series), answer)| match answer {
             // Alone it may have what others are made to give.
             Err(GrantError::DiskFull { .. }) => self.grant_alone(instance, series),
-            answer => self.told(instance, series.len(), answer),
+            answer => told(instance, series.len(), answer),
         });
         told.collect()
     }
@@ -161,37 +161,36 @@ impl Inner {
             }
         };
         self.has_grown(instance.id, before);
-        self.told(instance, series.len(), answer)
+        told(instance, series.len(), answer)
     }
+}
 
-    /// What the sender is told of a grant of so many series.
-    fn told(
-        &self,
-        instance: &Instance,
-        count: usize,
-        answer: Result<Vec<Result<Column, Refusal>>, GrantError<journal::Refused>>,
-    ) -> Result<Vec<Granted>, Denial> {
-        match answer {
-            Ok(granted) => {
-                let most = series_grant(instance);
-                let explained = |refusal| explained(refusal, most);
-                Ok(granted.into_iter().map(|one| one.map_err(explained)).collect())
-            }
-            Err(GrantError::Append(refused)) => Err(refused.into()),
-            Err(error @ GrantError::Leaving(_)) => Err(Denial::later("busy", error.to_string())),
-            Err(error @ GrantError::DiskFull { .. }) => {
-                tracing::warn!(instance = %instance.id, %error, "no space for new series");
-                let message = "no space is left for new series; free some";
-                Ok(none(count, Reason::DiskFull, message))
-            }
-            Err(error @ GrantError::LabelsTooLong(_)) => {
-                Ok(none(count, Reason::LabelLimit, &error.to_string()))
-            }
-            Err(error) => {
-                tracing::error!(instance = %instance.id, %error, "cannot grant columns");
-                let message = "the store could not take the series; the server's log says why";
-                Ok(none(count, Reason::Store, message))
-            }
+/// What the sender is told of a grant of so many series.
+fn told(
+    instance: &Instance,
+    count: usize,
+    answer: Result<Vec<Result<Column, Refusal>>, GrantError<journal::Refused>>,
+) -> Result<Vec<Granted>, Denial> {
+    match answer {
+        Ok(granted) => {
+            let most = series_grant(instance);
+            let explained = |refusal| explained(refusal, most);
+            Ok(granted.into_iter().map(|one| one.map_err(explained)).collect())
+        }
+        Err(GrantError::Append(refused)) => Err(refused.into()),
+        Err(error @ GrantError::Leaving(_)) => Err(Denial::later("busy", error.to_string())),
+        Err(error @ GrantError::DiskFull { .. }) => {
+            tracing::warn!(instance = %instance.id, %error, "no space for new series");
+            let message = "no space is left for new series; free some";
+            Ok(none(count, Reason::DiskFull, message))
+        }
+        Err(error @ GrantError::LabelsTooLong(_)) => {
+            Ok(none(count, Reason::LabelLimit, &error.to_string()))
+        }
+        Err(error) => {
+            tracing::error!(instance = %instance.id, %error, "cannot grant columns");
+            let message = "the store could not take the series; the server's log says why";
+            Ok(none(count, Reason::Store, message))
         }
     }
 }
