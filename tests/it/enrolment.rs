@@ -247,13 +247,13 @@ async fn an_agent_whose_cloud_vouches_for_it_is_let_in_by_a_policy_and_a_forger_
     let written = config(dir.path(), &section);
     let server = Server::start(dir.path(), &["--config", written.to_str().unwrap()]);
     let policy = ["fleet", "--require", "verified", "--label", "cloud_account=123456789012"];
-    let tried = said(&server, &[&["policy", "try"], &policy[..]].concat());
+    let tried = server.said(&[&["policy", "try"], &policy[..]].concat());
     assert!(tried.starts_with("of the last 7 days it would have let in 0"), "{tried}");
-    let nobody = run(&server, &["policy", "add", "all", "--require", "verified"]);
+    let nobody = server.asked(&["policy", "add", "all", "--require", "verified"]);
     assert!(!nobody.status.success(), "a policy of everybody");
-    let added = said(&server, &[&["policy", "add"], &policy[..]].concat());
+    let added = server.said(&[&["policy", "add"], &policy[..]].concat());
     assert_eq!(added, "fleet: holds from now on\n");
-    let listed = said(&server, &["policy", "list"]);
+    let listed = server.said(&["policy", "list"]);
     assert!(listed.contains("verified by its cloud"), "{listed}");
 
     let agent = |name: &str, imds: &str| {
@@ -267,7 +267,7 @@ async fn an_agent_whose_cloud_vouches_for_it_is_let_in_by_a_policy_and_a_forger_
     let active = in_state(&server, "active").await;
     assert_eq!(active["labels"]["cloud_instance_id"], "i-1");
     assert_eq!(active["labels"]["cloud_zone"], "eu-west-1b", "its own word");
-    let show = said(&server, &["instances", "show", "web"]);
+    let show = server.said(&["instances", "show", "web"]);
     assert!(show.contains("its document is verified: i-1 of account 123456789012"), "{show}");
     let _forged = agent("forged", &forged);
     let waiting = eventually("the forger to wait", PATIENCE, async || {
@@ -275,9 +275,9 @@ async fn an_agent_whose_cloud_vouches_for_it_is_let_in_by_a_policy_and_a_forger_
     })
     .await;
     assert_eq!(waiting["labels"]["cloud_instance_id"], "i-2");
-    let queue = said(&server, &["approve"]);
+    let queue = server.said(&["approve"]);
     assert!(queue.contains("document not verified: none of AWS' certificates"), "{queue}");
     assert!(queue.lines().all(|line| line.chars().count() <= 120), "{queue}");
-    let removed = said(&server, &["policy", "remove", "fleet"]);
+    let removed = server.said(&["policy", "remove", "fleet"]);
     assert_eq!(removed, "fleet: removed; whoever came by it stays\n");
 }
