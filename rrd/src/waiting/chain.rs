@@ -134,9 +134,10 @@ impl Chain {
     }
 
     /// The runs of one archive of a column, newest first.
-    pub(super) fn runs(&self, column: usize, archive: usize) -> impl Iterator<Item = Run> {
-        let entries = self.entries(column);
-        entries.filter(move |entry| entry.archive() == Some(archive)).map(|entry| entry.run(self))
+    #[inline]
+    pub(super) fn runs(&self, column: usize, archive: usize) -> ChainRuns<'_> {
+        let head = self.heads.get(column).copied();
+        ChainRuns { chain: self, archive, at: head.unwrap_or(NONE) }
     }
 
     /// What the counter of a column stood at, newest first.
@@ -145,6 +146,7 @@ impl Chain {
         entries.into_iter().flatten().filter_map(Entry::anchor)
     }
 
+    /// The entries of a column, newest first.
     fn entries(&self, column: usize) -> impl Iterator<Item = Entry<'_>> {
         let head = self.heads.get(column).copied();
         let first = head.and_then(|head| self.entry(head));
@@ -154,6 +156,32 @@ impl Chain {
     fn entry(&self, at: u32) -> Option<Entry<'_>> {
         let (&[earlier, head], words) = self.words.get(at as usize..)?.split_first_chunk()?;
         Some(Entry { earlier, head, words })
+    }
+}
+
+/// Runs of one archive of a column, newest first.
+pub(super) struct ChainRuns<'a> {
+    chain: &'a Chain,
+    archive: usize,
+    /// The entry to look at next.
+    at: u32,
+}
+
+impl Iterator for ChainRuns<'_> {
+    type Item = Run;
+
+    #[inline]
+    fn next(&mut self) -> Option<Run> {
+        if self.at == NONE {
+            return None;
+        }
+        loop {
+            let entry = self.chain.entry(self.at)?;
+            self.at = entry.earlier;
+            if entry.archive() == Some(self.archive) {
+                return Some(entry.run(self.chain));
+            }
+        }
     }
 }
 

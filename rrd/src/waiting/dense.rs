@@ -4,7 +4,7 @@
 //! take no room. A place is the same in all pages; a page is as wide as places were given when it was begun.
 
 use super::Kept;
-use super::lane::{LEAST_WIDTH, Lane, Widths};
+use super::lane::{LEAST_WIDTH, Lane, LaneRuns, Widths};
 use crate::Cell;
 use crate::series::Run;
 
@@ -154,10 +154,10 @@ impl Dense {
     }
 
     /// The rows of one archive of a column, newest first.
-    pub(super) fn runs(&self, column: usize, archive: usize) -> impl Iterator<Item = Run> {
-        let found = self.places.get(column).and_then(|place| place.of());
-        let found = found.and_then(|(cell, place)| Some((self.lane(archive, cell)?, place)));
-        found.into_iter().flat_map(|(lane, place)| lane.runs(place))
+    #[inline]
+    pub(super) fn runs(&self, column: usize, archive: usize) -> Option<LaneRuns<'_>> {
+        let (cell, place) = self.places.get(column)?.of()?;
+        Some(self.lane(archive, cell)?.runs(place))
     }
 }
 

@@ -8,6 +8,8 @@ use crate::series::Run;
 const ABSENT: u8 = 0xff;
 /// Bytes of the count of known steps.
 const KNOWN_LEN: usize = 2;
+/// Bytes of a row of three narrow numbers; no other row has as many.
+const USUAL_COARSE: usize = 3 * 4 + KNOWN_LEN;
 /// Fewer columns have no pages: the head of a page takes more than the chain does.
 pub(super) const LEAST_WIDTH: usize = 8;
 /// Pages are begun and widened while at least a third of all cells is taken, so that rows that few columns
@@ -99,19 +101,8 @@ impl Lane {
             self.pages[page + 1..].iter().all(|page| self.run(page, place).is_none()),
             "rows of a column come in ascending order"
         );
-        let (len, cell) = (self.row_len, self.kept.cell);
-        let bytes = &mut self.pages[page].cells[place * len..(place + 1) * len];
-        put(cell, run.average, &mut bytes[..cell.size()]);
-        if run.archive > 0 {
-            let numbers = [run.min, run.max, run.last];
-            for (number, bytes) in
-                numbers.iter().zip(bytes[cell.size()..].chunks_exact_mut(cell.size()))
-            {
-                put(cell, *number, bytes);
-            }
-            let known = u16::try_from(run.known).unwrap_or(u16::MAX);
-            bytes[len - KNOWN_LEN..].copy_from_slice(&known.to_le_bytes());
-        }
+        let len = self.row_len;
+        self.kept.write(run, &mut self.pages[page].cells[place * len..][..len]);
         self.taken += 1;
         true
     }
@@ -164,8 +155,9 @@ impl Lane {
     }
 
     /// The rows at a place, newest first.
-    pub(super) fn runs(&self, place: usize) -> impl Iterator<Item = Run> {
-        self.pages.iter().rev().filter_map(move |page| self.run(page, place))
+    #[inline]
+    pub(super) fn runs(&self, place: usize) -> LaneRuns<'_> {
+        LaneRuns { lane: self, place, pages: &self.pages }
     }
 
     #[inline]
@@ -190,6 +182,72 @@ impl Lane {
             reset: false,
         })
     }
+}
+
+/// Rows at one place of a lane, newest first.
+pub(super) struct LaneRuns<'a> {
+    lane: &'a Lane,
+    place: usize,
+    /// Those not looked at yet.
+    pages: &'a [Page],
+}
+
+impl LaneRuns<'_> {
+    /// The number of the row that comes next.
+    pub(super) fn next_row(&mut self) -> Option<i64> {
+        loop {
+            let (page, earlier) = self.pages.split_last()?;
+            if self.lane.run(page, self.place).is_some() {
+                return Some(page.row);
+            }
+            self.pages = earlier;
+        }
+    }
+}
+
+impl Iterator for LaneRuns<'_> {
+    type Item = Run;
+
+    #[inline]
+    fn next(&mut self) -> Option<Run> {
+        loop {
+            let (page, earlier) = self.pages.split_last()?;
+            self.pages = earlier;
+            if let Some(run) = self.lane.run(page, self.place) {
+                return Some(run);
+            }
+        }
+    }
+}
+
+impl Kept {
+    /// Writes a row into its bytes.
+    #[inline]
+    fn write(self, run: &Run, bytes: &mut [u8]) {
+        let size = self.cell.size();
+        // Of a constant length, so that each of its numbers is known to lie within.
+        if let Ok(row) = <&mut [u8; USUAL_COARSE]>::try_from(&mut *bytes) {
+            for (number, at) in [(run.average, 0), (run.min, 4), (run.max, 8)] {
+                row[at..at + 4].copy_from_slice(&bits(number).to_le_bytes());
+            }
+            row[12..].copy_from_slice(&known(run));
+            return;
+        }
+        put(self.cell, run.average, &mut bytes[..size]);
+        if run.archive > 0 {
+            put(self.cell, run.min, &mut bytes[size..2 * size]);
+            put(self.cell, run.max, &mut bytes[2 * size..3 * size]);
+            if self.last {
+                put(self.cell, run.last, &mut bytes[3 * size..4 * size]);
+            }
+            let at = bytes.len() - KNOWN_LEN;
+            bytes[at..].copy_from_slice(&known(run));
+        }
+    }
+}
+
+fn known(run: &Run) -> [u8; KNOWN_LEN] {
+    u16::try_from(run.known).unwrap_or(u16::MAX).to_le_bytes()
 }
 
 /// The number in a cell; `None` where no row has come.
@@ -217,11 +275,19 @@ fn put(cell: Cell, value: f64, bytes: &mut [u8]) {
     }
 }
 
-/// One NaN for all: a sender's may have any payload.
+/// The number in a cell of four bytes.
 #[inline]
+#[expect(clippy::cast_possible_truncation, reason = "rounding to the cell is the purpose")]
 fn bits(value: f64) -> u32 {
-    let narrow = narrow(value);
-    if narrow.is_nan() { f32::NAN.to_bits() } else { narrow.to_bits() }
+    let number = value as f32;
+    if number.is_finite() { number.to_bits() } else { odd_bits(value) }
+}
+
+/// One NaN for all: a sender's may have any payload.
+#[cold]
+fn odd_bits(value: f64) -> u32 {
+    let number = narrow(value);
+    if number.is_nan() { f32::NAN.to_bits() } else { number.to_bits() }
 }
 
 #[cfg(test)]

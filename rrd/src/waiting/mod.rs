@@ -13,8 +13,9 @@ mod tests;
 use crate::series::Run;
 use crate::{Anchor, Cell, Column};
 
-use chain::Chain;
+use chain::{Chain, ChainRuns};
 use dense::Dense;
+use lane::LaneRuns;
 use repairs::Repairs;
 pub(crate) use repairs::{repairs_of, with_repairs};
 
@@ -120,16 +121,13 @@ impl Waiting {
     }
 
     /// The runs of one archive of a column, newest first.
-    pub(crate) fn runs(
-        &self,
-        column: u32,
-        generation: u32,
-        archive: usize,
-    ) -> impl Iterator<Item = Run> {
+    #[inline]
+    pub(crate) fn runs(&self, column: u32, generation: u32, archive: usize) -> Runs<'_> {
         let place = self.place(column, generation);
-        let dense = place.into_iter().flat_map(move |place| self.dense.runs(place, archive));
-        let chain = place.into_iter().flat_map(move |place| self.chain.runs(place, archive));
-        newest_first(dense, chain)
+        let dense = place.and_then(|place| self.dense.runs(place, archive));
+        let mut chain = place.map(|place| self.chain.runs(place, archive));
+        let chained = chain.as_mut().and_then(Iterator::next);
+        Runs { dense, chain, chained }
     }
 
     /// What the counter of a column stood at, newest first.
@@ -143,24 +141,37 @@ impl Waiting {
     }
 }
 
-/// Both, of which each has its newest first.
-fn newest_first(
-    mut dense: impl Iterator<Item = Run>,
-    mut chain: impl Iterator<Item = Run>,
-) -> impl Iterator<Item = Run> {
-    let mut chained = chain.next();
-    let mut held = None;
-    std::iter::from_fn(move || {
-        // Nearly always: no chain.
-        let Some(next) = chained else { return held.take().or_else(|| dense.next()) };
-        let single = held.take().or_else(|| dense.next());
-        if single.is_some_and(|single| single.first_row > next.first_row) {
-            return single;
+/// Runs of one archive of a column, newest first: a look at each page, and no search.
+pub(crate) struct Runs<'a> {
+    dense: Option<LaneRuns<'a>>,
+    chain: Option<ChainRuns<'a>>,
+    /// The newest of the chain that is still to come.
+    chained: Option<Run>,
+}
+
+impl Iterator for Runs<'_> {
+    type Item = Run;
+
+    #[inline]
+    fn next(&mut self) -> Option<Run> {
+        match self.chained {
+            // Nearly always.
+            None => self.dense.as_mut()?.next(),
+            Some(chained) => self.newer(chained),
         }
-        held = single;
-        chained = chain.next();
-        Some(next)
-    })
+    }
+}
+
+impl Runs<'_> {
+    #[cold]
+    fn newer(&mut self, chained: Run) -> Option<Run> {
+        let row = self.dense.as_mut().and_then(LaneRuns::next_row);
+        if row.is_some_and(|row| row > chained.first_row) {
+            return self.dense.as_mut()?.next();
+        }
+        self.chained = self.chain.as_mut().and_then(Iterator::next);
+        Some(chained)
+    }
 }
 
 /// The number as a cell of four bytes gives it back: readers see the same before and after the round.
