@@ -15,8 +15,8 @@ pub(super) const LEAST_WIDTH: usize = 8;
 /// Pages are begun and widened while at least a third of all cells is taken, so that rows that few columns
 /// have take about as much as in the chain...
 const MOST_SPARE: usize = 3;
-/// ...beyond these: somebody must be the first.
-const LEAST_ROOM: usize = 64;
+/// ...beyond so many rows of all columns: frames may bring one column after the other.
+const SPARE_ROWS: usize = 4;
 /// A page is widened by a quarter, at least so many cells; the next one has the right width.
 const LEAST_GROWTH: usize = 16;
 /// Heads of pages are few and small.
@@ -94,7 +94,7 @@ impl Lane {
     /// Adds a row; false where there is no room for it, nor any to be made.
     pub(super) fn put(&mut self, place: usize, widths: Widths, run: &Run) -> bool {
         let Some(page) = self.page(run.first_row, widths) else { return false };
-        if !self.reach(page, place, widths.most) {
+        if !self.reach(page, place, widths) {
             return false;
         }
         debug_assert!(
@@ -119,7 +119,7 @@ impl Lane {
             }
             _ => self.pages.len(),
         };
-        if !self.may_grow() {
+        if !self.may_grow(widths) {
             return None;
         }
         if self.pages.len() == self.pages.capacity() {
@@ -132,15 +132,15 @@ impl Lane {
     }
 
     /// Widens a page so that it has a place; false where it may not.
-    fn reach(&mut self, page: usize, place: usize, most: usize) -> bool {
+    fn reach(&mut self, page: usize, place: usize, widths: Widths) -> bool {
         let width = self.pages[page].cells.len() / self.row_len;
         if place < width {
             return true;
         }
-        if !self.may_grow() {
+        if !self.may_grow(widths) {
             return false;
         }
-        let wider = (width + LEAST_GROWTH.max(width / 4)).min(most).max(place + 1);
+        let wider = (width + LEAST_GROWTH.max(width / 4)).min(widths.most).max(place + 1);
         let cells = &mut self.pages[page].cells;
         let mut more = std::mem::take(cells).into_vec();
         more.reserve_exact(wider * self.row_len - more.len());
@@ -150,8 +150,8 @@ impl Lane {
         true
     }
 
-    const fn may_grow(&self) -> bool {
-        self.room <= LEAST_ROOM + MOST_SPARE * self.taken
+    const fn may_grow(&self, widths: Widths) -> bool {
+        self.room <= SPARE_ROWS * widths.most + MOST_SPARE * self.taken
     }
 
     /// The rows at a place, newest first.
