@@ -66,25 +66,31 @@ impl Waiting {
         self.dense.expect(sample_count);
     }
 
-    /// Adds equal rows of the finest archive, as their cell will keep them. Rows of an earlier
-    /// generation are dropped.
+    /// Adds a row of the finest archive, as its cell will keep it. Rows of an earlier generation are
+    /// dropped.
     #[inline]
-    pub(crate) fn push_fine(
+    pub(crate) fn push_one(&mut self, of: (u32, u32), kept: Kept, row: i64, value: f64) {
+        let (column, generation) = of;
+        let is_usual = kept.cell == Cell::F32 && self.generation(column) == generation;
+        if !is_usual || !self.dense.put_next(column as usize, row, value) {
+            self.push_equal(of, kept, (row, 1), value);
+        }
+    }
+
+    /// As [`Waiting::push_one`], for equal rows.
+    #[inline(never)]
+    pub(crate) fn push_equal(
         &mut self,
         (column, generation): (u32, u32),
         kept: Kept,
         (first_row, count): (i64, u64),
         value: f64,
     ) {
-        let is_usual =
-            count == 1 && kept.cell == Cell::F32 && self.generation(column) == generation;
-        if !is_usual || !self.dense.put_next(column as usize, first_row, value) {
-            let run = Run::of_equal(0, first_row, count, (value, 1));
-            self.push(column, generation, kept, &run);
-        }
+        let run = Run::of_equal(0, first_row, count, (value, 1));
+        self.push(column, generation, kept, &run);
     }
 
-    /// As [`Waiting::push_fine`], for rows of any archive.
+    /// As [`Waiting::push_equal`], for rows of any archive.
     #[inline(never)]
     pub(crate) fn push(&mut self, column: u32, generation: u32, kept: Kept, run: &Run) {
         self.enter(column, generation);

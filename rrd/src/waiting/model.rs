@@ -84,9 +84,11 @@ impl World {
         }
         run.reset = dice.once_in(30);
         let (index, generation) = (u32::try_from(number).unwrap(), column.generation);
-        if place == 0 && !run.reset {
-            let rows = (first_row, count);
-            self.waiting.push_fine((index, generation), column.kept, rows, value);
+        let of = (index, generation);
+        if place == 0 && !run.reset && count == 1 {
+            self.waiting.push_one(of, column.kept, first_row, value);
+        } else if place == 0 && !run.reset {
+            self.waiting.push_equal(of, column.kept, (first_row, count), value);
         } else {
             self.waiting.push(index, generation, column.kept, &run);
         }
@@ -94,7 +96,7 @@ impl World {
         column.runs.push(run);
         if dice.once_in(20) {
             let anchor = Anchor { at: Timestamp::from_secs(first_row), reading: value };
-            self.waiting.push_anchor((index, generation), anchor);
+            self.waiting.push_anchor(of, anchor);
             column.anchors.push(anchor);
         }
     }

@@ -84,7 +84,7 @@ fn rows_of_all_kinds_come_back_as_they_were() {
                     run.last = if kept.last { 1.25 } else { f64::NAN };
                 }
                 match archive {
-                    0 => waiting.push_fine((2, 1), kept, (first_row, count), run.average),
+                    0 => waiting.push_equal((2, 1), kept, (first_row, count), run.average),
                     _ => waiting.push(2, 1, kept, &run),
                 }
                 let (count, first_row) = last_rows(&run);
@@ -129,7 +129,7 @@ fn minutes(columns: u32, rows: std::ops::Range<i64>) -> Waiting {
     waiting.expect_rows(columns as usize);
     for row in rows {
         for column in 0..columns {
-            waiting.push_fine((column, 1), NARROW, (row, 1), 0.5);
+            waiting.push_one((column, 1), NARROW, row, 0.5);
         }
     }
     waiting
@@ -152,7 +152,7 @@ fn columns_that_send_nothing_take_no_room_in_pages() {
     waiting.grow(10_000);
     waiting.expect_rows(20);
     for row in 0..10 {
-        (0..20).for_each(|n| waiting.push_fine((n * 500, 1), NARROW, (row, 1), 0.5));
+        (0..20).for_each(|n| waiting.push_one((n * 500, 1), NARROW, row, 0.5));
     }
     assert_eq!(waiting.dense.size(), (10 * 20 * 4, 10));
     assert!(waiting.chain.is_empty());
@@ -161,7 +161,7 @@ fn columns_that_send_nothing_take_no_room_in_pages() {
 #[test]
 fn a_column_that_is_far_ahead_of_all_others_opens_few_pages() {
     let mut waiting = minutes(10_000, 0..1);
-    (1..100_000).for_each(|row| waiting.push_fine((7, 1), NARROW, (row, 1), 0.5));
+    (1..100_000).for_each(|row| waiting.push_one((7, 1), NARROW, row, 0.5));
     let (bytes, pages) = waiting.dense.size();
     assert!(pages < 10 && bytes <= pages * 40_000, "{bytes} bytes in {pages} pages");
     assert!(waiting.runs(7, 1, 0).map(|run| run.first_row).eq((0..100_000).rev()));
@@ -173,7 +173,7 @@ fn columns_whose_rows_come_one_after_the_other_share_pages() {
     waiting.grow(200);
     for column in 0..200 {
         waiting.expect_rows(10);
-        (0..10).for_each(|row| waiting.push_fine((column, 1), NARROW, (row, 1), 0.5));
+        (0..10).for_each(|row| waiting.push_one((column, 1), NARROW, row, 0.5));
     }
     let (bytes, pages) = waiting.dense.size();
     assert!(pages <= 10 && bytes <= 10 * 200 * 4, "{bytes} bytes in {pages} pages");
@@ -192,7 +192,7 @@ fn of_a_column_that_changed_hands_the_rows_are_as_dense_as_others() {
     for row in 2..5 {
         (0..100).for_each(|column| {
             let generation = if column == 9 { 2 } else { 1 };
-            waiting.push_fine((column, generation), NARROW, (row, 1), 0.5);
+            waiting.push_one((column, generation), NARROW, row, 0.5);
         });
     }
     assert!(waiting.chain.is_empty());
