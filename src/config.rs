@@ -23,7 +23,8 @@ use crate::lines::{Graphite, Lines, Zabbix};
 /// Where the server listens when nobody says.
 const LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4270);
-/// The journal's size when nobody says: an hour of a million samples a minute.
+/// The journal's size when nobody says: what a million samples a minute bring in 25 minutes, of which
+/// rounds come every 16.
 pub(crate) const JOURNAL_BYTES: u64 = 256 << 20;
 /// Room that the journal may take: below it a round could not keep up, above it a restart is long.
 pub(crate) const JOURNAL_RANGE: std::ops::RangeInclusive<u64> = (16 << 20)..=(64 << 30);

@@ -1,4 +1,5 @@
-//! Rounds: once a minute everything a restart needs is written at one sequence number.
+//! Rounds: every 16 minutes everything a restart needs is written at one sequence number; earlier when
+//! the journal has much to replay, or somebody waits for it.
 //!
 //! Order matters: archives and snapshots first, all synced; then the journal's record of S; only then
 //! does S count, and the journal forgets what is older.
@@ -12,16 +13,29 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use journal::{Journal, Record};
-use rrd::{InstanceId, Round, RoundReport, Store};
+use rrd::{InstanceId, Round, RoundReport, Step, Store, Timestamp};
 use tracing::{error, info, warn};
 
 use crate::aside::Aside;
 use crate::operate::hold::Hold;
 use crate::snapshot::Snapshot;
 
-/// Time from the start of one round to the start of the next.
-const PERIOD: Duration = Duration::from_mins(1);
-/// A journal this full does not wait for the minute.
+/// Rounds come at multiples of this journal time: the tiles of minutes, of ten seconds and of all that
+/// divides a minute are full then, and their pages are written once (docs/decisions/003-rounds.md).
+const PERIOD: Step = match Step::from_secs(16 * 60) {
+    Some(step) => step,
+    None => panic!("sixteen minutes are a step"),
+};
+/// So soon after another one, the round of the period is left out.
+const JUST_BEFORE: Duration = Duration::from_mins(4);
+/// Between two rounds that somebody waits for, and before a round that failed is tried again. Each
+/// writes all files.
+const SOON: Duration = Duration::from_mins(1);
+/// A journal this full does not wait for the period.
+const MUCH: f64 = 0.625;
+/// Nor one that holds so much, be it ever so large: a start applies it in two seconds.
+const MUCH_BYTES: f64 = 160.0 * (1 << 20) as f64;
+/// A journal this full does not wait for a backup.
 const NEARLY_FULL: f64 = 0.75;
 /// Time after which a nearly full journal has a failed round tried again: a disk that fails shall
 /// not be kept busy with it.
@@ -46,6 +60,17 @@ pub(crate) struct Snapshots {
     pub(crate) alerts: Snapshot,
 }
 
+/// How far the worker has come.
+#[derive(Clone, Copy)]
+pub(crate) struct Reached {
+    /// The last frame that it has applied.
+    pub(crate) seq: u64,
+    /// The journal's time there.
+    pub(crate) stamp: Timestamp,
+    /// Time since some moment of this process.
+    pub(crate) now: Duration,
+}
+
 /// What the last record left behind, as recovery found it.
 pub(crate) struct Before {
     /// Its S.
@@ -66,6 +91,10 @@ pub(crate) struct Rounds {
     before: Before,
     running: Option<(u64, JoinHandle<Result<Excepted, String>>)>,
     begun_at: Duration,
+    /// The period that the last round began in; that of the start, before the first.
+    period: Option<Timestamp>,
+    /// Room of the journal.
+    journal_bytes: f64,
     /// The last round came to nothing.
     failed: bool,
     hold: Hold,
@@ -79,9 +108,26 @@ impl Rounds {
         snapshots: Snapshots,
         before: Before,
     ) -> Self {
-        let (running, begun_at, failed) = (None, Duration::ZERO, false);
-        let hold = Hold::default();
-        Self { store, journal, snapshots, before, running, begun_at, failed, hold }
+        if !before.excepted.is_empty() {
+            // What was set aside for them is applied, and one that can be written is to be taken back.
+            store.ask_for_round();
+        }
+        let (running, begun_at, period, failed) = (None, Duration::ZERO, None, false);
+        let (hold, capacity) = (Hold::default(), journal.stats().capacity_bytes);
+        #[expect(clippy::cast_precision_loss, reason = "compared with megabytes")]
+        let journal_bytes = capacity as f64;
+        Self {
+            store,
+            journal,
+            snapshots,
+            before,
+            running,
+            begun_at,
+            period,
+            journal_bytes,
+            failed,
+            hold,
+        }
     }
 
     /// These rounds, put off while a backup copies.
@@ -89,24 +135,41 @@ impl Rounds {
         Self { hold, ..self }
     }
 
-    /// Ends a round that has been written, and begins one when it is time. `applied` is the sequence
-    /// number of the last frame that the worker has applied.
-    pub(crate) fn advance(&mut self, now: Duration, applied: u64, moment: impl FnOnce() -> Moment) {
+    /// Ends a round that has been written, and begins one when it is time.
+    pub(crate) fn advance(&mut self, at: Reached, moment: impl FnOnce() -> Moment) {
         if self.running.as_ref().is_some_and(|(_, thread)| thread.is_finished()) {
             self.join();
         }
-        if self.running.is_some() || applied <= self.before.done {
+        if self.running.is_some() || at.seq <= self.before.done {
             return;
         }
-        let wait = match self.journal.fill() >= NEARLY_FULL {
-            false => PERIOD,
-            true if self.failed => RETRY,
-            true => Duration::ZERO,
-        };
-        if now.saturating_sub(self.begun_at) >= wait && self.may_begin() {
-            self.begun_at = now;
-            self.begin(applied, moment());
+        if self.is_due(at) && self.may_begin() {
+            self.begun_at = at.now;
+            self.period = Some(at.stamp.floor(PERIOD));
+            self.begin(at.seq, moment());
         }
+    }
+
+    fn is_due(&mut self, at: Reached) -> bool {
+        let since = at.now.saturating_sub(self.begun_at);
+        let fill = self.journal.fill();
+        let held = fill * self.journal_bytes;
+        if fill >= MUCH || held >= MUCH_BYTES {
+            let wait = match self.failed {
+                false => Duration::ZERO,
+                true if fill >= NEARLY_FULL => RETRY,
+                true => SOON,
+            };
+            return since >= wait;
+        }
+        if self.failed || self.store.wants_round() {
+            return since >= SOON;
+        }
+        let period = at.stamp.floor(PERIOD);
+        if since < JUST_BEFORE {
+            self.period = Some(period);
+        }
+        period != *self.period.get_or_insert(period)
     }
 
     /// A last round, waited for.
@@ -266,29 +329,75 @@ mod tests {
         (journal, rounds)
     }
 
+    /// Whether a round begins at this moment, which is also the journal's time. It is waited for.
+    fn begins(rounds: &mut Rounds, secs: u64, seq: u64) -> bool {
+        let stamp = Timestamp::from_secs(i64::try_from(secs).unwrap());
+        let at = Reached { seq, stamp, now: Duration::from_secs(secs) };
+        rounds.advance(at, || Moment { registry: Vec::new(), alerts: Vec::new() });
+        let begun = rounds.running.is_some();
+        rounds.join();
+        begun
+    }
+
+    fn append(journal: &Journal) -> u64 {
+        let seq = journal.append_reserved(journal::TICK, &[]).unwrap();
+        journal.wait_durable(seq).unwrap();
+        seq
+    }
+
+    #[test]
+    fn rounds_come_every_sixteen_minutes_and_soon_when_somebody_waits() {
+        let disk = MemDisk::new();
+        let (journal, mut rounds) = rounds_on(&disk);
+        let store = Arc::clone(&rounds.store);
+        let mut begins = |secs| begins(&mut rounds, secs, append(&journal));
+        let begun = [60, 959, 960, 961, 1919, 1921].map(&mut begins);
+        assert_eq!(begun, [false, false, true, false, false, true]);
+        // What is asked for comes within a minute, and the one of the period after it is left out.
+        let gone = rrd::ChangeFrame { instance: InstanceId(1), change: rrd::Change::Remove };
+        assert!(
+            store.apply_change(1, &gone).is_err(),
+            "nobody has it, and so nothing is to be done"
+        );
+        assert!(!begins(2700));
+        store.ask_for_round();
+        assert!(begins(2701));
+        store.ask_for_round();
+        assert_eq!([2702, 2760, 2761, 2762].map(&mut begins), [false, false, true, false]);
+        assert_eq!([2881, 3001, 3840].map(&mut begins), [false, false, true]);
+        disk.fail_sync("/state/alerts.a");
+        disk.fail_sync("/state/alerts.b");
+        assert_eq!([4800, 4859, 4860].map(&mut begins), [true, false, true], "a failed one, soon");
+    }
+
+    #[test]
+    fn a_journal_that_takes_long_to_replay_does_not_wait_for_the_period() {
+        let (journal, mut rounds) = rounds_on(&MemDisk::new());
+        let mut seq = append(&journal);
+        assert!(!begins(&mut rounds, 100, seq));
+        while journal.fill() < MUCH {
+            seq = append(&journal);
+        }
+        assert!(journal.fill() < NEARLY_FULL && begins(&mut rounds, 101, seq));
+        assert!(journal.fill() < MUCH);
+    }
+
     #[test]
     fn a_failed_round_is_tried_again_at_once_only_after_a_pause() {
         let disk = MemDisk::new();
         let (journal, mut rounds) = rounds_on(&disk);
         let mut applied = 0;
         while journal.fill() < NEARLY_FULL {
-            applied = journal.append_reserved(journal::TICK, &[]).unwrap();
-            journal.wait_durable(applied).unwrap();
+            applied = append(&journal);
         }
-        let begins = |rounds: &mut Rounds, secs| {
-            let moment = || Moment { registry: Vec::new(), alerts: Vec::new() };
-            rounds.advance(Duration::from_secs(secs), applied, moment);
-            let begun = rounds.running.is_some();
-            rounds.join();
-            begun
-        };
         disk.fail_sync("/state/alerts.a");
-        let begun = [100, 101, 102, 103, 104].map(|secs| begins(&mut rounds, secs));
+        let mut begins = |secs| begins(&mut rounds, secs, applied);
+        let begun = [100, 101, 102, 103, 104].map(&mut begins);
         assert_eq!(begun, [true, false, false, true, false]);
         disk.heal();
-        assert!(begins(&mut rounds, 110));
-        assert!(journal.fill() < NEARLY_FULL);
-        assert!(!begins(&mut rounds, 500), "everything is written");
+        assert!(begins(110));
+        assert!(journal.fill() < MUCH);
+        assert!(!begins(2000), "everything is written");
     }
 
     #[test]
@@ -300,30 +409,20 @@ mod tests {
         let (journal, rounds) = rounds_on(&disk);
         let mut rounds = rounds.held_by(hold);
         let before = still.counter().unwrap();
-        let mut begins = |secs, applied| {
-            let moment = || Moment { registry: Vec::new(), alerts: Vec::new() };
-            rounds.advance(Duration::from_secs(secs), applied, moment);
-            let begun = rounds.running.is_some();
-            rounds.join();
-            begun
-        };
-        let append = || {
-            let seq = journal.append_reserved(journal::TICK, &[]).unwrap();
-            journal.wait_durable(seq).unwrap();
-            seq
-        };
-        assert!(!begins(1000, append()));
+        let mut begins = |secs, applied| begins(&mut rounds, secs, applied);
+        assert!(!begins(0, append(&journal)), "its time has not come");
+        assert!(!begins(1000, append(&journal)));
         assert_eq!(still.counter().unwrap(), before);
-        let mut applied = append();
+        let mut applied = append(&journal);
         while journal.fill() < NEARLY_FULL {
-            applied = append();
+            applied = append(&journal);
         }
         assert!(begins(1001, applied), "the journal cannot wait");
         assert_eq!(still.counter().unwrap(), before + 2, "and the backup is told");
         drop(still);
-        assert!(begins(2000, append()));
+        assert!(begins(2000, append(&journal)));
         disk.fail_sync("/state/alerts.a");
-        assert!(begins(3000, append()));
+        assert!(begins(3000, append(&journal)));
         assert!(crate::operate::hold::alone(folder.path()).is_ok(), "a failed round lets go too");
     }
 }

@@ -13,7 +13,7 @@ use journal::{Frame, Journal};
 use rrd::{Clock, InstanceChange, InstanceId, Matcher, Span, Step, Store, Timestamp, Verdicts};
 use tracing::error;
 
-use crate::rounds::{Moment, Rounds};
+use crate::rounds::{Moment, Reached, Rounds};
 use crate::views::Pulse;
 
 /// A journal without frames for this long gets a tick, so that silence is judged too.
@@ -62,6 +62,7 @@ impl Worker {
     /// Applies frames until told to stop; ends with a last round, so that a restart replays nothing.
     pub(crate) fn run(mut self) {
         let mut last_frame = self.clock.monotonic();
+        let mut stamp = self.clock.wall();
         while !self.stop.load(Ordering::Acquire) {
             let frames = self.journal.next(PATIENCE);
             if !frames.is_empty() {
@@ -73,8 +74,11 @@ impl Worker {
                 last_frame = self.clock.monotonic();
             }
             self.take(&frames);
-            let now = self.clock.monotonic();
-            self.rounds.advance(now, self.applied, || self.state.moment());
+            if let Some(last) = frames.last() {
+                stamp = last.stamp;
+            }
+            let at = Reached { seq: self.applied, stamp, now: self.clock.monotonic() };
+            self.rounds.advance(at, || self.state.moment());
         }
         let rest = self.journal.next(Duration::ZERO);
         self.take(&rest);

@@ -53,6 +53,7 @@ fn chosen() -> Result<()> {
         ["layout", instances] => layout::run(&scratch_parent()?, instances.parse()?),
         // Processes that `rrd` starts, to be killed.
         ["load", folder, ..] => store::load(Path::new(folder), &arguments[2..]),
+        ["go-on", folder, ..] => store::go_on(Path::new(folder), &arguments[2..]),
         ["reopen", folder] => store::reopen(Path::new(folder)),
         _ => {
             bail!(

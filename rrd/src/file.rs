@@ -21,7 +21,7 @@ pub(crate) use header::{
     DIRECTORY_AT, DirectoryEntry, FIRST_BLOCK_AT, HEADER_LEN, Header, LABELS_LEN, MOST_BLOCKS,
     labels_at, read_labels, write_labels,
 };
-pub(crate) use patches::Patches;
+pub(crate) use patches::{PatchRoom, Patches};
 pub(crate) use slot::{AccumulatorsHead, SLOT_LEN, Slot, accumulators_len, record_len, slot_at};
 pub(crate) use tile::{
     LONGEST_TILE, Part, SEAL_LEN, Shape, TILE_ROWS, TileBytes, add_rows, begin_checksum,

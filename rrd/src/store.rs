@@ -93,6 +93,8 @@ pub struct Store {
     last_form: Mutex<Option<Arc<Form>>>,
     /// Rows that an unfinished round has overwritten are missing, and that is no damage.
     is_replaying: AtomicBool,
+    /// Something is done with the next round, and somebody may wait for it.
+    wants_round: AtomicBool,
 }
 
 impl Store {

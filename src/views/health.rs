@@ -14,7 +14,7 @@ use web::views::{Fact, FactGroup, FactValue, HealthView, Level};
 use crate::own_series::seconds_left;
 use crate::scrub::Scrubbed;
 
-/// A fill from which the journal needs a look: a round should have begun at three quarters.
+/// A fill from which the journal needs a look: a round should have begun at five eighths.
 const FULL: f64 = 0.9;
 /// A share of the disk limit from which it needs a look: new series come in blocks.
 const NEAR_LIMIT: f64 = 0.9;
@@ -314,7 +314,12 @@ impl Health {
             "Journal",
             vec![
                 self.syncing(),
-                fact("Fill", FactValue::Share(stats.fill), full, "a round makes room every minute"),
+                fact(
+                    "Fill",
+                    FactValue::Share(stats.fill),
+                    full,
+                    "a round makes room at five eighths, or every 16 minutes",
+                ),
                 fact("Size", FactValue::Bytes(stats.capacity_bytes), Level::Ok, "fixed"),
                 fact(
                     "Syncs",

@@ -42,6 +42,16 @@ impl Client {
         Ok(body)
     }
 
+    /// Sends a request in JSON, which must be answered with 200.
+    pub(crate) async fn post(&mut self, path: &str, body: String) -> Result<()> {
+        let request = self.request("POST", path).header("content-type", "application/json");
+        let (status, body) = self.send(request.body(Full::new(Bytes::from(body)))?).await?;
+        if status != StatusCode::OK {
+            bail!("{path} answered {status}: {}", String::from_utf8_lossy(&body));
+        }
+        Ok(())
+    }
+
     /// A body of remote write, again and again while the server has no room for it.
     pub(crate) async fn write(&mut self, body: &Bytes) -> Result<()> {
         for _ in 0..MOST_PAUSES {

@@ -23,6 +23,7 @@ use crate::meter::{Wall, thread_time};
 use crate::procfs::Process;
 use crate::store::ack::Acknowledged;
 use crate::store::order::Order;
+use crate::store::reopen::{self, Opened};
 
 pub(crate) const SERIES_EACH: u32 = 100;
 /// Frames that wait for the journal at once: far below what it lets wait.
@@ -30,6 +31,10 @@ const CHUNK: usize = 1000;
 /// Grants under way at once, as intake has them.
 const GRANTERS: usize = 4;
 const SAMPLER: Duration = Duration::from_millis(10);
+/// More than the longest archive keeps.
+const AGE_SECS: i64 = 28 * 86_400;
+/// From one round of the program to the next.
+const PERIOD_SECS: i64 = 16 * 60;
 
 /// What a process is told to load.
 pub(crate) struct Load {
@@ -62,12 +67,23 @@ pub(crate) fn run(folder: &Path, load: Load) -> Result<()> {
     let mut line = Line::open(folder, load)?;
     line.grant()?;
     line.prime()?;
-    line.let_wait(before)?;
     line.steady(before)?;
     line.midnight()?;
     line.round()?;
     line.acknowledge()?;
-    line.minute(3)?;
+    say("ready", 1.0)?;
+    io::stdin().read_exact(&mut [0])?;
+    Ok(())
+}
+
+/// Goes on with what is there until the journal holds a whole period, and waits to be killed.
+pub(crate) fn go_on(folder: &Path, load: Load) -> Result<()> {
+    let Opened { journal, store, applied } = reopen::open(folder)?;
+    let mut line = Line::new(folder, load, (journal, store))?;
+    line.applied = applied;
+    for step in line.period() + 1..2 * line.period() {
+        line.minute(step)?;
+    }
     say("ready", 1.0)?;
     io::stdin().read_exact(&mut [0])?;
     Ok(())
@@ -105,6 +121,10 @@ impl Line {
         let (journal, _) =
             Journal::open(Arc::clone(&disk), &folder.join("journal"), Config::default(), clock)?;
         let (store, _) = Store::open(disk, &folder.join("archives"), 0)?;
+        Self::new(folder, load, (journal, store))
+    }
+
+    fn new(folder: &Path, load: Load, (journal, store): (Journal, Store)) -> Result<Self> {
         Ok(Self {
             folder: folder.to_owned(),
             policy: Policy::parse(&load.policy)?,
@@ -155,59 +175,43 @@ impl Line {
         failure.map_or(Ok(()), Err)
     }
 
-    /// The readings with which every series begins.
+    /// The readings with which every series begins, two steps before the period that ends at midnight.
+    ///
+    /// First one long ago, so that a gap takes every ring once around, as in files that are older than
+    /// what they keep.
     fn prime(&mut self) -> Result<()> {
+        let first = -self.period();
         self.round()?;
-        self.minute(-17)?;
+        self.minute(-AGE_SECS / self.load.step_secs)?;
+        self.minute(first - 2)?;
         self.round()?;
-        self.minute(-16)
+        self.minute(first - 1)
     }
 
-    /// Ten minutes without a round: ten rows of the finest archive wait, and two of the next.
-    fn let_wait(&mut self, before: u64) -> Result<()> {
-        self.round()?;
-        for step in -15..=-6 {
-            self.minute(step)?;
-        }
-        let series = float(self.load.series_count());
-        let memory = Process::Own.memory()?.saturating_sub(before);
-        say("memory_ten_waiting", float(memory) / series)?;
-        self.round()?;
-        self.minute(-5)
+    /// Readings between two rounds of the program.
+    const fn period(&self) -> i64 {
+        PERIOD_SECS / self.load.step_secs
     }
 
-    /// Four ordinary minutes, each with its round, in order and in no order by turns.
+    /// The period before midnight as the program has it: a reading a step, and one round at its end.
     fn steady(&mut self, before: u64) -> Result<()> {
         let series = float(self.load.series_count());
         self.round()?;
         let written = Process::Own.written()?;
-        let (mut rounds, mut in_order, mut random) = (0, Duration::ZERO, Duration::ZERO);
-        for step in [-4_i64, -3, -2, -1] {
-            let is_random = step % 2 != 0;
-            if is_random {
-                self.order = Order::shuffled(self.load.instances, SERIES_EACH, step.unsigned_abs());
-            }
-            self.worker = Duration::ZERO;
+        let journal_before = self.journal.fill();
+        self.worker = Duration::ZERO;
+        for step in -self.period()..0 {
             self.minute(step)?;
-            *(if is_random { &mut random } else { &mut in_order }) += self.worker;
-            self.order = Order::rising(self.load.instances, SERIES_EACH);
-            if step == -4 {
-                say(
-                    "memory_waiting",
-                    float(Process::Own.memory()?.saturating_sub(before)) / series,
-                )?;
-            }
-            let (report, most) = with_memory(|| self.round())?;
-            if step == -3 {
-                say("memory_round", float(most.saturating_sub(before)) / series)?;
-            }
-            rounds += report.bytes;
         }
-        let samples = series * 4.0;
-        say("apply_in_order", series * 2.0 / in_order.as_secs_f64())?;
-        say("apply_random", series * 2.0 / random.as_secs_f64())?;
+        let samples = series * float(self.period().unsigned_abs());
+        say("apply_in_order", samples / self.worker.as_secs_f64())?;
+        say("journal_fill", self.journal.fill() - journal_before)?;
+        say("memory_waiting", float(Process::Own.memory()?.saturating_sub(before)) / series)?;
+        let (written_round, most) = with_memory(|| self.round())?;
+        say("memory_round", float(most.saturating_sub(before)) / series)?;
+        say("round_processor", written_round.processor.as_secs_f64() / samples)?;
         say("written", float(Process::Own.written()?.saturating_sub(written)) / samples)?;
-        say("written_by_rounds", float(rounds) / samples)
+        say("written_by_rounds", float(written_round.report.bytes) / samples)
     }
 
     /// The minute that ends every row there is, with cold files, and a round with the next minute beside.
@@ -229,16 +233,34 @@ impl Line {
         say("midnight_apply_beside", self.longest.as_secs_f64())
     }
 
-    /// What a sender waits, alone and beside the round of a whole minute.
+    /// What a sender waits, alone and beside the round of a whole period, of which two minutes come in
+    /// no order.
     fn acknowledge(&mut self) -> Result<()> {
         let idle = Acknowledged::measure(&self.journal, || true)?;
         say("ack_idle", idle.p99().as_secs_f64())?;
-        self.minute(2)?;
+        let mut random = Duration::ZERO;
+        for step in 2..self.period() {
+            if step == 3 || step == 5 {
+                let seed = step.unsigned_abs();
+                self.order = Order::shuffled(self.load.instances, SERIES_EACH, seed);
+            }
+            self.worker = Duration::ZERO;
+            self.minute(step)?;
+            if step == 3 || step == 5 {
+                random += self.worker;
+                self.order = Order::rising(self.load.instances, SERIES_EACH);
+            }
+        }
+        let series = float(self.load.series_count());
+        say("apply_random", series * 2.0 / random.as_secs_f64())?;
+        let wall = Wall::start();
         let (_, round) = self.begin_round();
         let beside = Acknowledged::measure(&self.journal, || round.is_finished())?;
+        say("period_round", wall.elapsed().as_secs_f64())?;
         say("ack_round", beside.p99().as_secs_f64())?;
         self.applied = self.journal.stats().committed;
-        self.end_round(Some(round))
+        self.end_round(Some(round))?;
+        self.minute(self.period())
     }
 
     /// One reading of every series.
@@ -294,11 +316,11 @@ impl Line {
         Ok(())
     }
 
-    fn round(&mut self) -> Result<RoundReport> {
+    fn round(&mut self) -> Result<Written> {
         let (_, round) = self.begin_round();
         let written = round.join().map_err(|_| anyhow!("a round panicked"))??;
         self.store.finish_round(written.seq);
-        Ok(written.report)
+        Ok(written)
     }
 
     fn begin_round(&self) -> (Duration, JoinHandle<Result<Written>>) {
@@ -311,7 +333,7 @@ impl Line {
             let report = round.write();
             ensure!(report.failed.is_empty(), "a round failed: {:?}", report.failed);
             journal.trim(Record { seq, epoch, excepted: Vec::new() })?;
-            Ok(Written { seq, report })
+            Ok(Written { seq, report, processor: thread_time() })
         });
         (begun, thread)
     }
@@ -328,6 +350,8 @@ impl Line {
 struct Written {
     seq: u64,
     report: RoundReport,
+    /// Of its thread.
+    processor: Duration,
 }
 
 /// The most memory while something runs.

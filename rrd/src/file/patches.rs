@@ -15,9 +15,17 @@ const MOST_BYTES: usize = 8 << 20;
 /// Bytes to be written to one file.
 pub(crate) struct Patches<'a> {
     file: &'a dyn File,
+    room: PatchRoom,
+    written: u64,
+}
+
+/// Memory of patches, which serves one file after the other.
+#[derive(Default)]
+pub(crate) struct PatchRoom {
     bytes: Vec<u8>,
     list: Vec<Patch>,
-    written: u64,
+    /// What goes to the file in one go. What is in it before means nothing.
+    buffer: Vec<u8>,
 }
 
 #[derive(Clone, Copy)]
@@ -34,17 +42,30 @@ impl Patch {
 }
 
 impl<'a> Patches<'a> {
-    pub(crate) const fn of(file: &'a dyn File) -> Self {
-        Self { file, bytes: Vec::new(), list: Vec::new(), written: 0 }
+    pub(crate) fn of(file: &'a dyn File) -> Self {
+        Self::in_room(file, PatchRoom::default())
+    }
+
+    /// The same, in memory that served another file.
+    pub(crate) fn in_room(file: &'a dyn File, mut room: PatchRoom) -> Self {
+        room.list.clear();
+        room.bytes.clear();
+        Self { file, room, written: 0 }
+    }
+
+    /// The memory, for the next file.
+    pub(crate) fn into_room(self) -> PatchRoom {
+        self.room
     }
 
     /// Adds a write. No two patches of a round overlap.
     pub(crate) fn push(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        if self.bytes.len() + bytes.len() > MOST_BYTES {
+        if self.room.bytes.len() + bytes.len() > MOST_BYTES {
             self.write_all()?;
         }
-        self.list.push(Patch { at, start: self.bytes.len(), len: bytes.len() });
-        self.bytes.extend_from_slice(bytes);
+        let PatchRoom { bytes: all, list, .. } = &mut self.room;
+        list.push(Patch { at, start: all.len(), len: bytes.len() });
+        all.extend_from_slice(bytes);
         Ok(())
     }
 
@@ -55,7 +76,7 @@ impl<'a> Patches<'a> {
     }
 
     /// Writes what is left and syncs the file; the number of bytes written in all.
-    pub(crate) fn finish(mut self) -> io::Result<u64> {
+    pub(crate) fn finish(&mut self) -> io::Result<u64> {
         self.write_all()?;
         self.file.sync_data()?;
         Ok(self.written)
@@ -63,20 +84,20 @@ impl<'a> Patches<'a> {
 
     /// Writes what is left, which a reader of this process then sees.
     pub(crate) fn write_all(&mut self) -> io::Result<()> {
-        self.list.sort_unstable_by_key(|patch| patch.at);
-        let mut buffer = Vec::new();
+        let PatchRoom { bytes, list, buffer } = &mut self.room;
+        list.sort_unstable_by_key(|patch| patch.at);
         let joined = |a: &Patch, b: &Patch| b.at <= a.end() + NEAR;
-        for near in self.list.chunk_by(joined) {
+        for near in list.chunk_by(joined) {
             let mut rest = near;
             while let Some(first) = rest.first() {
                 let fits = |patch: &Patch| patch.end() - first.at <= LONGEST_WRITE;
                 let (now, later) = rest.split_at(rest.partition_point(fits).max(1));
-                self.written += write(self.file, &self.bytes, now, &mut buffer)?;
+                self.written += write(self.file, bytes, now, buffer)?;
                 rest = later;
             }
         }
-        self.list.clear();
-        self.bytes.clear();
+        list.clear();
+        bytes.clear();
         Ok(())
     }
 }
@@ -91,9 +112,12 @@ fn write(
     let (Some(first), Some(last)) = (patches.first(), patches.last()) else { return Ok(0) };
     let (start, len) = (first.at, last.end() - first.at);
     let covered: usize = patches.iter().map(|patch| patch.len).sum();
-    buffer.clear();
-    buffer.resize(usize::try_from(len).expect("at most a megabyte, or one patch"), 0);
-    if covered < buffer.len() {
+    let needed = usize::try_from(len).expect("at most a megabyte, or one patch");
+    if buffer.len() < needed {
+        buffer.resize(needed, 0);
+    }
+    let buffer = &mut buffer[..needed];
+    if covered < needed {
         file.read_at(buffer, start)?;
     }
     for patch in patches {

@@ -70,6 +70,7 @@ impl Store {
         let Some(instance) = self.instance(instance) else { return };
         // A silent one would not be tried again.
         lock(&instance.state).is_dirty = true;
+        self.ask_for_round();
         let damage = instance.damage(what);
         write(&self.unavailable).entry(instance.id).or_insert_with(|| damage.clone());
         self.report(damage);

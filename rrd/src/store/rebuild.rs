@@ -144,6 +144,7 @@ impl Store {
                 match self.put_in_place(&instance) {
                     Ok(()) => self.resume(instance.id),
                     Err(reason) => {
+                        self.ask_for_round();
                         let what = format!("cannot take its place: {reason}; check the disk");
                         self.report(instance.damage(what));
                     }

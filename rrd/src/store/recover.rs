@@ -61,6 +61,7 @@ impl Store {
             advanced_to: Mutex::new(Timestamp::MIN),
             last_form: Mutex::default(),
             is_replaying: AtomicBool::new(false),
+            wants_round: AtomicBool::new(false),
         };
         let (mut archives, mut nexts) = (Vec::new(), Vec::new());
         for path in paths {
@@ -151,6 +152,8 @@ impl Store {
                 Ok(true) if !archives.contains(&archive) => archives.push(archive),
                 Ok(true) => {}
                 Ok(false) => {
+                    // The disk wants its room back.
+                    *self.wants_round.get_mut() = true;
                     let leftovers = self.leftovers.get_mut();
                     leftovers.unwrap_or_else(std::sync::PoisonError::into_inner).insert(id);
                 }

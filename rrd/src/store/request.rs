@@ -165,6 +165,7 @@ impl Store {
                 return Err(StoreError::NoArchive(id));
             }
             lock(&self.given_up).insert(id, seq);
+            self.ask_for_round();
             return Ok(());
         };
         if seq <= lock(&instance.state).applied_seq {
@@ -175,6 +176,7 @@ impl Store {
             Change::Drop(columns) => instance.drop_series(seq, columns),
             Change::Remove => instance.remove(seq),
         }
+        self.ask_for_round();
         Ok(())
     }
 }

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::anchors::push_anchors;
 use super::column_rows::ColumnRows;
@@ -17,8 +18,8 @@ use super::state::{Filed, InRound, NO_ROW, State, Written};
 use super::task::Task;
 use super::{Store, lock, write};
 use crate::file::{
-    AccumulatorsHead, Block, Catalogue, Entry, Patches, Slot, labels_at, record_len, slot_at,
-    write_labels,
+    AccumulatorsHead, Block, Catalogue, Entry, PatchRoom, Patches, Slot, labels_at, record_len,
+    slot_at, write_labels,
 };
 use crate::handles::Handles;
 use crate::series::Open;
@@ -99,6 +100,7 @@ pub(super) struct ColumnWork {
 impl Store {
     /// Takes hold of what has changed, at the boundary after frame `seq`. The worker goes on afterwards.
     pub fn begin_round(&self, seq: u64, epoch: u64) -> Round {
+        self.wants_round.store(false, Ordering::Relaxed);
         let all = self.all();
         let mut tasks = Vec::with_capacity(all.len());
         tasks.extend(all.iter().filter_map(|instance| Task::of(instance, seq, epoch)));
@@ -107,6 +109,17 @@ impl Store {
             tasks.push(Task::Tidy(path, self.instance(id)));
         }
         Round { seq, epoch, handles: Arc::clone(&self.handles), tasks, slots_last: false }
+    }
+
+    /// True when something waits for a round, and somebody for it: a change of archives, a removal, or
+    /// an archive that could not be written.
+    pub fn wants_round(&self) -> bool {
+        self.wants_round.load(Ordering::Relaxed)
+    }
+
+    /// Has a round come soon.
+    pub fn ask_for_round(&self) {
+        self.wants_round.store(true, Ordering::Relaxed);
     }
 
     /// Lets go of what the round at `seq` wrote: a restart will find it in the files.
@@ -188,8 +201,10 @@ impl Round {
     /// Writes and syncs every file of the round. One that fails is named; the others go on.
     pub fn write(self) -> RoundReport {
         let mut report = RoundReport::default();
+        let mut room = PatchRoom::default();
         for task in self.tasks {
-            match task.write(&self.handles, self.seq, self.epoch, self.slots_last) {
+            let at = (self.seq, self.epoch);
+            match task.write(&self.handles, at, self.slots_last, &mut room) {
                 Ok(0) => {}
                 Ok(bytes) => {
                     report.files += 1;
@@ -300,9 +315,9 @@ impl Work {
     pub(super) fn write(
         mut self,
         handles: &Handles,
-        seq: u64,
-        epoch: u64,
+        (seq, epoch): (u64, u64),
         slot_last: bool,
+        room: &mut PatchRoom,
     ) -> io::Result<u64> {
         let file = handles.file(self.instance.id, &self.instance.path)?;
         if file.len()? < self.layout.last().map_or(0, Block::end) {
@@ -314,7 +329,7 @@ impl Work {
         repair::put_back(file.as_ref(), &instance)?;
         let repairs = Repairs::plan(file.as_ref(), &self)?;
         repairs.keep(file.as_ref(), &self)?;
-        let mut patches = Patches::of(file.as_ref());
+        let mut patches = Patches::in_room(file.as_ref(), std::mem::take(room));
         let alone = write(&instance.tiles);
         match self.write_all(&mut patches, &repairs, (seq, epoch), slot_last) {
             Ok(()) => repairs.tell(&instance),
@@ -328,6 +343,7 @@ impl Work {
             let _alone = write(&instance.tiles);
             repairs.take_back(file.as_ref(), &instance);
         })?;
+        *room = patches.into_room();
         lock(&instance.state).settle(seq, self.filed, &self.columns);
         Ok(written)
     }

@@ -265,6 +265,7 @@ impl Store {
             advanced_to: Mutex::new(Timestamp::MIN),
             last_form: Mutex::default(),
             is_replaying: AtomicBool::new(false),
+            wants_round: AtomicBool::new(false),
         }
     }
 

@@ -11,6 +11,7 @@ use super::rebuild::{self, Rebuild};
 use super::remove::Removal;
 use super::round::{Begun, Work};
 use crate::InstanceId;
+use crate::file::PatchRoom;
 use crate::handles::Handles;
 
 /// What a round has to do for one instance.
@@ -50,15 +51,16 @@ impl Task {
     pub(super) fn write(
         self,
         handles: &Handles,
-        seq: u64,
-        epoch: u64,
+        (seq, epoch): (u64, u64),
         slots_last: bool,
+        room: &mut PatchRoom,
     ) -> Result<u64, (InstanceId, io::Error)> {
         let (id, written) = match self {
             Self::Write(begun) => {
                 let id = begun.instance.id;
                 let work = Work::of(begun, seq, epoch);
-                (id, work.map_or(Ok(0), |work| work.write(handles, seq, epoch, slots_last)))
+                let written = work.map(|work| work.write(handles, (seq, epoch), slots_last, room));
+                (id, written.unwrap_or(Ok(0)))
             }
             Self::Rebuild(rebuild) => (rebuild.instance(), rebuild.write(handles, seq, epoch)),
             Self::Remove(removal) => (removal.instance.id, removal.write(handles)),

@@ -277,6 +277,25 @@ fn a_removed_instance_leaves_nothing_and_may_come_again() {
 }
 
 #[test]
+fn what_an_operator_changes_and_a_file_that_fails_ask_for_a_round() {
+    let mut world = World::new("10s:5m,1m:20m");
+    world.grant(&[gauge("a"), gauge("b")]).unwrap();
+    world.push(&[("a", 10, 1.0), ("b", 20, 2.0)]);
+    assert!(!world.store.wants_round(), "samples can wait");
+    let drop = Change::Drop(vec![world.column("b")]);
+    for change in [drop, Change::Policy(Policy::parse("10s:9m").unwrap()), Change::Remove] {
+        world.change(change.clone()).unwrap();
+        assert!(world.store.wants_round(), "{change:?}");
+        world.round();
+        assert!(!world.store.wants_round(), "{change:?}");
+    }
+    world.grant(&[gauge("a")]).unwrap();
+    world.round();
+    world.store.suspend(crate::world::WEB, "cannot be written".to_owned());
+    assert!(world.store.wants_round());
+}
+
+#[test]
 fn a_start_before_the_round_grants_nothing_to_an_instance_that_is_to_go() {
     let mut world = World::new("10s:5m,1m:20m");
     world.grant(&[gauge("a")]).unwrap();
