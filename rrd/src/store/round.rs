@@ -315,7 +315,10 @@ impl Work {
         let repairs = Repairs::plan(file.as_ref(), &self)?;
         repairs.keep(file.as_ref(), &self)?;
         let mut patches = Patches::of(file.as_ref());
-        let alone = write(&instance.tiles);
+        let mut alone = write(&instance.tiles);
+        if !repairs.patches.is_empty() {
+            alone.change();
+        }
         match self.write_all(&mut patches, &repairs, (seq, epoch), slot_last) {
             Ok(()) => repairs.tell(&instance),
             Err(reason) => {
@@ -325,7 +328,8 @@ impl Work {
         }
         drop(alone); // Readers need not wait for the sync.
         let written = patches.finish().inspect_err(|_| {
-            let _alone = write(&instance.tiles);
+            let mut alone = write(&instance.tiles);
+            alone.change();
             repairs.take_back(file.as_ref(), &instance);
         })?;
         lock(&instance.state).settle(seq, self.filed, &self.columns);
