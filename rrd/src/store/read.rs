@@ -93,6 +93,11 @@ impl Store {
         }
     }
 
+    /// Bytes of memory that hold rows which were read lately: at most 32 MiB, whatever is asked for.
+    pub fn warm_bytes(&self) -> usize {
+        self.warm.bytes()
+    }
+
     /// Rows as they are stored, before the policy's share decides, and the archives they are of; all
     /// there are without a span.
     pub(super) fn stored_rows(
