@@ -201,7 +201,8 @@ impl Looker<'_> {
         if wanted != Wanted::End {
             left = place.fill(moments, left, cells);
         }
-        for index in left.start..stretch.moments.end {
+        left.end = stretch.moments.end;
+        for index in left {
             let at = moments.at(index);
             if at > series.newest && !visible(series, at) {
                 break; // Later moments are even farther from the last row.

@@ -27,7 +27,7 @@ fn rows(world: &World) -> Rows {
 
 fn step_20(world: &World) -> f64 {
     let rows = rows(world);
-    assert_eq!(rows.average[..18], (1..=18).map(|step| step as f64).collect::<Vec<_>>());
+    assert_eq!(rows.average[..18], (1..=18).map(f64::from).collect::<Vec<_>>());
     assert_eq!(rows.average[30..], (31..=STEPS).map(|step| step as f64).collect::<Vec<_>>());
     rows.average[19]
 }
@@ -82,7 +82,11 @@ fn what_was_read_whole_stays_right_when_the_file_rots() {
     let len = usize::try_from(file.len().unwrap()).unwrap();
     file.write_at(&vec![0x55; len - 20_480 - 1024], 20_480 + 1024).unwrap();
     let after = rows(&world);
-    assert_eq!(format!("{before:?}"), format!("{after:?}"));
+    // The first tile began before the series, and the last one is open: both are read each time.
+    for (index, (&was, &is)) in before.average.iter().zip(&after.average).enumerate() {
+        let is_whole = (15..79).contains(&index);
+        assert!(is.to_bits() == was.to_bits() || is.is_nan() && !is_whole, "row {index}: {is}");
+    }
     // Others read the file.
     let mut text = String::new();
     world.store.canonical_dump(&mut text).unwrap();
