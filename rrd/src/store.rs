@@ -28,6 +28,7 @@ mod remove;
 mod repair;
 mod request;
 mod restep;
+mod room;
 mod round;
 mod rows;
 mod scratch;
