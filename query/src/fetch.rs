@@ -1,5 +1,7 @@
 //! From selectors to columns: rows are read once a series and archive, then looked at per moment.
 
+use std::ops::Range;
+
 use rrd::{ArchiveSpec, Span, Step, Timestamp};
 
 use crate::archive::{Stretch, grown_ms, oldest, stretches};
@@ -78,6 +80,24 @@ impl<'a> Place<'a> {
         let is_even = held.shape.days.is_none() && stride % width == 0;
         let rows_per_moment = is_even.then_some(stride / width);
         Self { held, rows_per_moment, next: None }
+    }
+
+    /// Fills in these moments, of which none is after the newest row, where each is whole rows after
+    /// the one before; answers the moments that are left.
+    fn fill(&self, moments: Moments, which: Range<usize>, cells: &mut [Cell]) -> Range<usize> {
+        let stride = self.rows_per_moment.and_then(|rows| usize::try_from(rows).ok());
+        let Some(stride) = stride.filter(|&stride| stride > 0 && !which.is_empty()) else {
+            return which;
+        };
+        let first = self.held.index(moments.at(which.start));
+        let before = usize::try_from(first.saturating_neg()).unwrap_or(0).div_ceil(stride);
+        let row = usize::try_from(first.saturating_add_unsigned((before * stride) as u64));
+        let values = row.ok().and_then(|row| self.held.values().get(row..)).unwrap_or_default();
+        let cells = cells[which.clone()].iter_mut().skip(before);
+        for (cell, value) in cells.zip(values.iter().step_by(stride)) {
+            *cell = Cell::known(*value);
+        }
+        which.end..which.end
     }
 
     /// The row at `at`, the moment after the one asked before.
@@ -176,7 +196,13 @@ impl Looker<'_> {
         let Some(held) = self.hold_as(series, stretch, ends, parts) else { return };
         self.notes.note_use(shape.step, moments, stretch);
         let mut place = Place::of(&held, moments);
-        for index in stretch.moments.clone() {
+        let upto = moments.before(series.newest.plus_millis(1)).max(stretch.moments.start);
+        let mut left = stretch.moments.start..upto.min(stretch.moments.end);
+        if wanted != Wanted::End {
+            left = place.fill(moments, left, cells);
+        }
+        left.end = stretch.moments.end;
+        for index in left {
             let at = moments.at(index);
             if at > series.newest && !visible(series, at) {
                 break; // Later moments are even farther from the last row.

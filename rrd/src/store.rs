@@ -30,6 +30,7 @@ mod request;
 mod restep;
 mod room;
 mod round;
+mod rows;
 mod scratch;
 mod select;
 mod single;
@@ -37,6 +38,8 @@ mod slots;
 mod state;
 mod takeover;
 mod task;
+mod view;
+mod warm;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -48,10 +51,11 @@ pub(crate) use build::{BuiltSeries, Whole, build};
 pub use apply::{InstanceChange, Verdicts};
 pub use check::{BadTile, Check, Checked};
 pub use grant::{GrantRequest, NewSeries};
-pub use read::{Anchor, RowParts, Rows, RowsWanted};
+pub use read::{RowParts, RowsWanted};
 pub use reclaim::ReclaimCandidate;
 pub use request::{ChangePlan, Loss};
 pub use round::{Round, RoundReport};
+pub use rows::{Anchor, Rows};
 pub use select::{InstanceInfo, SeriesInfo};
 pub(crate) use single::{Access, SINGLE_HEAD_LEN, SingleError, SingleFile, SinglePlan, Value};
 pub use slots::{ONE_SLOT_DAMAGED, SlotView, Slots, inspect_slots};
@@ -62,6 +66,7 @@ use crate::{Batch, Column, Damage, InstanceId, Timestamp};
 use directory::Directory;
 use instance::{Form, Instance};
 use keys::Keys;
+use warm::Warm;
 
 /// Damage found while reading is kept for the operator; beyond this there is nothing new to say.
 const MOST_DAMAGE: usize = 1000;
@@ -70,6 +75,8 @@ const MOST_DAMAGE: usize = 1000;
 pub struct Store {
     dir: PathBuf,
     handles: Arc<Handles>,
+    /// What was read lately. Readers lock a part of it for one look or one entry.
+    warm: Warm,
     /// Which instances there are, in order of id, so that whatever is derived from them is the same
     /// everywhere. Written when one is seen for the first time; everybody else copies and lets go.
     instances: RwLock<BTreeMap<InstanceId, Arc<Instance>>>,

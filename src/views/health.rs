@@ -103,6 +103,12 @@ impl Health {
             ("roundel_series", "gauge", "Series with a column.", float(series as u64)),
             ("roundel_archive_bytes", "gauge", "Length of all archive files.", float(bytes)),
             (
+                "roundel_warm_bytes",
+                "gauge",
+                "Memory that holds rows which queries read lately.",
+                float(self.store.warm_bytes() as u64),
+            ),
+            (
                 "roundel_archive_limit_bytes",
                 "gauge",
                 "The disk limit: what all archives may take.",

@@ -175,6 +175,11 @@ impl TileBytes {
         &self.bytes[NAME_LEN + rows.start * self.row_len..NAME_LEN + rows.end * self.row_len]
     }
 
+    /// All its rows.
+    pub(crate) fn all_rows(&self) -> &[u8] {
+        self.rows(0..TILE_ROWS as usize)
+    }
+
     /// The checksum behind the rows.
     pub(crate) fn seal(&self) -> u32 {
         let at = NAME_LEN + TILE_ROWS as usize * self.row_len;

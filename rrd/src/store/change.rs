@@ -11,9 +11,10 @@ use std::sync::Arc;
 use super::anchors::{Anchors, runs_kept};
 use super::columns::{Columns, Series};
 use super::instance::{Form, Instance, block_of};
-use super::read::{Extent, Source, View};
+use super::read::Source;
 use super::restep::Restepped;
 use super::state::{Filed, State};
+use super::view::{Extent, View};
 use super::{Store, lock, read};
 use crate::calendar::RowWidth;
 use crate::file::{Block, TILE_ROWS};
@@ -133,7 +134,7 @@ impl Store {
         };
         let opens: Vec<_> = {
             let failed = |damage, reason: &io::Error| self.cannot_read(instance, damage, reason);
-            let source = Source { handles: &self.handles, instance, failed: &failed };
+            let source = Source { handles: &self.handles, instance, failed: &failed, warm: None };
             let open = |(column, open): (Column, Open)| {
                 let derived = Derived { former: &former, source: &source, column, form: &form };
                 (column, derived.open(&open))

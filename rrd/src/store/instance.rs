@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use super::columns::Series;
 use super::keys::{Key, Keys};
 use super::state::State;
+use super::warm::Version;
 use super::{read, write};
 use crate::file::{Block, Catalogue, Entry, FIRST_BLOCK_AT};
 use crate::series::Grid;
@@ -27,8 +28,9 @@ pub(crate) struct Instance {
     /// everybody else copies the pointer.
     pub(crate) layout: RwLock<Arc<Vec<Block>>>,
     /// Readers share the tiles of the file; a round has them alone while it writes this file, because
-    /// a reader in its midst would see half a tile and call it rot.
-    pub(crate) tiles: RwLock<()>,
+    /// a reader in its midst would see half a tile and call it rot. Whoever changes rows that the file
+    /// had, or the file, says so.
+    pub(crate) tiles: RwLock<Version>,
     /// What frames change. The worker holds it for one frame; readers and rounds for one copy.
     pub(crate) state: Mutex<State>,
     /// Where series live. Intake reads it for every first sight of a series.

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use super::apply::Verdicts;
 use super::columns::Class;
 use super::instance::{Form, Instance};
-use super::read::{RowParts, Rows, Source};
+use super::read::{RowParts, Source};
+use super::rows::Rows;
 use super::state::State;
 use super::{Store, lock, read};
 use crate::series::{Change, Late, Reach, Run};
@@ -207,7 +208,7 @@ impl Look<'_> {
         // Readers and the scrubber report it.
         let failed = |_: Damage, _: &io::Error| is_broken.set(true);
         let Self { store, instance, .. } = self;
-        let source = Source { handles: &store.handles, instance, failed: &failed };
+        let source = Source { handles: &store.handles, instance, failed: &failed, warm: None };
         let step = self.form.archives[archive].step;
         let end = |row| Timestamp::row_end(row, step);
         let span = Span::new(end(first - 1), end(last))?;

@@ -95,7 +95,7 @@ impl Rebuild {
         let failed = |damage: Damage, _: &io::Error| {
             tracing::error!(%damage, "lost in a change of archives");
         };
-        let source = Source { handles, instance, failed: &failed };
+        let source = Source { handles, instance, failed: &failed, warm: None };
         let (former, column) = (&*self.former, tenant.column());
         let _shared = read(&instance.tiles);
         Derived { former, source: &source, column, form }.add_anchors(&mut anchors);
@@ -108,7 +108,7 @@ impl Rebuild {
             tracing::error!(%damage, "lost in a change of archives");
         };
         let instance = self.begun.instance.as_ref();
-        let source = Source { handles, instance, failed: &failed };
+        let source = Source { handles, instance, failed: &failed, warm: None };
         let (former, form) = (&*self.former, &*self.begun.form);
         let derived = Derived { former, source: &source, column, form };
         let mut rows = {
@@ -191,7 +191,8 @@ fn put_in_place(
     growth: &mut Growth,
 ) -> io::Result<()> {
     let disk = handles.disk();
-    let alone = write(&instance.tiles);
+    let mut alone = write(&instance.tiles);
+    alone.change();
     if lock(&instance.state).is_removed {
         remove_if_there(disk, &instance.path)?;
     } else {

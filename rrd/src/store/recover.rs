@@ -12,6 +12,7 @@ use super::keys::{Key, Keys};
 use super::scratch::{Fronts, Scratch};
 use super::slots::ONE_SLOT_DAMAGED;
 use super::state::{NO_ROW, State, Written};
+use super::warm::Warm;
 use super::{Store, repair, write};
 use crate::file::{
     AccumulatorsHead, BLOCK_HEAD_LEN, Block, Catalogue, Copy, DirectoryEntry, Entry,
@@ -51,6 +52,7 @@ impl Store {
         let mut store = Self {
             dir: dir.to_owned(),
             handles: Arc::new(Handles::new(disk)),
+            warm: Warm::default(),
             instances: RwLock::default(),
             keys: Arc::default(),
             directory: super::Directory::default(),

@@ -249,7 +249,8 @@ pub(super) fn put_back(file: &dyn File, instance: &Instance) -> io::Result<()> {
     if torn.is_empty() {
         return Ok(());
     }
-    let _alone = write(&instance.tiles);
+    let mut alone = write(&instance.tiles);
+    alone.change();
     let written = write_all(file, &torn);
     if written.is_err() {
         lock(&instance.state).torn = torn;

@@ -330,7 +330,10 @@ impl Work {
         let repairs = Repairs::plan(file.as_ref(), &self)?;
         repairs.keep(file.as_ref(), &self)?;
         let mut patches = Patches::in_room(file.as_ref(), std::mem::take(room));
-        let alone = write(&instance.tiles);
+        let mut alone = write(&instance.tiles);
+        if !repairs.patches.is_empty() {
+            alone.change();
+        }
         match self.write_all(&mut patches, &repairs, (seq, epoch), slot_last) {
             Ok(()) => repairs.tell(&instance),
             Err(reason) => {
@@ -340,7 +343,8 @@ impl Work {
         }
         drop(alone); // Readers need not wait for the sync.
         let written = patches.finish().inspect_err(|_| {
-            let _alone = write(&instance.tiles);
+            let mut alone = write(&instance.tiles);
+            alone.change();
             repairs.take_back(file.as_ref(), &instance);
         })?;
         *room = patches.into_room();

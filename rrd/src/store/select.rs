@@ -1,13 +1,14 @@
 //! Finding series: keys by the labels in them, once for all instances; then where these have them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::columns::Series;
 use super::instance::Instance;
 use super::keys::{Key, Keys};
 use super::state::{NO_ROW, State};
 use super::{Store, lock, read};
+use crate::parallel::in_pieces;
 use crate::{ArchiveSpec, InstanceId, Kind, Labels, Matcher, Policy, SeriesRef, Timestamp};
 
 /// An instance as pages show it.
@@ -59,13 +60,19 @@ impl Store {
 
     /// The series that satisfy every matcher, in order of instance and column.
     pub fn select(&self, matchers: &[Matcher]) -> Vec<SeriesInfo> {
-        let mut search = Search { keys: &self.keys, matchers, known: HashMap::new() };
-        let mut found = Vec::new();
-        let mut undecided = Vec::with_capacity(matchers.len());
-        for instance in self.candidates(matchers) {
-            instance.select(&mut search, &mut undecided, &mut found);
+        let search = Search { keys: &self.keys, matchers, known: Mutex::default() };
+        let instances = self.candidates(matchers);
+        let mut pieces = in_pieces(instances.len(), PIECE, |range| {
+            let mut seeker = Seeker::of(&search);
+            instances[range].iter().for_each(|instance| instance.select(&mut seeker));
+            seeker.found
+        });
+        // Mostly there is one.
+        if pieces.len() > 1 {
+            pieces.into_iter().flatten().collect()
+        } else {
+            pieces.pop().unwrap_or_default()
         }
-        found
     }
 
     /// All instances that can have a series for these matchers, and maybe others, in order of id.
@@ -96,24 +103,20 @@ impl Instance {
         })
     }
 
-    fn select(
-        &self,
-        search: &mut Search<'_>,
-        undecided: &mut Vec<bool>,
-        found: &mut Vec<SeriesInfo>,
-    ) {
+    fn select(&self, seeker: &mut Seeker<'_>) {
         let state = lock(&self.state);
         // A label of the instance covers the same label of any series, so it decides for all at once.
-        undecided.clear();
-        for matcher in search.matchers {
+        seeker.undecided.clear();
+        for matcher in seeker.search.matchers {
             match state.labels.get(matcher.name()) {
                 Some(value) if !matcher.accepts(value) => return,
-                value => undecided.push(value.is_none()),
+                value => seeker.undecided.push(value.is_none()),
             }
         }
-        let matching = search.matching(undecided);
-        for (index, labels) in self.places(&state, matching) {
-            found.extend(state.series_at(index).map(|series| self.info_of(&state, series, labels)));
+        let matching = seeker.matching();
+        for (index, labels) in self.places(&state, &matching) {
+            let series = state.series_at(index);
+            seeker.found.extend(series.map(|series| self.info_of(&state, series, labels)));
         }
     }
 
@@ -152,12 +155,26 @@ impl Instance {
 /// A look-up in an instance's index costs as much as a look at so many of its series.
 const LOOK_UPS_ARE_DEARER: usize = 4;
 
+/// Instances that one thread looks at before it asks for more: some 300 us of work.
+const PIECE: usize = 256;
+
 /// What has been found out for one selection.
 struct Search<'a> {
     keys: &'a Keys,
     matchers: &'a [Matcher],
-    /// By which matchers the labels of an instance leave to its series: most leave the same.
-    known: HashMap<Vec<bool>, Matching>,
+    /// By which matchers the labels of an instance leave to its series. Held while keys are matched: who
+    /// else is here mostly waits for the same.
+    known: Mutex<HashMap<Vec<bool>, Arc<Matching>>>,
+}
+
+/// One thread's part of a selection.
+struct Seeker<'a> {
+    search: &'a Search<'a>,
+    /// Matchers that the instance at hand leaves to its series.
+    undecided: Vec<bool>,
+    /// What it last came to: most instances leave the same.
+    last: Option<(Vec<bool>, Arc<Matching>)>,
+    found: Vec<SeriesInfo>,
 }
 
 /// The keys that satisfy some matchers.
@@ -167,15 +184,33 @@ struct Matching {
 }
 
 impl Search<'_> {
-    fn matching(&mut self, undecided: &[bool]) -> &Matching {
-        if !self.known.contains_key(undecided) {
-            let open = self.matchers.iter().zip(undecided);
-            let open: Vec<&Matcher> =
-                open.filter_map(|(m, &is_open)| is_open.then_some(m)).collect();
-            let found = Matching::of(self.keys.matching(&open));
-            self.known.insert(undecided.to_vec(), found);
+    fn matching(&self, undecided: &[bool]) -> Arc<Matching> {
+        let mut known = lock(&self.known);
+        if let Some(matching) = known.get(undecided) {
+            return Arc::clone(matching);
         }
-        &self.known[undecided]
+        let open = self.matchers.iter().zip(undecided);
+        let open: Vec<&Matcher> = open.filter_map(|(m, &is_open)| is_open.then_some(m)).collect();
+        let found = Arc::new(Matching::of(self.keys.matching(&open)));
+        known.insert(undecided.to_vec(), Arc::clone(&found));
+        found
+    }
+}
+
+impl<'a> Seeker<'a> {
+    const fn of(search: &'a Search<'a>) -> Self {
+        Self { search, undecided: Vec::new(), last: None, found: Vec::new() }
+    }
+
+    fn matching(&mut self) -> Arc<Matching> {
+        match &self.last {
+            Some((undecided, matching)) if *undecided == self.undecided => Arc::clone(matching),
+            _ => {
+                let matching = self.search.matching(&self.undecided);
+                self.last = Some((self.undecided.clone(), Arc::clone(&matching)));
+                matching
+            }
+        }
     }
 }
 

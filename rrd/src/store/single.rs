@@ -255,6 +255,7 @@ impl Store {
         Self {
             dir: PathBuf::new(),
             handles: Arc::new(Handles::new(Arc::clone(disk))),
+            warm: super::Warm::default(),
             instances: RwLock::new(instances),
             keys,
             directory: super::Directory::default(),

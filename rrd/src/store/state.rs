@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::change::Former;
 use super::columns::{Class, Columns, Names, Series};
 use super::instance::Form;
-use super::read::Extent;
+use super::view::Extent;
 use crate::file::{Block, Copy, FIRST_BLOCK_AT};
 use crate::series::Run;
 use crate::waiting::{Waiting, repairs_of};

@@ -22,4 +22,5 @@ mod reuse;
 mod rings;
 mod rot;
 mod seams;
+mod warm;
 mod world;

@@ -1,0 +1,319 @@
+//! Rows that were read lately, kept in memory: whole tiles whose checksums matched, side by side.
+//!
+//! Panels of a fleet are asked for again and again, and a day of one series lies in ninety places of its
+//! file, each with a checksum of its own. A whole tile never changes but by a late reading or another
+//! file: both take another [`Version`], under the lock that every reader holds, and what is kept of the
+//! former one counts no longer. What rots in the file afterwards is found by the scrubber; these rows
+//! were right when they were read and stay so.
+
+use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash as _, Hasher as _};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::lock;
+use crate::file::{Shape, TILE_ROWS};
+use crate::{Column, InstanceId};
+
+/// A day of minutes of 5,000 series, or six hours of 20,000.
+const MOST_BYTES: usize = 32 << 20;
+/// Longer ones are read from the file each time: 11 days of minutes, 3 weeks of five minutes.
+const MOST_BYTES_EACH: usize = 64 << 10;
+/// Parts that are locked one by one: threads seldom want the same.
+const PARTS: usize = 16;
+/// What an entry takes beside its rows, about.
+const ENTRY_BYTES: usize = 160;
+/// Rows that were not asked for during so many look-ups for each entry there is make room for others. Fewer
+/// than one would let go of all whenever more is asked for in turn than fits.
+const IDLE_LOOK_UPS: u64 = 4;
+
+/// The state of all tiles of one file: another one after each change to rows that it had.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub(crate) struct Version(u64);
+
+impl Default for Version {
+    /// One that no other file has or had.
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Version {
+    /// Rows that were in the file have changed, or may have.
+    pub(crate) fn change(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// Whose rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct WarmKey {
+    pub(super) instance: InstanceId,
+    pub(super) column: Column,
+    pub(super) archive: usize,
+}
+
+/// Whole tiles, one behind the other, without their checksums.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct WarmRows {
+    first_tile: i64,
+    tile_len: usize,
+    bytes: Vec<u8>,
+}
+
+impl WarmRows {
+    /// None yet, of tiles from this one on.
+    pub(super) fn from_tile(first_tile: i64, count: i64, shape: Shape) -> Self {
+        let tile_len = TILE_ROWS as usize * shape.row_len();
+        let count = usize::try_from(count).unwrap_or(0).min(MOST_BYTES_EACH / tile_len);
+        Self { first_tile, tile_len, bytes: Vec::with_capacity(count * tile_len) }
+    }
+
+    /// True where so many tiles are few enough to be kept.
+    pub(super) fn fit(count: i64, shape: Shape) -> bool {
+        let tile_len = TILE_ROWS as usize * shape.row_len();
+        usize::try_from(count).is_ok_and(|count| count <= MOST_BYTES_EACH / tile_len)
+    }
+
+    /// Adds the rows of the next tile.
+    pub(super) fn push(&mut self, rows: &[u8]) {
+        self.bytes.extend_from_slice(rows);
+    }
+
+    pub(super) fn tiles(&self) -> Range<i64> {
+        let count = self.bytes.len().checked_div(self.tile_len).unwrap_or(0);
+        self.first_tile..self.first_tile.saturating_add_unsigned(count as u64)
+    }
+
+    pub(super) fn holds(&self, tiles: &Range<i64>) -> bool {
+        let own = self.tiles();
+        own.start <= tiles.start && tiles.end <= own.end
+    }
+
+    /// The rows of these tiles, which it holds.
+    pub(super) fn rows(&self, tiles: &Range<i64>) -> &[u8] {
+        let at = |tile: i64| usize::try_from(tile - self.first_tile).unwrap_or(0) * self.tile_len;
+        self.bytes.get(at(tiles.start)..at(tiles.end)).unwrap_or_default()
+    }
+
+    /// These rows, which are newly read, between those that `known` has before and after them: as far
+    /// back as was ever asked for, so that the oldest go as new ones come.
+    fn among(self, known: &Self) -> Self {
+        let (own, others) = (self.tiles(), known.tiles());
+        let touch = own.start <= others.end && others.start <= own.end;
+        if self.tile_len != known.tile_len || !touch {
+            return self;
+        }
+        let end = own.end.max(others.end);
+        let asked = (others.end - others.start).max(end - own.start);
+        let first_tile = own.start.min(others.start).max(end - asked);
+        let before = first_tile..own.start;
+        let after = own.end..end;
+        let all = [known.rows(&before), &self.bytes, known.rows(&after)].concat();
+        if all.len() > MOST_BYTES_EACH {
+            return self;
+        }
+        Self { first_tile, bytes: all, ..self }
+    }
+
+    fn size(&self) -> usize {
+        self.bytes.capacity() + ENTRY_BYTES
+    }
+}
+
+/// Rows of many series, bounded in bytes.
+pub(super) struct Warm {
+    parts: [Mutex<Entries>; PARTS],
+    most_bytes: usize,
+}
+
+#[derive(Default)]
+struct Entries {
+    all: HashMap<WarmKey, Entry>,
+    bytes: usize,
+    /// Counts look-ups.
+    now: u64,
+    /// Entries that are idle are looked for no sooner: there may be none.
+    search_at: u64,
+}
+
+struct Entry {
+    used_at: u64,
+    version: Version,
+    rows: Arc<WarmRows>,
+}
+
+impl Default for Warm {
+    fn default() -> Self {
+        Self::within(MOST_BYTES)
+    }
+}
+
+impl Warm {
+    fn within(most_bytes: usize) -> Self {
+        Self { parts: Default::default(), most_bytes }
+    }
+
+    /// The rows of this version that are here.
+    pub(super) fn find(&self, key: &WarmKey, version: Version) -> Option<Arc<WarmRows>> {
+        let entries = &mut *lock(self.part(key));
+        entries.now += 1;
+        let entry = entries.all.get_mut(key)?;
+        entry.used_at = entries.now;
+        (entry.version == version).then(|| Arc::clone(&entry.rows))
+    }
+
+    /// Keeps rows, beside those of the same version that `known` has. Where there is no room for them
+    /// they are dropped.
+    pub(super) fn put(
+        &self,
+        key: WarmKey,
+        version: Version,
+        rows: WarmRows,
+        known: Option<&WarmRows>,
+    ) {
+        let rows = match known {
+            Some(known) => rows.among(known),
+            None => rows,
+        };
+        let most = self.most_bytes / PARTS;
+        let entries = &mut *lock(self.part(&key));
+        entries.remove(&key);
+        if entries.bytes + rows.size() > most {
+            entries.drop_idle();
+        }
+        if entries.bytes + rows.size() <= most {
+            entries.bytes += rows.size();
+            let entry = Entry { used_at: entries.now, version, rows: Arc::new(rows) };
+            entries.all.insert(key, entry);
+        }
+    }
+
+    /// What it takes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.parts.iter().map(|part| lock(part).bytes).sum()
+    }
+
+    fn part(&self, key: &WarmKey) -> &Mutex<Entries> {
+        let mut hasher = DefaultHasher::new();
+        key.instance.hash(&mut hasher);
+        let hash = usize::try_from(hasher.finish() % PARTS as u64).unwrap_or(0);
+        &self.parts[hash]
+    }
+}
+
+impl Entries {
+    fn remove(&mut self, key: &WarmKey) {
+        if let Some(entry) = self.all.remove(key) {
+            self.bytes -= entry.rows.size();
+        }
+    }
+
+    fn drop_idle(&mut self) {
+        let count = self.all.len() as u64;
+        if self.now < self.search_at {
+            return;
+        }
+        self.search_at = self.now + count / IDLE_LOOK_UPS;
+        let since = self.now.saturating_sub(IDLE_LOOK_UPS * count);
+        let bytes = &mut self.bytes;
+        self.all.retain(|_, entry| {
+            let stays = entry.used_at >= since;
+            *bytes -= if stays { 0 } else { entry.rows.size() };
+            stays
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Cell;
+
+    const SHAPE: Shape = Shape { cell: Cell::F32, known_len: 0, keeps_last: false };
+
+    fn key(instance: u128) -> WarmKey {
+        let column = Column { index: 0, generation: 1 };
+        WarmKey { instance: InstanceId(instance), column, archive: 0 }
+    }
+
+    /// Tiles whose bytes are their numbers.
+    fn tiles(numbers: Range<i64>) -> WarmRows {
+        let mut rows = WarmRows::from_tile(numbers.start, numbers.end - numbers.start, SHAPE);
+        numbers.for_each(|number| rows.push(&[u8::try_from(number).unwrap(); 64]));
+        rows
+    }
+
+    #[test]
+    fn rows_are_found_until_their_version_changes() {
+        let (warm, mut version) = (Warm::default(), Version::default());
+        warm.put(key(1), version, tiles(3..9), None);
+        let found = warm.find(&key(1), version).unwrap();
+        assert!(found.holds(&(3..9)) && found.holds(&(4..5)));
+        assert!(!found.holds(&(2..4)) && !found.holds(&(8..10)));
+        assert_eq!(found.rows(&(4..6)), [[4; 64], [5; 64]].concat());
+        assert_eq!(warm.find(&key(2), version), None);
+        version.change();
+        assert_eq!(warm.find(&key(1), version), None);
+        assert_ne!(Version::default(), version, "no two files have the same");
+    }
+
+    #[test]
+    fn new_rows_join_those_there_are_and_the_oldest_go() {
+        for (known, new, expected) in [
+            (3..9, 9..10, 4..10),   // Time goes on.
+            (3..9, 7..10, 4..10),   // So it does for a shorter panel.
+            (3..9, 1..4, 1..9),     // A longer one.
+            (3..9, 1..12, 1..12),   // It covers all.
+            (3..9, 4..6, 3..9),     // It is covered.
+            (3..9, 10..12, 10..12), // A gap between them.
+            (3..9, 1..2, 1..2),
+        ] {
+            let (known_tiles, new_tiles) = (tiles(known.clone()), tiles(new.clone()));
+            let joined = new_tiles.among(&known_tiles);
+            assert_eq!(joined.tiles(), expected, "{known:?} and {new:?}");
+            assert_eq!(joined.bytes, tiles(expected).bytes, "{known:?} and {new:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_counted_and_stay_within_their_bound() {
+        let (warm, version) = (Warm::within(PARTS * 2000), Version::default());
+        for instance in 0..1000 {
+            warm.find(&key(instance), version);
+            warm.put(key(instance), version, tiles(0..4), None);
+            assert!(warm.bytes() <= PARTS * 2000);
+        }
+        let held: usize = (0..1000)
+            .filter_map(|instance| warm.find(&key(instance), version))
+            .map(|rows| rows.size())
+            .sum();
+        assert_eq!(held, warm.bytes());
+        assert!(held > PARTS * 1000, "{held}");
+    }
+
+    #[test]
+    fn of_more_than_fits_asked_for_in_turn_some_stay_and_what_is_idle_goes() {
+        let (warm, version) = (Warm::within(PARTS * 4000), Version::default());
+        let ask = |instances: Range<u128>| {
+            let ask = |instance: &u128| {
+                let is_known = warm.find(&key(*instance), version).is_some();
+                if !is_known {
+                    warm.put(key(*instance), version, tiles(0..4), None);
+                }
+                is_known
+            };
+            instances.filter(ask).count()
+        };
+        ask(0..300);
+        let (first, second) = (ask(0..300), ask(0..300));
+        assert!(first > 80 && second >= first, "{first}, {second}");
+        for _ in 0..40 {
+            ask(500..520);
+        }
+        assert_eq!(ask(500..520), 20);
+    }
+}

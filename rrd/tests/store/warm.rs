@@ -1,0 +1,100 @@
+//! Rows that were read lately are in memory: they follow each change of the file, and outlive its rot.
+
+use std::path::Path;
+
+use rrd::{Change, Disk as _, Policy, Rows};
+
+use crate::world::{World, gauge, open};
+
+const STEP: i64 = 10;
+const STEPS: i64 = 80;
+
+/// Five whole tiles are filed, and step 20 is unknown.
+fn filled() -> World {
+    let mut world = World::new("10s:1h,1m:5h;hb=15s;f64");
+    world.grant(&[gauge("load")]).unwrap();
+    for step in (1..=STEPS + 1).filter(|&step| step != 20) {
+        world.push(&[("load", step * STEP, step as f64)]);
+    }
+    world.round();
+    world
+}
+
+/// As a query reads, all steps but the newest.
+fn rows(world: &World) -> Rows {
+    world.rows("load", 0, 0, STEPS * STEP)
+}
+
+fn step_20(world: &World) -> f64 {
+    let rows = rows(world);
+    assert_eq!(rows.average[..18], (1..=18).map(f64::from).collect::<Vec<_>>());
+    assert_eq!(rows.average[30..], (31..=STEPS).map(|step| step as f64).collect::<Vec<_>>());
+    rows.average[19]
+}
+
+#[test]
+fn rows_read_before_a_late_reading_do_not_hide_it() {
+    let mut world = filled();
+    assert!(step_20(&world).is_nan());
+    assert!(world.store.warm_bytes() >= 80 * 8, "{} bytes", world.store.warm_bytes());
+    world.push(&[("load", 20 * STEP, 5.0)]);
+    assert_eq!(step_20(&world), 5.0, "it waits");
+    for round in 1..3 {
+        world.round();
+        assert_eq!(step_20(&world), 5.0, "after round {round}");
+        assert_eq!(step_20(&world), 5.0, "once more");
+    }
+    // A round that fails takes back what it has changed.
+    world.push(&[("load", 21 * STEP, 6.0)]);
+    world.disk.fail_sync(World::file_path());
+    world.push(&[("load", (STEPS + 2) * STEP, 1.0)]);
+    assert_eq!(world.round().failed.len(), 1);
+    assert_eq!(step_20(&world), 5.0, "after a round that failed");
+    world.disk.heal();
+    world.round();
+    assert_eq!(step_20(&world), 5.0, "after it was done again");
+}
+
+#[test]
+fn rows_of_former_archives_are_not_taken_for_those_of_new_ones() {
+    let mut world = filled();
+    let minutes = |world: &World, archive| world.rows("load", archive, 300, 600).average;
+    let before = minutes(&world, 1);
+    assert_eq!((rows(&world).len(), before.len()), (80, 5));
+    world.change(Change::Policy(Policy::parse("10s:1h,30s:1h,1m:5h;hb=15s;f64").unwrap())).unwrap();
+    for round in 0..3 {
+        assert_eq!(rows(&world).average[30..], filled_rows(), "round {round}");
+        assert_eq!((minutes(&world, 2), minutes(&world, 1).len()), (before.clone(), 10));
+        world.push(&[("load", (STEPS + 2 + round) * STEP, 1.0)]);
+        world.round();
+    }
+}
+
+fn filled_rows() -> Vec<f64> {
+    (31..=STEPS).map(|step| step as f64).collect()
+}
+
+#[test]
+fn what_was_read_whole_stays_right_when_the_file_rots() {
+    let world = filled();
+    let before = rows(&world);
+    let file = world.disk.open(Path::new(&World::file_path())).unwrap();
+    let len = usize::try_from(file.len().unwrap()).unwrap();
+    file.write_at(&vec![0x55; len - 20_480 - 1024], 20_480 + 1024).unwrap();
+    let after = rows(&world);
+    // The first tile began before the series, and the last one is open: both are read each time.
+    for (index, (&was, &is)) in before.average.iter().zip(&after.average).enumerate() {
+        let is_whole = (15..79).contains(&index);
+        assert!(is.to_bits() == was.to_bits() || is.is_nan() && !is_whole, "row {index}: {is}");
+    }
+    // Others read the file.
+    let mut text = String::new();
+    world.store.canonical_dump(&mut text).unwrap();
+    assert!(!world.store.damage().is_empty(), "a copy of all rows noticed nothing");
+    let (again, damage) = open(&world.disk, world.seq());
+    let known = |rows: Rows| rows.average.iter().filter(|value| !value.is_nan()).count();
+    let column = world.column("load");
+    let series = rrd::SeriesRef { instance: crate::world::WEB, column };
+    let found = again.rows(series, 0, crate::world::span(0, STEPS * STEP));
+    assert!(known(found) == 0 && (!damage.is_empty() || !again.damage().is_empty()));
+}
