@@ -19,6 +19,7 @@ mod restart;
 mod restep;
 mod reuse;
 mod rings;
+mod rollup;
 mod rot;
 mod seams;
 mod world;
