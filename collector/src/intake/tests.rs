@@ -16,6 +16,7 @@ mod native;
 mod otlp;
 mod pushed;
 mod relabel;
+mod roles;
 mod scraped;
 mod sockets;
 mod support;

@@ -169,9 +169,8 @@ impl Instance {
         }
         let is_other_change = growth.asked.is_some() && !growth.is_folding
             || state.former.as_ref().is_some_and(|former| former.folds().is_empty());
-        let is_writing = state.round.as_ref().is_some_and(|round| round.successor.is_some());
         let folds = state.former.as_ref().map_or(0, |former| former.folds().len());
-        if is_other_change || is_writing || folds >= MOST_FOLDS {
+        if is_other_change || folds >= MOST_FOLDS {
             return Err(ChangeError::UnderWay(self.id));
         }
         let form = Arc::clone(&state.form);

@@ -290,8 +290,8 @@ fn act(world: &mut World, number: usize) -> bool {
         3 => push(world, A, "y", 90),
         4 => return world.roll_up(A).is_ok(),
         5 => push(world, B, "x", 95),
-        6 => return world.roll_up(B).is_ok(),
-        7 => return is_written(world),
+        6 => return is_written(world),
+        7 => return world.roll_up(B).is_ok(),
         8 => return world.round().failed.is_empty(),
         9 => push(world, C, "x", 400),
         10 => return world.grant_of(A, POLICY, &[gauge("z")]),
@@ -367,7 +367,7 @@ fn a_kill_at_any_moment_loses_nothing_of_a_member_and_counts_nothing_twice() {
 fn a_power_cut_at_any_moment_loses_nothing_of_a_member_and_counts_nothing_twice() {
     let (dumps, op_count) = expected();
     for at in 0..op_count {
-        for seed in 0..4 {
+        for seed in 0..2 {
             let seed = at * 100 + seed;
             let case = format!("power cut after {at} changes, seed {seed}");
             check(at, |disk| disk.crash(seed), &dumps, &case);
