@@ -288,9 +288,10 @@ impl Derived<'_> {
 
     /// Those of these rows that the role's ring has, with all its members.
     fn reached(&self, archive: usize, rows: &Range<i64>) -> Option<Range<i64>> {
-        let folds = self.former.folds().iter().rev();
-        let mut ends = folds.filter_map(|fold| End::find(&fold.ends, self.column));
-        let (birth_row, newest_row) = ends.next()?.rows();
+        let folds = self.former.folds().iter();
+        let ends = folds.filter_map(|fold| Some(End::find(&fold.ends, self.column)?.rows()));
+        let (birth_row, newest_row) =
+            ends.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))?;
         let width = self.form.width(archive);
         let (begin, newest) = (width.newest(birth_row), width.newest(newest_row));
         // Rows before the ring share a tile with those in it, at most.

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use rrd::{
     Batch, Change, ChangeError, Disk, GrantRequest, InstanceId, Kind, Labels, MatchOp, Matcher,
-    MemDisk, NewSeries, Policy, RollUp, RollUpFrame, RolledUp, Room, Sample, SampleFrame,
+    MemDisk, NewSeries, Policy, RollUp, RollUpFrame, RolledUp, Room, Sample, SampleFrame, Store,
 };
 
 use crate::world::{DIR, Frame, World, dump, gauge, name, secs, shown, span};
@@ -223,6 +224,50 @@ fn a_member_stays_on_the_disk_until_its_role_could_be_written() {
     assert_eq!(world.round().failed, []);
     assert_eq!(world.files(), ["1.rrd", "b.rrd"]);
     assert_eq!(world.role_average("role:load:avg", 1, 0, 180), "2 2 2");
+}
+
+/// The files of role and members failed, so that their frames were set aside and are applied one instance
+/// after the other.
+#[test]
+fn frames_set_aside_add_the_same_members_in_any_order() {
+    for order in [[A, B], [B, A]] {
+        let mut world = two_members();
+        world.round();
+        let done = world.checkpoint;
+        world.roll_up(A).unwrap();
+        world.roll_up(B).unwrap();
+        let expected = dump(&world.store);
+        world.disk.fail_sync(&format!("{DIR}/{ROLE}.next"));
+        let failed: Vec<_> = world.round().failed.iter().map(|(id, _)| *id).collect();
+        assert_eq!(failed, [ROLE, A, B]);
+        world.disk.heal();
+        let excepted = failed.into_iter().map(|id| (id, done)).collect();
+        let disk: Arc<dyn Disk> = Arc::new(world.disk.kill());
+        let dir = std::path::Path::new(DIR);
+        let (store, damage) =
+            Store::open_excepting(Arc::clone(&disk), dir, world.seq(), &excepted).unwrap();
+        assert_eq!(damage, []);
+        for id in [ROLE].into_iter().chain(order) {
+            for (seq, (stamp, frame)) in
+                (1..).zip(&world.frames).skip(usize::try_from(done).unwrap())
+            {
+                let owner = match frame {
+                    Frame::Grant(grant) => grant.instance,
+                    Frame::Change(change) => change.instance,
+                    _ => continue,
+                };
+                if owner == id {
+                    World::apply_to(&store, seq, *stamp, frame);
+                }
+            }
+        }
+        assert_eq!(dump(&store), expected, "{order:?}");
+        let round = store.begin_round(world.seq() + 1, 1);
+        assert_eq!(round.write().failed, []);
+        store.finish_round(world.seq() + 1);
+        assert_eq!(dump(&store), expected, "{order:?}");
+        assert_eq!(disk.list(dir).unwrap().len(), 1, "{order:?}");
+    }
 }
 
 #[test]
