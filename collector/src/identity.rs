@@ -12,6 +12,8 @@ use ring::signature::{ED25519, UnparsedPublicKey};
 use rrd::Timestamp;
 use sha2::{Digest as _, Sha256};
 
+use crate::hex::{Hex, bytes_of_hex};
+
 /// The header with the public key, 64 hexadecimal digits.
 pub(crate) const KEY_HEADER: &str = "roundel-key";
 /// The header with the time of signing, milliseconds since 1970.
@@ -36,7 +38,7 @@ impl PublicKey {
     pub fn fingerprint(&self) -> String {
         let digest: [u8; 32] = Sha256::digest(self.0).into();
         let groups = digest[..16].chunks(2);
-        groups.map(|pair| format!("{:02x}{:02x}", pair[0], pair[1])).collect::<Vec<_>>().join("-")
+        groups.map(|pair| Hex(pair).to_string()).collect::<Vec<_>>().join("-")
     }
 
     fn of_hex(text: &str) -> Option<Self> {
@@ -46,7 +48,7 @@ impl PublicKey {
 
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        Hex(&self.0).fmt(f)
     }
 }
 
@@ -159,18 +161,6 @@ fn parts(headers: &HeaderMap) -> Option<(PublicKey, Timestamp, [u8; 64])> {
     Some((key, at, bytes_of_hex(text(PROOF_HEADER)?)?))
 }
 
-/// So many bytes written as hexadecimal digits.
-pub(crate) fn bytes_of_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    if text.len() != 2 * N || !text.is_ascii() {
-        return None;
-    }
-    let mut bytes = [0_u8; N];
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use ring::signature::{Ed25519KeyPair, KeyPair};
@@ -178,16 +168,13 @@ mod tests {
     use super::*;
 
     fn headers(pair: &Ed25519KeyPair, signed: Signed<'_>) -> HeaderMap {
-        let hex = |bytes: &[u8]| {
-            bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
-        };
         let header = |name: &'static str, value: String| {
             (http::HeaderName::from_static(name), value.parse().unwrap())
         };
         HeaderMap::from_iter([
-            header(KEY_HEADER, hex(pair.public_key().as_ref())),
+            header(KEY_HEADER, Hex(pair.public_key().as_ref()).to_string()),
             header(TIME_HEADER, signed.at.as_millis().to_string()),
-            header(PROOF_HEADER, hex(pair.sign(&signed.bytes()).as_ref())),
+            header(PROOF_HEADER, Hex(pair.sign(&signed.bytes()).as_ref()).to_string()),
         ])
     }
 

@@ -267,6 +267,7 @@ pub mod hex_id {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hex::Hex;
 
     fn push() -> Push {
         Push {
@@ -291,8 +292,7 @@ mod tests {
     #[test]
     fn the_bytes_of_a_push_are_these_and_read_back() {
         let bytes = push().encode();
-        let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
-        assert_eq!(hex, GOLDEN_PUSH);
+        assert_eq!(Hex(&bytes).to_string(), GOLDEN_PUSH);
         // NaN is not equal to itself, so the bytes are compared: its payload survives.
         assert_eq!(Push::decode(&bytes).unwrap().encode(), bytes);
     }

@@ -6,6 +6,7 @@ use rrd::InstanceId;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::hex::Hex;
 use crate::registry::TokenId;
 
 /// Random bytes in a secret: nobody guesses 256 bits, so that one round of SHA-256 keeps them.
@@ -91,14 +92,6 @@ impl fmt::Display for Holder {
             Self::Events(id) => write!(f, "re_{id}_"),
             Self::Reader(id) => write!(f, "rd_{id}_"),
         }
-    }
-}
-
-struct Hex<'a>(&'a [u8]);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

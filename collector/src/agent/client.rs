@@ -8,16 +8,14 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::descriptors::Polled;
 use super::error::AgentError;
 use super::secret::Secret;
 use super::session::{Reply, Unreachable};
 use super::trust::Trust;
+use crate::https;
 use crate::native::SERVER_TIME;
 
 /// A collector in the same region answers in milliseconds; this leaves room for lost packets.
@@ -25,9 +23,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A whole exchange: longer than a collector's slowest disk, shorter than two steps.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// A connection idle for this long may have been forgotten by something in between.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Bytes of an answer: it holds at most twenty refused series.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
@@ -38,7 +33,7 @@ const AGENT_NAME: &str = concat!("roundel-agent/", env!("CARGO_PKG_VERSION"));
 #[derive(Clone)]
 pub(super) struct Client {
     base: String,
-    http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: https::Client<Full<Bytes>>,
 }
 
 /// One request: where, as whom, what.
@@ -62,21 +57,7 @@ impl Client {
     /// authorities.
     pub(super) fn trusting(url: &str, trust: &Trust) -> Result<Self, AgentError> {
         let base = checked(url)?;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        tcp.set_nodelay(true);
-        let tls = HttpsConnectorBuilder::new()
-            .with_tls_config(trust.config()?)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        let http = legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(1)
-            .build(tls);
-        Ok(Self { base, http })
+        Ok(Self { base, http: https::client(trust.config()?, Some(CONNECT_TIMEOUT)) })
     }
 
     /// True when what is sent can be read on its way to another machine.

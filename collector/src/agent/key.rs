@@ -14,7 +14,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::credential::{check_mode, replace};
 use super::error::AgentError;
-use crate::identity::{KEY_HEADER, PROOF_HEADER, PublicKey, Signed, TIME_HEADER, bytes_of_hex};
+use crate::hex::{Hex, bytes_of_hex};
+use crate::identity::{KEY_HEADER, PROOF_HEADER, PublicKey, Signed, TIME_HEADER};
 
 const FILE_NAME: &str = "agent.key";
 
@@ -73,7 +74,7 @@ impl Key {
     pub(super) fn create(dir: &Path, machine: &str) -> Result<Self, AgentError> {
         let mut seed = [0_u8; 32];
         getrandom::fill(&mut seed).map_err(AgentError::Random)?;
-        let stored = Stored { seed: hex(&seed), machine: machine.to_owned() };
+        let stored = Stored { seed: Hex(&seed).to_string(), machine: machine.to_owned() };
         let text = serde_json::to_vec_pretty(&stored).expect("texts always are JSON");
         let path: PathBuf = dir.join(FILE_NAME);
         replace(dir, FILE_NAME, &text).map_err(|problem| AgentError::State { path, problem })?;
@@ -104,9 +105,9 @@ impl Key {
         let signed = Signed { method, path, at: Timestamp::from_millis(at_ms), body };
         let signature = self.0.pair.sign(&signed.bytes());
         vec![
-            (KEY_HEADER, hex(self.0.pair.public_key().as_ref())),
+            (KEY_HEADER, Hex(self.0.pair.public_key().as_ref()).to_string()),
             (TIME_HEADER, at_ms.to_string()),
-            (PROOF_HEADER, hex(signature.as_ref())),
+            (PROOF_HEADER, Hex(signature.as_ref()).to_string()),
         ]
     }
 }
@@ -120,11 +121,7 @@ pub(super) fn machine() -> String {
 fn machine_of(machine_id: &Path) -> String {
     let id = fs::read_to_string(machine_id).unwrap_or_default();
     let digest: [u8; 32] = Sha256::digest(id.trim().as_bytes()).into();
-    hex(&digest[..16])
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+    Hex(&digest[..16]).to_string()
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod session;
 mod spool;
 
 mod client;
+mod config;
 mod credential;
 mod enrolment;
 mod error;
@@ -37,10 +38,11 @@ mod trust;
 #[cfg(test)]
 mod tests;
 
+pub use config::AgentConfig;
 pub use error::AgentError;
 pub use facts::machine_facts;
 pub use operator::Operator;
-pub use run::{AgentConfig, print_once, run};
+pub use run::{print_once, run};
 pub use secret::Secret;
 pub use settings::Settings;
 pub use trust::{Pin, PinError, Trust};

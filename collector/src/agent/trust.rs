@@ -22,6 +22,7 @@ use tokio_rustls::rustls::{
 };
 
 use super::AgentError;
+use crate::hex::bytes_of_hex;
 use crate::listen::{certificates, read};
 
 /// How the agent knows its collector. Without more: by the public authorities.
@@ -57,15 +58,7 @@ impl FromStr for Pin {
 
     fn from_str(text: &str) -> Result<Self, PinError> {
         let digits = text.strip_prefix("sha256:").unwrap_or(text).replace(':', "");
-        if digits.len() != 64 || !digits.is_ascii() {
-            return Err(PinError);
-        }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks(2)) {
-            let pair = str::from_utf8(pair).map_err(|_| PinError)?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| PinError)?;
-        }
-        Ok(Self(bytes))
+        bytes_of_hex(&digits).map(Self).ok_or(PinError)
     }
 }
 

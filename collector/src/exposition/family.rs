@@ -4,71 +4,32 @@ use std::collections::HashMap;
 
 use rrd::Kind;
 
-/// What a TYPE line may say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Type {
-    Counter,
-    Gauge,
-    Histogram,
-    GaugeHistogram,
-    Summary,
-    Info,
-    StateSet,
-    Unknown,
-}
+use crate::foreign::family::FamilyKind;
 
-impl Type {
-    /// The type of this name; exporters are not of one mind about capitals.
-    pub(super) fn named(name: &str) -> Option<Self> {
-        Some(match name.to_ascii_lowercase().as_str() {
-            "counter" => Self::Counter,
-            "gauge" => Self::Gauge,
-            "histogram" => Self::Histogram,
-            "gaugehistogram" => Self::GaugeHistogram,
-            "summary" => Self::Summary,
-            "info" => Self::Info,
-            "stateset" => Self::StateSet,
-            "unknown" | "untyped" => Self::Unknown,
-            _ => return None,
-        })
-    }
-
-    /// What may stand behind the family's name in a sample's. The text format calls a counter's
-    /// sample as its family, `OpenMetrics` does not.
-    pub(super) const fn suffixes(self) -> &'static [&'static str] {
-        match self {
-            Self::Counter => &["", "_total", "_created"],
-            Self::Histogram => &["_bucket", "_count", "_sum", "_created"],
-            Self::GaugeHistogram => &["_bucket", "_gcount", "_gsum"],
-            Self::Summary => &["", "_count", "_sum", "_created"],
-            Self::Info => &["", "_info"],
-            Self::Gauge | Self::StateSet | Self::Unknown => &[""],
-        }
-    }
-
-    /// The kind of a sample that ends in `suffix`; `None` when the type does not tell.
-    fn kind(self, suffix: &str) -> Option<Kind> {
-        match (self, suffix) {
-            (Self::Unknown, _) => None,
-            (Self::Counter, "" | "_total")
-            | (Self::Histogram, "_bucket" | "_count" | "_sum")
-            | (Self::Summary, "_count" | "_sum") => Some(Kind::Total),
-            _ => Some(Kind::Gauge),
-        }
+/// What may stand behind a family's name in a sample's. The text format calls a counter's sample as
+/// its family, `OpenMetrics` does not.
+pub(super) const fn suffixes(told: FamilyKind) -> &'static [&'static str] {
+    match told {
+        FamilyKind::Counter => &["", "_total", "_created"],
+        FamilyKind::Histogram => &["_bucket", "_count", "_sum", "_created"],
+        FamilyKind::GaugeHistogram => &["_bucket", "_gcount", "_gsum"],
+        FamilyKind::Summary => &["", "_count", "_sum", "_created"],
+        FamilyKind::Info => &["", "_info"],
+        FamilyKind::Gauge | FamilyKind::StateSet | FamilyKind::Unknown => &[""],
     }
 }
 
-/// Every suffix of any type.
+/// Every suffix of any family.
 const SUFFIXES: [&str; 8] =
     ["_bucket", "_count", "_sum", "_total", "_created", "_info", "_gcount", "_gsum"];
 
 /// The types of a page's families, by name.
 #[derive(Debug, Default)]
-pub(super) struct Families<'a>(HashMap<&'a str, Type>);
+pub(super) struct Families<'a>(HashMap<&'a str, FamilyKind>);
 
 impl<'a> Families<'a> {
     /// Remembers a family. False when it was known with another type, which stays.
-    pub(super) fn learn(&mut self, name: &'a str, told: Type) -> bool {
+    pub(super) fn learn(&mut self, name: &'a str, told: FamilyKind) -> bool {
         *self.0.entry(name).or_insert(told) == told
     }
 
@@ -88,7 +49,7 @@ impl<'a> Families<'a> {
         let suffix = SUFFIXES.iter().find(|suffix| name.ends_with(**suffix))?;
         let family = name.strip_suffix(suffix)?;
         let told = self.0.get(family)?;
-        told.suffixes().contains(suffix).then(|| (family, told.kind(suffix)))
+        suffixes(*told).contains(suffix).then(|| (family, told.kind(suffix)))
     }
 }
 
@@ -109,7 +70,7 @@ mod tests {
             ("odd", "untyped"),
             ("size", "gaugehistogram"),
         ] {
-            assert!(families.learn(name, Type::named(told).unwrap()));
+            assert!(families.learn(name, FamilyKind::named(told).unwrap()));
         }
         for (name, kind) in [
             ("foo", Some(Kind::Total)),
@@ -134,7 +95,7 @@ mod tests {
         ] {
             assert_eq!(families.of(name).1, kind, "{name}");
         }
-        assert!(!families.learn("foo", Type::Gauge), "the first type stays");
+        assert!(!families.learn("foo", FamilyKind::Gauge), "the first type stays");
         assert_eq!(families.of("foo_total"), ("foo", Some(Kind::Total)));
         assert_eq!(families.of("foo_sum"), ("foo_sum", None));
     }

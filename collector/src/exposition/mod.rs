@@ -22,9 +22,10 @@ mod openmetrics;
 use rrd::{Kind, Labels, Timestamp};
 
 use crate::accounting::Reason;
+use crate::foreign::family::FamilyKind;
 use crate::foreign::{Named, shown_pairs};
 use crate::limits::checked_series;
-use family::{Families, Type};
+use family::Families;
 use fault::Faults;
 pub(crate) use fault::{Fault, LineFault};
 pub(crate) use line::Series;
@@ -160,7 +161,8 @@ fn metadata<'a>(comment: &'a str, families: &mut Families<'a>) -> Result<(), Fau
     let name = name.trim_end();
     // A quoted name is told by what stands inside its quotes, as its samples' are.
     let name = name.strip_prefix('"').and_then(|name| name.strip_suffix('"')).unwrap_or(name);
-    let told = Type::named(told).ok_or_else(|| Fault::Type(told.chars().take(40).collect()))?;
+    let told =
+        FamilyKind::named(told).ok_or_else(|| Fault::Type(told.chars().take(40).collect()))?;
     if families.learn(name, told) {
         return Ok(());
     }

@@ -9,11 +9,12 @@ mod point;
 
 use std::collections::HashSet;
 
-use super::family::Type;
+use super::family;
 use super::fault::{Fault, LineFault};
 use super::line::{self, Exemplar};
 use super::names::{self, Pairs, by_hand};
 use super::{Families, Format, LINE_LIMIT, Page, Sample, number, sample};
+use crate::foreign::family::FamilyKind;
 use point::Point;
 
 /// Characters of an exemplar's label names and values together, as the rules have it.
@@ -49,7 +50,7 @@ struct Reader<'a> {
 /// The family that lines belong to until another begins.
 struct Family<'a> {
     name: &'a str,
-    told: Option<Type>,
+    told: Option<FamilyKind>,
     has_help: bool,
     unit: Option<&'a str>,
     /// The point under way, once a sample was seen.
@@ -142,7 +143,7 @@ impl<'a> Reader<'a> {
     /// Takes the names that the family's type gives it. Its metadata are known by then.
     fn claim(&mut self, family: &Family<'a>) -> Result<(), Fault> {
         family.check_unit()?;
-        let told = family.told.unwrap_or(Type::Unknown);
+        let told = family.told.unwrap_or(FamilyKind::Unknown);
         self.kinds.learn(family.name, told);
         let suffixes = suffixes(told).iter().filter(|suffix| !suffix.is_empty());
         for suffix in suffixes.chain([&""]) {
@@ -163,7 +164,7 @@ impl<'a> Reader<'a> {
         };
         let family = self.family(family_name)?;
         let is_first = family.point.is_none();
-        let told = family.told.unwrap_or(Type::Unknown);
+        let told = family.told.unwrap_or(FamilyKind::Unknown);
         if !suffixes(told).contains(&suffix) {
             return Err(Fault::rule(format!(
                 "the sample's name lacks the ending of its type: {name}"
@@ -201,7 +202,7 @@ impl Family<'_> {
     /// What stands behind this family's name, if `name` is one of its samples'.
     fn suffix_of(&self, name: &str) -> Option<&'static str> {
         let rest = name.strip_prefix(self.name)?;
-        let told = self.told.unwrap_or(Type::Unknown);
+        let told = self.told.unwrap_or(FamilyKind::Unknown);
         // The bare name is this family's too, though its type may not allow it.
         suffixes(told).iter().chain([&""]).find(|suffix| **suffix == rest).copied()
     }
@@ -212,7 +213,7 @@ impl Family<'_> {
         if !is_its_ending {
             return Err(Fault::rule(format!("{} does not end in its unit {unit}", self.name)));
         }
-        if matches!(self.told, Some(Type::Info | Type::StateSet)) {
+        if matches!(self.told, Some(FamilyKind::Info | FamilyKind::StateSet)) {
             return Err(Fault::rule("infos and state sets have no unit"));
         }
         Ok(())
@@ -220,7 +221,7 @@ impl Family<'_> {
 
     /// Puts a sample into the point under way, or begins the next one.
     fn take(&mut self, sample: &Sample<'_>, suffix: &'static str) -> Result<(), Fault> {
-        let told = self.told.unwrap_or(Type::Unknown);
+        let told = self.told.unwrap_or(FamilyKind::Unknown);
         let mut labels = by_hand(&sample.series);
         labels.retain(|(name, _)| name != rrd::NAME);
         labels.sort();
@@ -260,25 +261,26 @@ impl Family<'_> {
     }
 }
 
-fn openmetrics_type(told: &str) -> Result<Type, Fault> {
+fn openmetrics_type(told: &str) -> Result<FamilyKind, Fault> {
     let is_known = told != "untyped" && told.bytes().all(|byte| byte.is_ascii_lowercase());
-    let known = Type::named(told).filter(|_| is_known);
+    let known = FamilyKind::named(told).filter(|_| is_known);
     known.ok_or_else(|| Fault::Type(told.chars().take(40).collect()))
 }
 
 /// What may stand behind a family's name in its samples'.
-const fn suffixes(told: Type) -> &'static [&'static str] {
+const fn suffixes(told: FamilyKind) -> &'static [&'static str] {
     match told {
-        Type::Counter => &["_total", "_created"],
-        Type::Info => &["_info"],
-        told => told.suffixes(),
+        FamilyKind::Counter => &["_total", "_created"],
+        FamilyKind::Info => &["_info"],
+        told => family::suffixes(told),
     }
 }
 
-fn check_exemplar(exemplar: &Exemplar<'_>, told: Type, suffix: &str) -> Result<(), Fault> {
+fn check_exemplar(exemplar: &Exemplar<'_>, told: FamilyKind, suffix: &str) -> Result<(), Fault> {
     let may_have = matches!(
         (told, suffix),
-        (Type::Counter, "_total") | (Type::Histogram | Type::GaugeHistogram, "_bucket")
+        (FamilyKind::Counter, "_total")
+            | (FamilyKind::Histogram | FamilyKind::GaugeHistogram, "_bucket")
     );
     if !may_have {
         return Err(Fault::rule("only totals and buckets have exemplars"));

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 
 use rrd::{Kind, Labels, Matcher};
 
+use super::family::FamilyKind;
 use crate::limits::LABEL_VALUE_LIMIT;
 use crate::registry::TokenId;
 
@@ -50,35 +51,6 @@ impl OperatorKinds {
         let labels = labels();
         let matches = |rule: &&KindRule| rule.0.iter().all(|matcher| matcher.matches(&labels));
         rules.iter().find(matches).map(|(_, kind)| *kind)
-    }
-}
-
-/// What a sender may say about a family, in the order of the protocol's numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FamilyKind {
-    Counter,
-    Gauge,
-    Histogram,
-    GaugeHistogram,
-    Summary,
-    Info,
-    StateSet,
-}
-
-impl FamilyKind {
-    /// The kind with this number on the wire; `None` for "unknown" and for numbers of later
-    /// protocols.
-    pub(crate) const fn from_number(number: u64) -> Option<Self> {
-        Some(match number {
-            1 => Self::Counter,
-            2 => Self::Gauge,
-            3 => Self::Histogram,
-            4 => Self::GaugeHistogram,
-            5 => Self::Summary,
-            6 => Self::Info,
-            7 => Self::StateSet,
-            _ => return None,
-        })
     }
 }
 
@@ -140,24 +112,15 @@ impl Families {
     }
 }
 
-const SUFFIXES: [&str; 5] = ["_bucket", "_count", "_sum", "_total", "_created"];
+/// What may stand behind the name of a family that metadata speak of.
+pub(crate) const SUFFIXES: [&str; 5] = ["_bucket", "_count", "_sum", "_total", "_created"];
 
 /// What the family of `metric` says about it.
 fn told(metric: &str, family: impl Fn(&str) -> Option<FamilyKind>) -> Option<Kind> {
-    let (kind, suffix) = match family(metric) {
-        Some(kind) => (kind, ""),
-        None => SUFFIXES.iter().find_map(|suffix| {
-            let kind = family(metric.strip_suffix(suffix)?)?;
-            Some((kind, *suffix))
-        })?,
-    };
-    Some(match (kind, suffix) {
-        (_, "_created") => Kind::Gauge,
-        (FamilyKind::Counter, _)
-        | (FamilyKind::Histogram, "_bucket" | "_count" | "_sum")
-        | (FamilyKind::Summary, "_count" | "_sum") => Kind::Total,
-        _ => Kind::Gauge,
-    })
+    if let Some(told) = family(metric) {
+        return told.kind("");
+    }
+    SUFFIXES.iter().find_map(|suffix| family(metric.strip_suffix(suffix)?)?.kind(suffix))
 }
 
 /// What a name suggests where nobody said anything.

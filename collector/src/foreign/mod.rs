@@ -6,6 +6,7 @@
 //! and `instance` name the instance; all others stay with the series.
 
 pub(crate) mod cache;
+pub(crate) mod family;
 mod groups;
 pub(crate) mod guesses;
 pub(crate) mod kinds;
@@ -22,8 +23,8 @@ use crate::limits::{Window, checked_series};
 use crate::refusals::Refusals;
 use crate::registry::{Namespace, TokenId};
 use cache::{Keys, Place, Reader, SeriesCache, SeriesKey};
+use family::FamilyKind;
 pub(crate) use groups::Groups;
-use kinds::FamilyKind;
 use relabel::Rules;
 use spelling::Pairs;
 

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::{Denial, Inner, Intake, to_the_end};
 use crate::auth::Caller;
-use crate::identity::bytes_of_hex;
+use crate::hex::bytes_of_hex;
 use crate::lifecycle::{Evidence, Hint, Who};
 use crate::limits::JSON_BODY_LIMIT;
 use crate::registry::{Approval, Change, Event, Instance, Token, TokenId, TokenKind, What};

@@ -17,14 +17,13 @@ use super::{Denial, Inner, Intake, UNAVAILABLE, aside};
 use crate::accounting::{Reason, Tally, Way};
 use crate::auth::Caller;
 use crate::foreign::time_message;
-use crate::lifecycle::{Evidence, Who};
 use crate::limits::{Window, checked_series};
 use crate::native::{
     Entry, PUSH_CONTENT_TYPE, PUSH_ENTRY_LIMIT, PUSH_SAMPLE_LIMIT, PUSH_SIZE_LIMIT, Position, Push,
     PushAnswer,
 };
 use crate::refusals::Refusals;
-use crate::registry::{Event, Instance, Source, What};
+use crate::registry::{Instance, Source};
 
 /// How long a refused series is left alone: space and grants change by hand.
 const RETRY_REFUSED: Duration = Duration::from_mins(10);
@@ -129,15 +128,8 @@ impl Inner {
         let arrival = session.arrives(push.incarnation, self.parts.clock.monotonic());
         if let Arrival::Conflict { .. } = arrival {
             tracing::warn!(instance = %instance.id, name = instance.name, "two machines use one credential");
-            let what = "two machines send with its credential; the newer was told to make a key of its own";
-            self.tell_later(Event {
-                number: 0,
-                at: self.parts.clock.wall(),
-                what: What::IdentityConflict,
-                instance: Some(instance.id),
-                name: instance.name.clone(),
-                evidence: Evidence::of(Who::Collector, what),
-            });
+            let seen = "two machines send with its credential; the newer was told to make a key of its own";
+            self.tell_conflict(instance, seen);
         }
         match arrival {
             Arrival::Fine | Arrival::Conflict { is_newer: false } => Ok(()),

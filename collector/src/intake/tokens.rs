@@ -54,13 +54,13 @@ pub struct TokenRequest {
     /// Enrolments it is good for; without it any number. A request that waits for a person is one.
     #[serde(default)]
     pub uses: Option<u32>,
-    /// Networks its holder must send from; any, when empty.
+    /// Of a join token: networks that machines enrol from; any, when empty.
     #[serde(default)]
     pub cidr: Vec<String>,
     /// False: a person decides on each machine that joins, or on the token of another kind.
     #[serde(default = "yes")]
     pub auto_approve: bool,
-    /// Labels that a machine may declare of itself; all, when not said.
+    /// Of a join token: labels that a machine may declare of itself; all, when not said.
     #[serde(default)]
     pub allowed_label_keys: Option<Vec<String>>,
     /// Series that each instance may have.
@@ -172,6 +172,24 @@ fn label_keys(keys: Option<Vec<String>>) -> Result<Option<Vec<String>>, Denial> 
         return Err(Denial::bad(message));
     }
     Ok(keys)
+}
+
+/// Checks that only what enrols machines is told what concerns enrolment alone: others would hold for
+/// confined what is not.
+fn check_kind(request: &TokenRequest) -> Result<(), Denial> {
+    if request.kind == TokenKind::Join {
+        return Ok(());
+    }
+    if !request.cidr.is_empty() {
+        let message = "cidr: only a join token is confined to networks; leave it out";
+        return Err(Denial::bad(message));
+    }
+    if request.allowed_label_keys.is_some() {
+        let message =
+            "allowed_label_keys: only a join token says what machines may declare; leave it out";
+        return Err(Denial::bad(message));
+    }
+    Ok(())
 }
 
 /// A token just made. Its secret is shown here and never again.
@@ -300,6 +318,7 @@ impl Inner {
 }
 
 fn token_of(request: TokenRequest, now: Timestamp) -> Result<(Token, String), Denial> {
+    check_kind(&request)?;
     let TokenRequest { kind, name, labels, ttl_secs, uses, .. } = request;
     if name.len() > LABEL_NAME_LIMIT || name.chars().any(char::is_control) {
         let message = format!("name: at most {LABEL_NAME_LIMIT} bytes without control characters");

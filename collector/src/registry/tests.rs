@@ -4,6 +4,7 @@ use rrd::Labels;
 
 use super::instance::Credential;
 use super::*;
+use crate::hex::Hex;
 use crate::lifecycle::{Evidence, Move, Terms, Who};
 use crate::native::Facts;
 use crate::secret::Digest;
@@ -126,8 +127,7 @@ fn no_secret_or_hash_is_ever_printed() {
 
 #[test]
 fn the_bytes_of_a_change_are_these() {
-    let hex =
-        |bytes: Vec<u8>| bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat();
+    let hex = |bytes: Vec<u8>| Hex(&bytes).to_string();
     assert_eq!(hex(Change::encode_all(&[Change::Token(token(1))])), GOLDEN_TOKEN);
     assert_eq!(
         hex(Change::encode_all(&[Change::Instance(gone(instance(1, "w")))])),

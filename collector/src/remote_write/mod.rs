@@ -9,7 +9,7 @@ use rrd::Labels;
 use thiserror::Error;
 
 use crate::accounting::Reason;
-use crate::foreign::kinds::FamilyKind;
+use crate::foreign::family::FamilyKind;
 use crate::foreign::{Named, Sorted, Sorter, shown_pairs};
 use crate::limits::{LABEL_COUNT_LIMIT, WRITE_DECODED_LIMIT, checked_series};
 use unpacked::Unpacked;

@@ -9,16 +9,13 @@ use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http::{Request, Uri};
 use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
 use hyper::body::Body;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::ConfigBuilderExt as _;
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::rustls::ClientConfig;
 
 use crate::exposition::{Format, PAGE_LIMIT};
-
-/// A connection idle for longer than the usual step and a half is not worth its descriptor.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+use crate::https;
 
 /// A page of more bytes is large: then some wait, or all targets together could fill the memory.
 const LARGE_BYTES: usize = 1 << 20;
@@ -30,7 +27,7 @@ const NAME: &str = concat!("roundel/", env!("CARGO_PKG_VERSION"));
 /// Fetches pages and keeps connections for the next time. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Fetcher {
-    http: legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    http: https::Client<Empty<Bytes>>,
     large: Arc<Semaphore>,
 }
 
@@ -49,20 +46,8 @@ pub(crate) struct Fetched {
 impl Fetcher {
     /// A fetcher without a connection.
     pub(crate) fn new() -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        let tls = HttpsConnectorBuilder::new()
-            .with_webpki_roots()
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        let http = legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(1)
-            .build(tls);
-        Self { http, large: Arc::new(Semaphore::new(LARGE_AT_ONCE)) }
+        let tls = ClientConfig::builder().with_webpki_roots().with_no_client_auth();
+        Self { http: https::client(tls, None), large: Arc::new(Semaphore::new(LARGE_AT_ONCE)) }
     }
 
     /// The page at `uri`, or why there is none, for a person.

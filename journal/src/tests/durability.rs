@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{io, thread};
 
-use rrd::File;
+use rrd::disk::{File, WatchedDisk, Watcher};
 
 use super::*;
 use crate::{Failed, Refused};
@@ -158,17 +158,7 @@ fn stamps_do_not_fall_when_the_wall_clock_jumps_back() {
     assert_eq!(stamps, [0, 0, 60_000, 60_000, 60_000]);
 }
 
-/// A disk that counts syncs of segments and lets each wait for its turn.
-struct SlowDisk {
-    disk: MemDisk,
-    gate: Arc<Gate>,
-}
-
-struct SlowFile {
-    file: Arc<dyn File>,
-    gate: Arc<Gate>,
-}
-
+/// Counts syncs and lets each wait for its turn.
 #[derive(Default)]
 struct Gate {
     sync_count: AtomicU64,
@@ -196,57 +186,24 @@ impl Gate {
     }
 }
 
-impl Disk for SlowDisk {
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(SlowFile { file: self.disk.open(path)?, gate: self.gate.clone() }))
-    }
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        self.disk.create(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove(path)
-    }
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk.create_dir(path)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        self.disk.list(dir)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.disk.sync_dir(dir)
-    }
-    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-        self.disk.free_bytes(dir)
+impl Watcher for Gate {
+    fn sync(&self, file: &dyn File) -> io::Result<()> {
+        self.pass();
+        file.sync_data()
     }
 }
 
-impl File for SlowFile {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_at(buffer, offset)
-    }
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_at(bytes, offset)
-    }
-    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.file.allocate(offset, len)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.gate.pass();
-        self.file.sync_data()
-    }
+/// A journal whose disk syncs when the gate lets it.
+fn gated(config: Config) -> (Journal, Arc<Gate>) {
+    let gate = Arc::new(Gate::default());
+    let disk = Arc::new(WatchedDisk::new(MemDisk::new(), gate.clone()));
+    let (journal, _) = Journal::open(disk, Path::new(DIR), config, clock()).unwrap();
+    (journal, gate)
 }
 
 #[test]
 fn frames_appended_during_a_sync_share_the_next_one() {
-    let gate = Arc::new(Gate::default());
-    let disk: Arc<dyn Disk> = Arc::new(SlowDisk { disk: MemDisk::new(), gate: gate.clone() });
-    let (journal, _) = Journal::open(disk, Path::new(DIR), config(), clock()).unwrap();
+    let (journal, gate) = gated(config());
     let before = gate.sync_count.load(Ordering::SeqCst);
     gate.set(true);
     journal.append(1, b"first").unwrap();
@@ -260,10 +217,7 @@ fn frames_appended_during_a_sync_share_the_next_one() {
 
 #[test]
 fn what_waits_for_the_disk_is_bounded_with_some_more_for_the_reserved() {
-    let gate = Arc::new(Gate::default());
-    let disk: Arc<dyn Disk> = Arc::new(SlowDisk { disk: MemDisk::new(), gate: gate.clone() });
-    let config = Config { pending_bytes: 20_000, ..config() };
-    let (journal, _) = Journal::open(disk, Path::new(DIR), config, clock()).unwrap();
+    let (journal, gate) = gated(Config { pending_bytes: 20_000, ..config() });
     gate.set(true);
     let appended = (0..100).map_while(|_| journal.append(1, &[0; 944]).ok()).count();
     assert_eq!(appended, 20);
@@ -276,9 +230,7 @@ fn what_waits_for_the_disk_is_bounded_with_some_more_for_the_reserved() {
 
 #[test]
 fn space_is_free_only_when_the_checkpoints_record_is_synced() {
-    let gate = Arc::new(Gate::default());
-    let disk: Arc<dyn Disk> = Arc::new(SlowDisk { disk: MemDisk::new(), gate: gate.clone() });
-    let (journal, _) = Journal::open(disk, Path::new(DIR), config(), clock()).unwrap();
+    let (journal, gate) = gated(config());
     let mut last = 0;
     let refused = loop {
         match journal.append(1, &[0; 9000]) {

@@ -3,6 +3,7 @@
 mod lock;
 mod mem;
 mod os;
+mod watched;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ pub(crate) use lock::lock_file;
 pub use lock::{DirLock, LockError, lock_dir};
 pub use mem::MemDisk;
 pub use os::{OsDisk, OsFile};
+pub use watched::{WatchedDisk, Watcher};
 
 /// A file system as the store and the journal use it. Paths are used as given.
 pub trait Disk: Send + Sync {

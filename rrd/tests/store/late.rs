@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use fixtures::dice::{Dice, told};
 use rrd::{Kind, MemDisk, NewSeries, Policy, Verdicts};
 
+use crate::history::{self, Act as _, Cut};
 use crate::world::{World, dump, gauge, name};
 
 const STEP: i64 = 10;
@@ -314,8 +315,7 @@ fn history(dice: &mut Dice) -> Vec<Act> {
     acts
 }
 
-impl Act {
-    /// False when the power is off.
+impl history::Act for Act {
     fn perform(&self, world: &mut World) -> bool {
         match self {
             Self::Push(readings) => drop(world.push(readings)),
@@ -340,32 +340,6 @@ fn begun(policy: &str) -> World {
     let whole = NewSeries { labels: name("b"), kind: Kind::Unknown, first_reading: None };
     world.grant(&[gauge("a"), whole]).unwrap();
     world
-}
-
-/// Plays a history, the power or the program going after so many changes of the disk.
-fn play(
-    policy: &str,
-    acts: &[Act],
-    (stop_after, after): (u64, &dyn Fn(&MemDisk) -> MemDisk),
-    dumps: &BTreeMap<u64, String>,
-) {
-    let mut world = begun(policy);
-    world.disk.stop_after(stop_after);
-    let done = acts.iter().take_while(|act| act.perform(&mut world)).count();
-    let disk = after(&world.disk);
-    let (restarted, damage) = world.restarted(disk);
-    world = restarted;
-    assert_eq!(damage, []);
-    assert_eq!(dump(&world.store), dumps[&world.seq()], "after the restart");
-    for act in &acts[done..] {
-        act.perform(&mut world);
-        assert_eq!(dump(&world.store), dumps[&world.seq()], "after {act:?}");
-    }
-    let disk = after(&world.disk);
-    let (world, damage) = world.restarted(disk);
-    assert_eq!(damage, []);
-    assert_eq!(dump(&world.store), dumps[&world.seq()], "after another restart");
-    assert_eq!(world.store.damage(), []);
 }
 
 /// Every history, its disk stopped after every change.
@@ -394,7 +368,8 @@ fn play_all(test: &str, crash: &dyn Fn(&MemDisk, u64) -> MemDisk) {
         repaired += op_count;
         for at in 0..op_count {
             let crash = |disk: &MemDisk| crash(disk, seed * 1000 + at);
-            let run = || play(policy, &acts, (at, &crash), &dumps);
+            let cut = Cut { stop_after: at, after: &crash, dumps: &dumps };
+            let run = || cut.play(begun(policy), &acts);
             assert!(catch_unwind(AssertUnwindSafe(run)).is_ok(), "{}, after {at} changes", again());
         }
     }

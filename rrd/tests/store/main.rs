@@ -11,6 +11,7 @@ mod cut;
 mod damage;
 mod days;
 mod grants;
+mod history;
 mod late;
 mod learned;
 mod random;

@@ -1,25 +1,24 @@
 //! Rows that late gauges have changed, on a disk that fails for a moment while a round writes them.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
-use rrd::{Disk, File, MemDisk, Store};
+use rrd::Store;
+use rrd::disk::{File, WatchedDisk, Watcher};
 
 use crate::world::{DIR, World, dump, gauge};
 
-/// A disk of which some writes and syncs in a row fail, the first of them halfway.
-#[derive(Clone)]
+/// Lets some writes and syncs in a row fail, the first of them halfway.
 struct Flaky {
-    disk: MemDisk,
     /// Changes until the first that fails; far below nought while none does.
-    left: Arc<AtomicI64>,
+    left: AtomicI64,
     /// How many fail.
     count: i64,
     /// Where a sync that comes next says so, and waits to go on.
-    gate: Arc<Mutex<Option<Gate>>>,
+    gate: Mutex<Option<Gate>>,
 }
 
 struct Gate {
@@ -27,15 +26,9 @@ struct Gate {
     go_on: Receiver<()>,
 }
 
-struct FlakyFile {
-    file: Arc<dyn File>,
-    disk: Flaky,
-}
-
 impl Flaky {
-    fn new(count: i64) -> Self {
-        let left = Arc::new(AtomicI64::new(i64::MIN));
-        Self { disk: MemDisk::new(), left, count, gate: Arc::default() }
+    fn new(count: i64) -> Arc<Self> {
+        Arc::new(Self { left: AtomicI64::new(i64::MIN), count, gate: Mutex::default() })
     }
 
     /// From the change after so many others on, `count` fail.
@@ -48,83 +41,34 @@ impl Flaky {
         let fails = (1 - self.count..=0).contains(&left);
         if fails { Err(io::Error::other("a moment's failure")) } else { Ok(()) }
     }
-
-    fn wrapped(&self, file: Arc<dyn File>) -> Arc<dyn File> {
-        Arc::new(FlakyFile { file, disk: self.clone() })
-    }
 }
 
-impl Disk for Flaky {
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        Ok(self.wrapped(self.disk.open(path)?))
-    }
-
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        Ok(self.wrapped(self.disk.create(path)?))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove(path)
-    }
-
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk.create_dir(path)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        self.disk.list(dir)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.disk.sync_dir(dir)
-    }
-
-    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-        self.disk.free_bytes(dir)
-    }
-}
-
-impl File for FlakyFile {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_at(buffer, offset)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        match self.disk.change() {
-            Ok(()) => self.file.write_at(bytes, offset),
+impl Watcher for Flaky {
+    fn write(&self, file: &dyn File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        match self.change() {
+            Ok(()) => file.write_at(bytes, offset),
             Err(reason) => {
-                self.file.write_at(&bytes[..bytes.len() / 2], offset)?;
+                file.write_at(&bytes[..bytes.len() / 2], offset)?;
                 Err(reason)
             }
         }
     }
 
-    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.file.allocate(offset, len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        if let Some(gate) = &*self.disk.gate.lock().unwrap() {
+    fn sync(&self, file: &dyn File) -> io::Result<()> {
+        if let Some(gate) = &*self.gate.lock().unwrap() {
             gate.reached.send(()).unwrap();
             gate.go_on.recv().unwrap();
         }
-        self.disk.change()?;
-        self.file.sync_data()
+        self.change()?;
+        file.sync_data()
     }
 }
 
 /// Full tiles, the one that the newest row is in, and rows above, all with gaps and late readings in them.
-fn changed(flaky: &Flaky) -> World {
-    let mut world = World::on(flaky.disk.clone(), "10s:20m,1m:1h;hb=20s;last");
-    world.store = Store::open(Arc::new(flaky.clone()), Path::new(DIR), 0).unwrap().0;
+fn changed(flaky: &Arc<Flaky>) -> World {
+    let mut world = World::new("10s:20m,1m:1h;hb=20s;last");
+    let disk = WatchedDisk::new(world.disk.clone(), flaky.clone());
+    world.store = Store::open(Arc::new(disk), Path::new(DIR), 0).unwrap().0;
     world.grant(&[gauge("a"), gauge("b")]).unwrap();
     let rows = |name, steps: std::ops::RangeInclusive<i64>| {
         steps.filter(|step| step % 5 > 1).map(move |step| (name, step * 10, step as f64))

@@ -10,6 +10,7 @@ use rrd::{
     Batch, Change, ChangeError, Kind, MemDisk, NewSeries, Policy, Sample, SampleFrame, Verdicts,
 };
 
+use crate::history::{self, Act as _, Cut, differ};
 use crate::world::{Frame, WEB, World, dump, gauge, secs};
 
 /// Policies that may become each other, and the seconds that histories count in.
@@ -165,8 +166,7 @@ fn series(text: &str) -> NewSeries {
     NewSeries { kind, ..gauge(text) }
 }
 
-impl Act {
-    /// False when the power is off.
+impl history::Act for Act {
     fn perform(&self, world: &mut World) -> bool {
         match self {
             Self::Push(is_relayed, readings) => drop(push(world, *is_relayed, readings)),
@@ -226,47 +226,6 @@ fn check_rows(world: &World) {
     }
 }
 
-/// Plays a history, the power or the program going after so many changes of the disk.
-fn play(
-    policy: &str,
-    acts: &[Act],
-    (stop_after, after): (u64, &dyn Fn(&MemDisk) -> MemDisk),
-    dumps: &BTreeMap<u64, String>,
-) {
-    let mut world = begun(policy);
-    world.disk.stop_after(stop_after);
-    let done = acts.iter().take_while(|act| act.perform(&mut world)).count();
-    let disk = after(&world.disk);
-    let (restarted, damage) = world.restarted(disk);
-    world = restarted;
-    assert_eq!(damage, []);
-    same(&world, dumps, "after the restart");
-    for act in &acts[done..] {
-        assert!(act.perform(&mut world), "{act:?}");
-        same(&world, dumps, &format!("after {act:?}"));
-    }
-    let disk = after(&world.disk);
-    let (world, damage) = world.restarted(disk);
-    assert_eq!(damage, []);
-    same(&world, dumps, "after another restart");
-    assert_eq!(world.store.damage(), []);
-}
-
-fn same(world: &World, dumps: &BTreeMap<u64, String>, case: &str) {
-    let case = format!("frame {}, {case}", world.seq());
-    differ(&dumps[&world.seq()], &dump(&world.store), &case);
-}
-
-/// Names the first line of a dump that is another.
-fn differ(before: &str, now: &str, case: &str) {
-    let mut series = "";
-    for (before, now) in before.lines().zip(now.lines()) {
-        series = if before.starts_with("series") { before } else { series };
-        assert_eq!(before, now, "{case}: {series}");
-    }
-    assert_eq!(before.len(), now.len(), "{case}");
-}
-
 /// Every history, its disk stopped after many of its changes.
 fn play_all(test: &str, crash: &dyn Fn(&MemDisk, u64) -> MemDisk) {
     let seeds = told().map_or(0..HISTORIES, |seed| seed..seed + 1);
@@ -295,7 +254,8 @@ fn play_all(test: &str, crash: &dyn Fn(&MemDisk, u64) -> MemDisk) {
         let stride = if told().is_some() { 1 } else { STRIDE };
         for at in (seed % stride..op_count).step_by(usize::try_from(stride).unwrap()) {
             let crash = |disk: &MemDisk| crash(disk, seed * 1000 + at);
-            let run = || play(policy, &acts, (at, &crash), &dumps);
+            let cut = Cut { stop_after: at, after: &crash, dumps: &dumps };
+            let run = || cut.play(begun(policy), &acts);
             assert!(catch_unwind(AssertUnwindSafe(run)).is_ok(), "{}, after {at} changes", again());
         }
     }

@@ -87,19 +87,8 @@ impl Cursor {
         Some(Taken { boot_id, readings, start, end: self.place })
     }
 
-    /// The moment of the next reading.
-    pub(super) fn peek(
-        &mut self,
-        room: &Room,
-        segments: &VecDeque<Segment>,
-        dictionary: &mut Dictionary,
-        losses: &mut Losses,
-    ) -> Option<i64> {
-        self.find(room, segments, dictionary, losses)
-    }
-
     /// Makes sure that there is something at the cursor, and says of which moment.
-    fn find(
+    pub(super) fn find(
         &mut self,
         room: &Room,
         segments: &VecDeque<Segment>,

@@ -1,24 +1,18 @@
 //! The queue: readings in the order they were made, packed into segments, first in first out.
-//!
-//! When no segment is free, the oldest half of what nobody has taken yet is put into cells of a
-//! minute, then of five; only what is as coarse as that is dropped, the oldest first.
+
+mod shrink;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
 
 use tracing::warn;
 
-use super::coarse::CELLS_MS;
 use super::cursor::{Cursor, Taken};
-use super::merge::Merged;
 use super::record::{PIECE_BYTES_MAX, Packing, Piece, VALUE_BYTES_MAX, entry_bytes_max};
 use super::room::{Place, Room, Slot};
 use super::segment::{FRAME_BYTES, HEADER_BYTES, Header, SEGMENT_BYTES, seal};
 use crate::agent::dictionary::Dictionary;
 use crate::native::Reading;
-
-/// Segments that stay free: older ones are put together in them.
-const SPARE: usize = 1;
 
 /// One segment.
 pub(super) struct Segment {
@@ -142,7 +136,7 @@ impl Queue {
     #[cfg(test)]
     pub(in crate::agent) fn is_full_after(&self, bytes: usize) -> bool {
         let used = self.segments.back().map_or(0, |segment| segment.used);
-        self.room.free(self.segments.len()) <= SPARE && used + bytes > SEGMENT_BYTES
+        self.room.free(self.segments.len()) <= shrink::SPARE && used + bytes > SEGMENT_BYTES
     }
 
     pub(in crate::agent) fn losses(&self) -> Losses {
@@ -258,103 +252,6 @@ impl Queue {
         self.push_segment(header, Slot::Memory(Vec::new()));
     }
 
-    /// Makes sure that a segment can be begun and one stays free.
-    fn make_room(&mut self) {
-        while self.room.free(self.segments.len()) <= SPARE && self.segments.len() > 1 {
-            if !self.degrade() {
-                self.drop_oldest();
-            }
-        }
-    }
-
-    /// Puts segments of the oldest half that nobody has taken from together; false when there are none
-    /// that would become fewer.
-    fn degrade(&mut self) -> bool {
-        let place = self.cursor.place();
-        let is_touched = |segment: &Segment| Place::start_of(segment.header.seq) < place;
-        let first = self.segments.iter().take_while(|segment| is_touched(segment)).count();
-        let whole = self.segments.len().saturating_sub(first + 1);
-        let half = first..first + whole.div_ceil(2);
-        CELLS_MS.iter().any(|cell_ms| {
-            let mut at = half.start;
-            while at < half.end {
-                let run = self.run(at..half.end, *cell_ms);
-                if run >= 2 && self.coarsen(at, run, *cell_ms) {
-                    return true;
-                }
-                at += run.max(1);
-            }
-            false
-        })
-    }
-
-    /// How many segments from the first one on can go into one of cells of this length.
-    fn run(&self, range: std::ops::Range<usize>, cell_ms: u64) -> usize {
-        let of = |segment: &Segment| {
-            let Header { boot_id, step_ms, cell_ms: old, shift_ms, .. } = segment.header;
-            (old < cell_ms && 2 * step_ms <= cell_ms).then_some((boot_id, step_ms, shift_ms))
-        };
-        let mut kinds = self.segments.range(range).map(of);
-        match kinds.next().flatten() {
-            Some(first) => 1 + kinds.take_while(|kind| *kind == Some(first)).count(),
-            None => 0,
-        }
-    }
-
-    /// Puts as many of `run` segments from `at` on as fit into one; false when fewer than two do, or
-    /// the disk fails.
-    fn coarsen(&mut self, at: usize, run: usize, cell_ms: u64) -> bool {
-        let inputs = || self.segments.range(at..at + run);
-        let Some(first) = inputs().next().map(|segment| segment.header) else { return false };
-        let salt = self.life.salt.wrapping_add(1);
-        let mut merged = Merged::new(&Header { salt, cell_ms, ..first });
-        let merged_count = inputs().take_while(|segment| merged.add(&self.room, segment)).count();
-        let Some(last) = inputs().nth(merged_count.wrapping_sub(1)).map(|s| s.header) else {
-            return false;
-        };
-        if merged_count < 2 {
-            return false;
-        }
-        self.salt();
-        let header = Header { seq: last.seq, from: first.from, salt, cell_ms, ..first };
-        let mut slot = self.room.begin();
-        // The inputs are given up only when what replaces them is on the disk, its header last.
-        let written = self
-            .room
-            .write(&mut slot, HEADER_BYTES, &merged.bytes)
-            .and_then(|()| self.room.sync())
-            .and_then(|()| self.room.write(&mut slot, 0, &header.encode()))
-            .and_then(|()| self.room.sync());
-        if let Err(error) = written {
-            warn!(%error, "the spool cannot put old readings together");
-            self.room.end(&slot);
-            return false;
-        }
-        self.losses.degraded += merged.sample_loss();
-        let used = HEADER_BYTES + merged.bytes.len();
-        let segment = Segment { header, slot, used, chain: merged.chain };
-        let old: Vec<Segment> = self.segments.drain(at..at + merged_count).collect();
-        self.segments.insert(at, segment);
-        for segment in old {
-            self.room.end(&segment.slot);
-        }
-        true
-    }
-
-    /// Drops the oldest segment, unless it is the last one. What was taken of it is in memory.
-    fn drop_oldest(&mut self) {
-        let Some(segment) = self.segments.pop_front() else { return };
-        let start = Place::start_of(segment.header.seq + 1);
-        if self.cursor.place().seq <= segment.header.seq {
-            let left = self.cursor.left_in(&self.room, &segment);
-            self.losses.dropped += left;
-            self.cursor = Cursor::at(start);
-        }
-        self.room.end(&segment.slot);
-        self.released = self.released.max(start);
-        self.mark();
-    }
-
     /// The next readings, at most so many samples of one boot; `None` when there are none.
     pub(in crate::agent) fn take(
         &mut self,
@@ -368,7 +265,7 @@ impl Queue {
 
     /// The moment of the oldest reading that waits.
     pub(in crate::agent) fn oldest_ms(&mut self, dictionary: &mut Dictionary) -> Option<i64> {
-        self.cursor.peek(&self.room, &self.segments, dictionary, &mut self.losses)
+        self.cursor.find(&self.room, &self.segments, dictionary, &mut self.losses)
     }
 
     /// Goes back to a place that was not released, for what follows to be taken again.

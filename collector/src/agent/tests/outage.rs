@@ -6,15 +6,12 @@ use std::time::Duration;
 use rrd::Timestamp;
 use rrd::disk::{Disk, MemDisk};
 
-use crate::agent::Secret;
-use crate::agent::backoff::Backoff;
-use crate::agent::clock::Timeline;
-use crate::agent::credential::Credential;
+use super::{enrolled, reply, taken};
 use crate::agent::dictionary::Dictionary;
 use crate::agent::reading::Readings;
-use crate::agent::session::{Moment, Next, Reply, Session, Start, Unreachable};
+use crate::agent::session::{Moment, Next, Session, Start, Unreachable};
 use crate::agent::spool::{Life, Queue, SPOOL_BYTES, Spool};
-use crate::native::{Position, Push, PushAnswer};
+use crate::native::PushAnswer;
 
 const SERIES: u32 = 90;
 const DAY_S: u64 = 86_400;
@@ -24,21 +21,7 @@ fn session(disk: &MemDisk) -> Session {
     let life = Life { boot_id: 1, step_ms: STEP_S * 1000, salt: 3 };
     let mut dictionary = Dictionary::default();
     let queue = Queue::open(disk, Path::new("state"), SPOOL_BYTES, life, &mut dictionary).unwrap();
-    Session::new(Start {
-        incarnation: 1,
-        credential: Some(Credential {
-            instance: 1,
-            secret: Secret::new("x"),
-            step: None,
-            expires_ms: None,
-        }),
-        may_enrol: false,
-        backoff: Backoff::new(Duration::from_secs(1), Duration::from_mins(1)),
-        spool: Spool::of(queue),
-        dictionary,
-        timeline: Timeline::start(Timestamp::from_secs(0), Duration::ZERO),
-        poll: None,
-    })
+    Session::new(Start { spool: Spool::of(queue), dictionary, ..enrolled(Timestamp::from_secs(0)) })
 }
 
 /// What series `id` says at a second.
@@ -53,19 +36,6 @@ fn look(session: &mut Session, second: u64) {
         readings.gauge("m", &[("n", &id.to_string())], value(id, second));
     }
     session.take(Timestamp::from_secs(second.cast_signed()), &readings);
-}
-
-fn taken(push: &Push) -> Reply {
-    let at = Position { log_epoch: 1, seq: push.number };
-    let answer = PushAnswer {
-        accepted: at,
-        durable: at,
-        samples: 0,
-        server_ms: push.sent_ms,
-        refused: Vec::new(),
-        refused_samples: 0,
-    };
-    Reply { status: 200, retry_after: None, body: serde_json::to_vec(&answer).unwrap() }
 }
 
 #[test]
@@ -111,7 +81,9 @@ fn a_day_without_the_collector_costs_no_reading() {
                 assert_eq!(found.to_bits(), value(id, second).to_bits(), "{id} at {second}");
             }
         }
-        session.push_answered(Ok(taken(&push)), Moment { now, random: 0, wall_ms: 0 }).unwrap();
+        let answer = PushAnswer { server_ms: push.sent_ms, ..taken(push.number, push.number) };
+        let at = Moment { now, random: 0, wall_ms: 0 };
+        session.push_answered(Ok(reply(200, &answer)), at).unwrap();
     }
     assert_eq!(expected_s, DAY_S, "every look arrived");
     assert_eq!(session.spool().byte_count(), 0);

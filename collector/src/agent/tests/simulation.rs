@@ -6,15 +6,11 @@ use std::time::Duration;
 use fixtures::dice::Dice;
 use rrd::Timestamp;
 
-use crate::agent::backoff::Backoff;
-use crate::agent::clock::Timeline;
-use crate::agent::credential::Credential;
-use crate::agent::dictionary::Dictionary;
+use super::{enrolled, reply, taken};
+use crate::agent::AgentError;
 use crate::agent::reading::Readings;
-use crate::agent::session::{Event, Moment, Next, Reply, Session, Start, Unreachable};
-use crate::agent::tests::spool;
-use crate::agent::{AgentError, Secret};
-use crate::native::{Position, Problem, Push, PushAnswer};
+use crate::agent::session::{Event, Moment, Next, Reply, Session, Unreachable};
+use crate::native::{Problem, Push};
 
 /// A server as the contract has it: a journal of batches whose front is durable, and a dictionary.
 #[derive(Default)]
@@ -29,10 +25,6 @@ struct Server {
 impl Server {
     fn last(&self) -> u64 {
         self.journal.last().map_or(0, |(number, _)| *number)
-    }
-
-    fn position(place: usize) -> Position {
-        Position { log_epoch: 1, seq: u64::try_from(place).unwrap() }
     }
 
     /// Comes back with what is durable, and without a dictionary.
@@ -58,15 +50,8 @@ impl Server {
             let values = samples.by_ref().map(|(_, value)| *value).collect();
             self.journal.push((push.number, values));
         }
-        let answer = PushAnswer {
-            accepted: Self::position(self.journal.len()),
-            durable: Self::position(self.durable),
-            samples: 0,
-            server_ms: 0,
-            refused: Vec::new(),
-            refused_samples: 0,
-        };
-        Reply { status: 200, retry_after: None, body: serde_json::to_vec(&answer).unwrap() }
+        let place = |len: usize| u64::try_from(len).unwrap();
+        reply(200, &taken(place(self.journal.len()), place(self.durable)))
     }
 
     fn values(&self) -> Vec<f64> {
@@ -77,25 +62,11 @@ impl Server {
 fn refusal(status: u16, why: impl FnOnce(&mut Problem)) -> Reply {
     let mut problem = Problem::default();
     why(&mut problem);
-    Reply { status, retry_after: None, body: serde_json::to_vec(&problem).unwrap() }
+    reply(status, &problem)
 }
 
 fn session() -> Session {
-    Session::new(Start {
-        incarnation: 1,
-        credential: Some(Credential {
-            instance: 1,
-            secret: Secret::new("x"),
-            step: None,
-            expires_ms: None,
-        }),
-        may_enrol: false,
-        backoff: Backoff::new(Duration::from_secs(1), Duration::from_mins(1)),
-        spool: spool(),
-        dictionary: Dictionary::default(),
-        timeline: Timeline::start(Timestamp::from_millis(1_000_000), Duration::ZERO),
-        poll: None,
-    })
+    Session::new(enrolled(Timestamp::from_millis(1_000_000)))
 }
 
 /// What becomes of a push: it may not arrive, its answer may be lost, the server may be unwell.

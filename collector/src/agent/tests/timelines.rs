@@ -4,16 +4,13 @@ use std::time::Duration;
 
 use rrd::{Step, Timestamp};
 
+use super::taken;
 use crate::agent::AgentError;
 use crate::agent::Secret;
-use crate::agent::backoff::Backoff;
-use crate::agent::clock::Timeline;
 use crate::agent::credential::Credential;
-use crate::agent::dictionary::Dictionary;
 use crate::agent::reading::Readings;
 use crate::agent::session::{Event, Moment, Next, Reply, Session, Start, Unreachable};
-use crate::agent::tests::spool;
-use crate::native::{EnrollAnswer, Position, Problem, Push, PushAnswer};
+use crate::native::{EnrollAnswer, Problem, Push, PushAnswer};
 
 /// A session on a stage: `at(…)` sets the second, the other verbs act or expect.
 struct Stage {
@@ -23,16 +20,8 @@ struct Stage {
 }
 
 fn start(credential: Option<Credential>, may_enrol: bool) -> Stage {
-    let session = Session::new(Start {
-        incarnation: 77,
-        credential,
-        may_enrol,
-        backoff: Backoff::new(Duration::from_secs(1), Duration::from_mins(1)),
-        spool: spool(),
-        dictionary: Dictionary::default(),
-        timeline: Timeline::start(Timestamp::from_millis(1_000_000), Duration::ZERO),
-        poll: None,
-    });
+    let usual = super::enrolled(Timestamp::from_millis(1_000_000));
+    let session = Session::new(Start { incarnation: 77, credential, may_enrol, ..usual });
     Stage { session, now: Duration::ZERO, random: 1 << 63 }
 }
 
@@ -82,15 +71,8 @@ impl Stage {
 
     #[track_caller]
     fn accept(&mut self, accepted: u64, durable: u64) -> &mut Self {
-        let at = |seq| Position { log_epoch: 1, seq };
-        let answer = PushAnswer {
-            accepted: at(accepted),
-            durable: at(durable),
-            samples: 1,
-            server_ms: self.wall().as_millis(),
-            refused: Vec::new(),
-            refused_samples: 0,
-        };
+        let server_ms = self.wall().as_millis();
+        let answer = PushAnswer { samples: 1, server_ms, ..taken(accepted, durable) };
         let event = self.told(reply(200, &answer)).unwrap();
         assert_eq!(event, Event::Accepted { refused_samples: 0, first_refusal: None });
         self
@@ -120,7 +102,7 @@ impl Stage {
 
 #[expect(clippy::unnecessary_wraps, reason = "the form an answer is told in")]
 fn reply(status: u16, body: &impl serde::Serialize) -> Result<Reply, Unreachable> {
-    Ok(Reply { status, retry_after: None, body: serde_json::to_vec(body).unwrap() })
+    Ok(super::reply(status, body))
 }
 
 fn status(status: u16) -> Result<Reply, Unreachable> {

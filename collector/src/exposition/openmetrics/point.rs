@@ -4,13 +4,13 @@ use std::collections::HashSet;
 
 use rrd::Timestamp;
 
-use super::super::family::Type;
 use super::super::fault::Fault;
 use super::super::names::Pairs;
+use crate::foreign::family::FamilyKind;
 
 /// Samples of one metric with one time.
 pub(super) struct Point {
-    told: Type,
+    told: FamilyKind,
     /// Labels without the one that tells the samples of the point apart.
     pub(super) labels: Pairs,
     pub(super) at: Option<Timestamp>,
@@ -27,7 +27,7 @@ pub(super) struct Part {
 }
 
 impl Point {
-    pub(super) fn begun(told: Type, labels: Pairs, at: Option<Timestamp>) -> Self {
+    pub(super) fn begun(told: FamilyKind, labels: Pairs, at: Option<Timestamp>) -> Self {
         Self { told, labels, at, parts: Vec::new(), seen: HashSet::new() }
     }
 
@@ -53,11 +53,11 @@ impl Point {
     /// Checks what only a whole point can break.
     pub(super) fn end(self) -> Result<(), Fault> {
         match self.told {
-            Type::Counter if self.value("_total").is_none() => {
+            FamilyKind::Counter if self.value("_total").is_none() => {
                 Err(Fault::rule("a counter has a _total"))
             }
-            Type::Histogram => self.histogram("_count", "_sum"),
-            Type::GaugeHistogram => self.histogram("_gcount", "_gsum"),
+            FamilyKind::Histogram => self.histogram("_count", "_sum"),
+            FamilyKind::GaugeHistogram => self.histogram("_gcount", "_gsum"),
             _ => Ok(()),
         }
     }
@@ -88,7 +88,7 @@ impl Point {
         if count.is_some_and(|count| count.total_cmp(&last.1).is_ne()) {
             return Err(Fault::rule("a histogram's count is that of its bucket +Inf"));
         }
-        if has_negative && sum.is_some() && self.told == Type::Histogram {
+        if has_negative && sum.is_some() && self.told == FamilyKind::Histogram {
             return Err(Fault::rule("a histogram with bounds below 0 has no sum"));
         }
         Ok(())
@@ -96,27 +96,31 @@ impl Point {
 }
 
 /// The label that tells samples of one point and name apart.
-pub(super) fn special_label<'n>(told: Type, suffix: &str, family: &'n str) -> Option<&'n str> {
+pub(super) fn special_label<'n>(
+    told: FamilyKind,
+    suffix: &str,
+    family: &'n str,
+) -> Option<&'n str> {
     match (told, suffix) {
-        (Type::Histogram | Type::GaugeHistogram, "_bucket") => Some("le"),
-        (Type::Summary, "") => Some("quantile"),
-        (Type::StateSet, "") => Some(family),
+        (FamilyKind::Histogram | FamilyKind::GaugeHistogram, "_bucket") => Some("le"),
+        (FamilyKind::Summary, "") => Some("quantile"),
+        (FamilyKind::StateSet, "") => Some(family),
         _ => None,
     }
 }
 
 /// Checks what a sample of this type can break by itself.
-pub(super) fn check(told: Type, part: &Part) -> Result<(), Fault> {
+pub(super) fn check(told: FamilyKind, part: &Part) -> Result<(), Fault> {
     let value = part.value;
     let is_count = value >= 0.0; // Not so for NaN.
     let (is_good, rule) = match (told, part.suffix) {
-        (Type::Counter, "_total") => (is_count, "a counter is a number not below 0"),
-        (Type::Histogram | Type::GaugeHistogram, "_bucket" | "_count" | "_gcount")
-        | (Type::Summary, "_count") => (is_count, "a count is a number not below 0"),
-        (Type::Histogram | Type::Summary, "_sum") => {
+        (FamilyKind::Counter, "_total") => (is_count, "a counter is a number not below 0"),
+        (FamilyKind::Histogram | FamilyKind::GaugeHistogram, "_bucket" | "_count" | "_gcount")
+        | (FamilyKind::Summary, "_count") => (is_count, "a count is a number not below 0"),
+        (FamilyKind::Histogram | FamilyKind::Summary, "_sum") => {
             (is_count || value.is_nan(), "the sum of a histogram or summary is not below 0")
         }
-        (Type::Summary, "") => {
+        (FamilyKind::Summary, "") => {
             let quantile = number(part.special.as_deref());
             let is_quantile = quantile.is_some_and(|quantile| (0.0..=1.0).contains(&quantile));
             (
@@ -124,8 +128,10 @@ pub(super) fn check(told: Type, part: &Part) -> Result<(), Fault> {
                 "a quantile is from 0 to 1 and its value not below 0",
             )
         }
-        (Type::StateSet, _) => (value == 0.0 || value.total_cmp(&1.0).is_eq(), "a state is 0 or 1"),
-        (Type::Info, _) => (value.total_cmp(&1.0).is_eq(), "an info is 1"),
+        (FamilyKind::StateSet, _) => {
+            (value == 0.0 || value.total_cmp(&1.0).is_eq(), "a state is 0 or 1")
+        }
+        (FamilyKind::Info, _) => (value.total_cmp(&1.0).is_eq(), "an info is 1"),
         _ => (true, ""),
     };
     if is_good { Ok(()) } else { Err(Fault::rule(rule)) }

@@ -120,19 +120,21 @@ impl Inner {
         if silent_ms >= i64::try_from(patience_ms).unwrap_or(i64::MAX) {
             return Ok(());
         }
+        self.tell_conflict(instance, "its key asked from another boot while it reports");
+        let message = "another machine reports with this key; make a new one and enrol with it";
+        Err(Denial::identity_conflict(message, instance.lifecycle.state))
+    }
+
+    /// Tells that two machines are one instance, and by what that was seen.
+    pub(in crate::intake) fn tell_conflict(&self, instance: &Instance, seen: &str) {
         self.tell_later(Event {
             number: 0,
             at: self.parts.clock.wall(),
             what: What::IdentityConflict,
             instance: Some(instance.id),
             name: instance.name.clone(),
-            evidence: Evidence::of(
-                Who::Collector,
-                "its key asked from another boot while it reports",
-            ),
+            evidence: Evidence::of(Who::Collector, seen),
         });
-        let message = "another machine reports with this key; make a new one and enrol with it";
-        Err(Denial::identity_conflict(message, instance.lifecycle.state))
     }
 }
 

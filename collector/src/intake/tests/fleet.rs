@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use fixtures::dice::{Dice, told};
 use ring::hmac;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::keys::{Machine, push};
 use super::support::*;
+use crate::hex::Hex;
 use crate::lifecycle::State;
 use crate::native::EnrollAnswer;
 use crate::registry::Registry;
@@ -112,9 +114,7 @@ async fn a_signature_takes_the_place_of_a_secret_in_the_clear() {
     let key = hmac::Key::new(hmac::HMAC_SHA256, &Sha256::digest(secret.as_bytes()));
     let signed = |at_ms: i64, body: &str| {
         let mac = hmac::sign(&key, format!("{at_ms}.{body}").as_bytes());
-        let mac =
-            mac.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
-        format!("id={id},t={at_ms},v1={mac}")
+        format!("id={id},t={at_ms},v1={}", Hex(mac.as_ref()))
     };
     let now_ms = NOW.as_millis();
     for (header, status) in [
@@ -237,26 +237,13 @@ async fn a_clock_that_is_set_forward_makes_nobody_silent() {
     assert_eq!(states(&server)["m1"].0, State::Silent, "but who is silent still is");
 }
 
-/// xorshift64*, so that a seed tells the whole story.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) % bound
-    }
-}
-
 /// A thousand enrol at once, live for up to an hour, and end with a goodbye or without.
 #[tokio::test]
 async fn a_thousand_short_lives_end_as_they_should_and_leave_nothing_behind() {
     const COUNT: u64 = 1_000;
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| getrandom::u64().unwrap() | 1);
-    println!("SEED={seed}");
-    let mut dice = Dice(seed);
+    let seed = told().unwrap_or_else(|| getrandom::u64().unwrap());
+    println!("ROUNDEL_SEED={seed}");
+    let mut dice = Dice::new(seed);
     let server = Server::roomy();
     let token = json!({"kind": "join", "lifecycle": "ephemeral", "ttl_secs": 864_000});
     let token = server.token(token).await;

@@ -13,6 +13,7 @@ use tower::ServiceExt as _;
 
 use super::super::router;
 use super::support::*;
+use crate::hex::Hex;
 use crate::identity::{KEY_HEADER, PROOF_HEADER, Signed, TIME_HEADER};
 use crate::lifecycle::State;
 use crate::native::{EnrollAnswer, Entry, Push, Reading};
@@ -48,15 +49,12 @@ impl Machine {
         self.proofs.set(self.proofs.get() + 1);
         let at = wall(server).plus_millis(self.proofs.get());
         let signed = Signed { method, path, at, body: body.as_bytes() };
-        let hex = |bytes: &[u8]| {
-            bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
-        };
         let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header(KEY_HEADER, hex(self.pair.public_key().as_ref()))
+            .header(KEY_HEADER, Hex(self.pair.public_key().as_ref()).to_string())
             .header(TIME_HEADER, at.as_millis().to_string())
-            .header(PROOF_HEADER, hex(self.pair.sign(&signed.bytes()).as_ref()))
+            .header(PROOF_HEADER, Hex(self.pair.sign(&signed.bytes()).as_ref()).to_string())
             .extension(ConnectInfo(SocketAddr::from(([10, 1, 2, 3], 4000))));
         if let Some(secret) = secret {
             request = request.header("authorization", format!("Bearer {secret}"));
@@ -172,6 +170,25 @@ async fn a_token_s_word_is_kept_and_every_no_has_its_own() {
         json!({"kind": "join", "surprise": 1}),
     ] {
         server.json("POST", "/v1/tokens", ADMIN, wrong).await.is(400, "bad_request");
+    }
+}
+
+#[tokio::test]
+async fn what_only_enrolment_looks_at_is_refused_to_a_token_that_enrols_nobody() {
+    let server = Server::start();
+    let asked = async |wish| server.json("POST", "/v1/tokens", ADMIN, wish).await;
+    for kind in ["relay", "events", "read"] {
+        let near = asked(json!({"kind": kind, "cidr": ["10.0.0.0/8"]})).await;
+        let message = &near.is(400, "bad_request").json["message"];
+        assert_eq!(message, "cidr: only a join token is confined to networks; leave it out");
+        for keys in [json!(["role"]), json!([])] {
+            let plain = asked(json!({"kind": kind, "allowed_label_keys": keys})).await;
+            let message = &plain.is(400, "bad_request").json["message"];
+            let told = "allowed_label_keys: only a join token says what machines may declare; leave it out";
+            assert_eq!(message, told);
+        }
+        let nothing = json!({"kind": kind, "cidr": [], "allowed_label_keys": null});
+        assert_eq!(asked(nothing).await.status, 201, "{kind}: nothing is asked for");
     }
 }
 

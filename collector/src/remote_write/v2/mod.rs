@@ -7,7 +7,8 @@ use rrd::Kind;
 
 use super::WriteError;
 use crate::accounting::Reason;
-use crate::foreign::kinds::FamilyKind;
+use crate::foreign::family::FamilyKind;
+use crate::foreign::kinds::SUFFIXES;
 use crate::foreign::{Named as _, Sorted, Sorter};
 use visit::RawSeries;
 
@@ -24,7 +25,7 @@ fn take(sorter: &mut Sorter<'_>, series: &RawSeries<'_>) {
         _ if series.samples.is_empty() => {}
         Some(key) => {
             let kind = FamilyKind::from_number(series.family);
-            let kind = kind.map(|family| told(family, labels.metric()));
+            let kind = kind.and_then(|family| told(family, labels.metric()));
             sorter.series(key, labels, (series.samples, kind));
         }
         None => {
@@ -39,15 +40,9 @@ fn take(sorter: &mut Sorter<'_>, series: &RawSeries<'_>) {
 }
 
 /// What a series of a family is: its own name tells which part of a histogram or summary.
-fn told(family: FamilyKind, metric: &[u8]) -> Kind {
-    let ends = |suffix: &str| metric.ends_with(suffix.as_bytes());
-    let counts = match family {
-        FamilyKind::Counter => !ends("_created"),
-        FamilyKind::Histogram => ends("_bucket") || ends("_count") || ends("_sum"),
-        FamilyKind::Summary => ends("_count") || ends("_sum"),
-        _ => false,
-    };
-    if counts { Kind::Total } else { Kind::Gauge }
+fn told(family: FamilyKind, metric: &[u8]) -> Option<Kind> {
+    let suffix = SUFFIXES.iter().find(|suffix| metric.ends_with(suffix.as_bytes()));
+    family.kind(suffix.unwrap_or(&""))
 }
 
 #[cfg(test)]
@@ -66,7 +61,7 @@ mod tests {
             (FamilyKind::Summary, "rpc_count", Kind::Total),
             (FamilyKind::Info, "build_info", Kind::Gauge),
         ] {
-            assert_eq!(told(family, metric.as_bytes()), kind, "{metric}");
+            assert_eq!(told(family, metric.as_bytes()), Some(kind), "{metric}");
         }
     }
 }
