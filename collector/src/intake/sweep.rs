@@ -120,7 +120,9 @@ impl Inner {
         let inner = Arc::clone(&self);
         aside(move || {
             inner.cache.forget_all(&gone);
-            leaving.iter().for_each(|instance| inner.prepare_role(instance));
+            for instance in &leaving {
+                inner.prepare_role(instance);
+            }
             Ok(())
         })
         .await?;

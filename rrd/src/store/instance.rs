@@ -46,8 +46,6 @@ pub(crate) struct Growth {
     pub(crate) is_leaving: bool,
     /// What the journal was last told the archives are to be; `None` once the file is so.
     pub(crate) asked: Option<Arc<Form>>,
-    /// What was asked for last is to take over a member.
-    pub(crate) is_folding: bool,
 }
 
 /// What archives there are.

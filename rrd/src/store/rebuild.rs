@@ -221,7 +221,6 @@ fn put_in_place(
     }
     state.rolled_into = None;
     growth.asked = None;
-    growth.is_folding = false;
     drop((state, alone));
     // The new file has its name already; should power take it back, the next start gives it again.
     disk.sync_dir(dir)

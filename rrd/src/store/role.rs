@@ -67,7 +67,7 @@ impl Store {
         if id == role {
             return Err(refused(role, "it is the role itself; remove it instead"));
         }
-        let series = self.series_of(&member);
+        let series = member.legacy();
         let taken = self.grant_role(&wanted, (&member, &series), append)?;
         let taker = self.instance(role).ok_or_else(|| {
             refused(role, "it has room for none of its series; raise what it may have")
@@ -89,7 +89,6 @@ impl Store {
         })?;
         if reserved.is_some() {
             of_role.asked = reserved;
-            of_role.is_folding = true;
         }
         of_member.is_leaving = true;
         Ok(RolledUp { seq, series: series.len(), left_out: series.len() - taken })
@@ -104,20 +103,9 @@ impl Store {
     ) -> Result<usize, ChangeError<E>> {
         let id = wanted.member;
         let member = self.instance(id).ok_or(ChangeError::NoInstance(id))?;
-        let series = self.series_of(&member);
+        let series = member.legacy();
         let taken = self.grant_role(&wanted, (&member, &series), append)?;
         Ok(series.len() - taken)
-    }
-
-    /// What there is to take over, in order of column.
-    fn series_of(&self, member: &Instance) -> Vec<(Labels, Kind)> {
-        let state = lock(&member.state);
-        let born = state.all_series().filter(|series| !series.head.is_unborn());
-        let series = born.filter_map(|series| {
-            let labels = Labels::from_key(series.key.bytes()).ok()?;
-            Some((labels, series.class.definition.kind))
-        });
-        series.collect()
     }
 
     /// Gives the role columns for these series; answers for how many of them it has both.
@@ -161,13 +149,26 @@ impl Store {
 }
 
 impl Instance {
+    /// What a role would take over of it, in order of column.
+    fn legacy(&self) -> Vec<(Labels, Kind)> {
+        let state = lock(&self.state);
+        let born = state.all_series().filter(|series| !series.head.is_unborn());
+        let series = born.filter_map(|series| {
+            let labels = Labels::from_key(series.key.bytes()).ok()?;
+            Some((labels, series.class.definition.kind))
+        });
+        series.collect()
+    }
+
     /// Errors where this role cannot take a member over now.
     fn check_taking<E>(&self, growth: &Growth, member: &Self) -> Result<(), ChangeError<E>> {
         let state = lock(&self.state);
         if !growth.has_file || growth.is_leaving || state.is_removed {
             return Err(ChangeError::NoInstance(self.id));
         }
-        let is_other_change = growth.asked.is_some() && !growth.is_folding
+        // A role asks for room for the archives that it has.
+        let is_asked = |policy: &Policy| growth.asked.as_ref().is_some_and(|a| a.policy != *policy);
+        let is_other_change = is_asked(&state.form.policy)
             || state.former.as_ref().is_some_and(|former| former.folds().is_empty());
         let folds = state.former.as_ref().map_or(0, |former| former.folds().len());
         if is_other_change || folds >= MOST_FOLDS {

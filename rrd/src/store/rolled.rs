@@ -94,7 +94,9 @@ mod tests {
 
     fn rolled(rows: &[Run]) -> Rolled {
         let mut all = Rolled::NONE;
-        rows.iter().for_each(|row| all.add(row, 60));
+        for row in rows {
+            all.add(row, 60);
+        }
         all
     }
 
