@@ -1,6 +1,8 @@
 //! Labels: what names a series or an instance, in one canonical order.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -12,8 +14,16 @@ pub const NAME: &str = "__name__";
 const USUAL_COUNT: usize = 8;
 
 /// Sorted names and values; an empty value is the same as no label. Cheap to clone.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Labels(Arc<[(Box<str>, Box<str>)]>);
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Labels(Arc<Texts>);
+
+/// All names and values in one text.
+#[derive(Default, PartialEq, Eq, Hash)]
+struct Texts {
+    text: Box<str>,
+    /// Where each name and each value ends.
+    ends: Box<[usize]>,
+}
 
 /// Why a set of labels was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -33,34 +43,60 @@ impl Labels {
     /// Labels of these pairs: sorted, empty values dropped. Errors on an empty or repeated name.
     pub fn from_pairs<N, V>(pairs: impl IntoIterator<Item = (N, V)>) -> Result<Self, LabelError>
     where
-        N: Into<String>,
-        V: Into<String>,
+        N: AsRef<str>,
+        V: AsRef<str>,
     {
-        let mut all: Vec<(Box<str>, Box<str>)> = pairs
-            .into_iter()
-            .map(|(name, value)| (name.into().into_boxed_str(), value.into().into_boxed_str()))
-            .filter(|(_, value)| !value.is_empty())
-            .collect();
-        all.sort();
+        let pairs = pairs.into_iter().filter(|(_, value)| !value.as_ref().is_empty());
+        let mut all: Vec<(N, V)> = pairs.collect();
+        all.sort_unstable_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
         for pair in all.windows(2) {
-            if pair[0].0 == pair[1].0 {
-                return Err(LabelError::Duplicate(pair[0].0.to_string()));
+            if pair[0].0.as_ref() == pair[1].0.as_ref() {
+                return Err(LabelError::Duplicate(pair[0].0.as_ref().to_owned()));
             }
         }
-        if all.iter().any(|(name, _)| name.is_empty()) {
+        if all.iter().any(|(name, _)| name.as_ref().is_empty()) {
             return Err(LabelError::EmptyName);
         }
-        Ok(Self(all.into()))
+        Ok(Self::of_sorted(all.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))))
+    }
+
+    /// Labels of pairs in order of name, each with a value.
+    fn of_sorted<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Self {
+        let texts = pairs.flat_map(|(name, value)| [name, value]);
+        let mut text = String::with_capacity(texts.clone().map(str::len).sum());
+        let mut ends = Vec::with_capacity(texts.clone().count());
+        for one in texts {
+            text.push_str(one);
+            ends.push(text.len());
+        }
+        Self(Arc::new(Texts { text: text.into_boxed_str(), ends: ends.into_boxed_slice() }))
     }
 
     /// The value of label `name`; `None` when the set lacks it.
     pub fn get(&self, name: &str) -> Option<&str> {
-        if self.0.len() <= USUAL_COUNT {
+        if self.len() <= USUAL_COUNT {
             // Most names differ in length already, and so are not even looked at.
-            return self.0.iter().find(|(n, _)| **n == *name).map(|(_, value)| value.as_ref());
+            return self.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
         }
-        let at = self.0.binary_search_by(|(n, _)| n.as_ref().cmp(name)).ok()?;
-        Some(&self.0[at].1)
+        let (mut from, mut to) = (0, self.len());
+        while from < to {
+            let middle = from.midpoint(to);
+            let (known, value) = self.pair(middle);
+            match known.cmp(name) {
+                Ordering::Less => from = middle + 1,
+                Ordering::Equal => return Some(value),
+                Ordering::Greater => to = middle,
+            }
+        }
+        None
+    }
+
+    fn pair(&self, place: usize) -> (&str, &str) {
+        let Texts { text, ends } = &*self.0;
+        let start = if place == 0 { 0 } else { ends[2 * place - 1] };
+        let (middle, end) = (ends[2 * place], ends[2 * place + 1]);
+        let part = |range: Range<usize>| text.get(range).expect("it ends where a text does");
+        (part(start..middle), part(middle..end))
     }
 
     /// The metric name, if there is one.
@@ -69,65 +105,50 @@ impl Labels {
     }
 
     /// Names and values in order of name.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> + Clone {
+        (0..self.len()).map(|place| self.pair(place))
     }
 
     /// How many labels there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.0.ends.len() / 2
     }
 
     /// True when there is no label.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.ends.is_empty()
     }
 
     /// These labels with `name` set to `value` (removed when `value` is empty).
     #[must_use]
     pub fn with(&self, name: &str, value: &str) -> Self {
-        let mut all: Vec<_> = self.0.iter().filter(|(n, _)| n.as_ref() != name).cloned().collect();
-        if !value.is_empty() {
-            let at = all.partition_point(|(n, _)| n.as_ref() < name);
-            all.insert(at, (name.into(), value.into()));
-        }
-        Self(all.into())
+        let before = self.iter().take_while(|(known, _)| *known < name);
+        let after = self.iter().skip_while(|(known, _)| *known <= name);
+        let own = (!value.is_empty()).then_some((name, value));
+        Self::of_sorted(before.chain(own).chain(after))
     }
 
     /// Only the labels whose name `keep` accepts.
     #[must_use]
-    pub fn filtered(&self, mut keep: impl FnMut(&str) -> bool) -> Self {
-        Self(self.0.iter().filter(|(name, _)| keep(name)).cloned().collect())
-    }
-
-    /// As [`Labels::filtered`]; what nobody else holds is moved, not copied.
-    #[must_use]
-    pub fn into_filtered(mut self, mut keep: impl FnMut(&str) -> bool) -> Self {
-        match Arc::get_mut(&mut self.0) {
-            Some(own) => {
-                let kept = own.iter_mut().filter(|(name, _)| keep(name));
-                Self(kept.map(std::mem::take).collect())
-            }
-            None => self.filtered(keep),
-        }
+    pub fn filtered(&self, keep: impl Fn(&str) -> bool) -> Self {
+        Self::of_sorted(self.iter().filter(|(name, _)| keep(name)))
     }
 
     /// These labels with all of `other` laid over them: on a shared name `other` wins.
     #[must_use]
     pub fn overlaid(&self, other: &Self) -> Self {
-        let mut all: Vec<_> =
-            self.0.iter().filter(|(name, _)| other.get(name).is_none()).cloned().collect();
-        all.extend(other.0.iter().cloned());
-        all.sort();
-        Self(all.into())
+        let own = self.iter().filter(|(name, _)| other.get(name).is_none());
+        let mut all: Vec<_> = own.chain(other.iter()).collect();
+        all.sort_unstable();
+        Self::of_sorted(all.into_iter())
     }
 
     /// The canonical bytes that identify this set: each name and value behind its length (u16).
     ///
     /// Names and values longer than 65,535 bytes do not pass intake; they are cut here.
     pub fn to_key(&self) -> Vec<u8> {
-        let mut key = Vec::with_capacity(self.0.iter().map(|(n, v)| n.len() + v.len() + 4).sum());
-        for text in self.0.iter().flat_map(|(name, value)| [name, value]) {
+        let mut key = Vec::with_capacity(self.0.text.len() + 2 * self.0.ends.len());
+        for text in self.iter().flat_map(|(name, value)| [name, value]) {
             let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
             key.extend_from_slice(&len.to_le_bytes());
             key.extend_from_slice(&text.as_bytes()[..usize::from(len)]);
@@ -137,17 +158,34 @@ impl Labels {
 
     /// The labels that [`Labels::to_key`] wrote.
     pub fn from_key(mut key: &[u8]) -> Result<Self, LabelError> {
-        let mut pairs: Vec<(Box<str>, Box<str>)> = Vec::with_capacity(USUAL_COUNT);
+        let mut pairs: Vec<(&str, &str)> = Vec::with_capacity(USUAL_COUNT);
         while !key.is_empty() {
-            let name = take_text(&mut key)?;
-            pairs.push((name.into(), take_text(&mut key)?.into()));
+            pairs.push((take_text(&mut key)?, take_text(&mut key)?));
         }
         // As a key has them; anything else is looked at in full.
         let is_rising = pairs.windows(2).all(|pair| pair[0].0 < pair[1].0);
         if is_rising && pairs.iter().all(|(name, value)| !name.is_empty() && !value.is_empty()) {
-            return Ok(Self(pairs.into()));
+            return Ok(Self::of_sorted(pairs.into_iter()));
         }
         Self::from_pairs(pairs)
+    }
+}
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Labels {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.iter().cmp(other.iter())
+    }
+}
+
+impl fmt::Debug for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
     }
 }
 
@@ -182,14 +220,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filtering_leaves_the_same_whoever_holds_the_labels() {
+    fn filtering_leaves_those_that_are_kept() {
         let all = labels(&[("a", "1"), ("b", "2"), ("c", "3")]);
-        let expected = labels(&[("a", "1"), ("c", "3")]);
-        let keep = |name: &str| name != "b";
-        assert_eq!(all.filtered(keep), expected);
-        assert_eq!(all.clone().into_filtered(keep), expected, "held by another, too");
-        assert_eq!(all.len(), 3, "who keeps what was there");
-        assert_eq!(all.into_filtered(keep), expected);
+        assert_eq!(all.filtered(|name| name != "b"), labels(&[("a", "1"), ("c", "3")]));
+        assert_eq!(all.filtered(|_| false), Labels::default());
+    }
+
+    #[test]
+    fn labels_are_in_order_of_their_pairs_and_not_of_their_text() {
+        let sets = [
+            labels(&[]),
+            labels(&[("a", "b")]),
+            labels(&[("a", "b"), ("c", "")]),
+            labels(&[("a", "bc")]),
+            labels(&[("a", "c")]),
+            labels(&[("ab", "c")]),
+        ];
+        for (place, one) in sets.iter().enumerate() {
+            for (other_place, other) in sets.iter().enumerate() {
+                let (pairs, other_pairs) = (one.iter().collect::<Vec<_>>(), other.iter().collect());
+                assert_eq!(one.cmp(other), pairs.cmp(&other_pairs), "{place} {other_place}");
+                assert_eq!(one == other, pairs == other_pairs, "{place} {other_place}");
+            }
+        }
+    }
+
+    #[test]
+    fn many_labels_are_found_as_few_are() {
+        for count in [0, 1, 8, 9, 50] {
+            let names: Vec<String> =
+                (0..count).map(|number| format!("n{:02}", 2 * number)).collect();
+            let set = Labels::from_pairs(names.iter().map(|name| (name, name))).unwrap();
+            for name in &names {
+                assert_eq!(set.get(name), Some(name.as_str()));
+                assert_eq!(set.get(&format!("{name}x")), None);
+            }
+            assert_eq!((set.get("m"), set.get("z"), set.get("")), (None, None, None));
+        }
     }
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {

@@ -31,6 +31,7 @@ mod request;
 mod restep;
 mod role;
 mod rolled;
+mod room;
 mod round;
 mod scratch;
 mod select;

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Output};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -42,21 +42,9 @@ impl Drop for Agent {
     }
 }
 
-fn run(server: &Server, arguments: &[&str]) -> Output {
-    roundel().args(arguments).args(["--server", &server.url]).output().unwrap()
-}
-
-#[track_caller]
-fn said(server: &Server, arguments: &[&str]) -> String {
-    let output = run(server, arguments);
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {complaint}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 #[track_caller]
 fn json(server: &Server, arguments: &[&str]) -> Value {
-    serde_json::from_str(&said(server, &[arguments, &["--json"]].concat())).unwrap()
+    serde_json::from_str(&server.said(&[arguments, &["--json"]].concat())).unwrap()
 }
 
 /// Waits until the instance called `web` is in this state; answers it.
@@ -72,7 +60,7 @@ async fn in_state(server: &Server, state: &str) -> Value {
 async fn an_agent_without_a_token_waits_is_approved_and_comes_back_by_its_key() {
     let dir = folder();
     let server = Server::start(dir.path(), &[]);
-    assert_eq!(said(&server, &["approve"]), "nobody waits for approval\n");
+    assert_eq!(server.said(&["approve"]), "nobody waits for approval\n");
     let agent = Agent::start(&server, dir.path(), &[]);
     let waiting = eventually("the agent to wait", PATIENCE, async || {
         json(&server, &["approve"])["machines"].as_array().unwrap().first().cloned()
@@ -80,15 +68,15 @@ async fn an_agent_without_a_token_waits_is_approved_and_comes_back_by_its_key() 
     .await;
     let (id, fingerprint) =
         (waiting["id"].as_str().unwrap(), waiting["fingerprint"].as_str().unwrap());
-    let queue = said(&server, &["approve"]);
+    let queue = server.said(&["approve"]);
     assert!(queue.contains(id) && queue.contains(fingerprint) && queue.contains("web"), "{queue}");
     let log = fs::read_to_string(dir.path().join("agent.log")).unwrap();
     assert!(log.contains(&format!("roundel approve {id}")), "{log}");
-    let other = run(&server, &["approve", id, "--fingerprint", "beef"]);
+    let other = server.asked(&["approve", id, "--fingerprint", "beef"]);
     let complaint = String::from_utf8(other.stderr).unwrap();
     assert!(complaint.contains("fingerprint is") && complaint.contains("409"), "{complaint}");
     let approved =
-        said(&server, &["approve", id, "--fingerprint", fingerprint, "--label", "role=web"]);
+        server.said(&["approve", id, "--fingerprint", fingerprint, "--label", "role=web"]);
     assert!(approved.starts_with("approved: web is instance "), "{approved}");
     let active = in_state(&server, "active").await;
     assert_eq!(active["labels"]["role"], "web");
@@ -107,17 +95,17 @@ async fn an_agent_without_a_token_waits_is_approved_and_comes_back_by_its_key() 
         (&back["id"], &withdrawn["id"], &again["id"]),
         (&active["id"], &active["id"], &active["id"])
     );
-    let show = said(&server, &["instances", "show", "web"]);
+    let show = server.said(&["instances", "show", "web"]);
     for word in
         ["fingerprint", "withdrawn   agent", "approved    agent", "it came back with its key"]
     {
         assert!(show.contains(word), "{word}: {show}");
     }
     assert_eq!(fs::read_to_string(dir.path().join("agent/agent.key")).unwrap(), key);
-    assert!(said(&server, &["instances", "events"]).contains("(terminate)"));
+    assert!(server.said(&["instances", "events"]).contains("(terminate)"));
 
     // An operator's last word, which the agent obeys.
-    let revoked = said(&server, &["instances", "revoke", "web", "--reason", "stolen"]);
+    let revoked = server.said(&["instances", "revoke", "web", "--reason", "stolen"]);
     assert!(revoked.starts_with("revoked"), "{revoked}");
     let mut agent = agent;
     let ended =
@@ -129,20 +117,17 @@ async fn an_agent_without_a_token_waits_is_approved_and_comes_back_by_its_key() 
 async fn tokens_are_made_listed_and_taken_back() {
     let dir = folder();
     let server = Server::start(dir.path(), &[]);
-    let made = said(
-        &server,
-        &[
-            "token",
-            "create",
-            "--name",
-            "autoscaler",
-            "--ephemeral",
-            "--uses",
-            "1",
-            "--label",
-            "team=a",
-        ],
-    );
+    let made = server.said(&[
+        "token",
+        "create",
+        "--name",
+        "autoscaler",
+        "--ephemeral",
+        "--uses",
+        "1",
+        "--label",
+        "team=a",
+    ]);
     let secret = made.lines().next().unwrap();
     assert!(secret.starts_with("rj_") && made.contains("roundel agent --collector"), "{made}");
     let agent = Agent::start(&server, dir.path(), &["--token", secret]);
@@ -154,19 +139,19 @@ async fn tokens_are_made_listed_and_taken_back() {
     agent.stop();
     let gone = in_state(&server, "withdrawn").await;
     assert_eq!(gone["evidence"], "goodbye of its agent (stop); it is ephemeral by its token");
-    let list = said(&server, &["token", "list"]);
+    let list = server.said(&["token", "list"]);
     assert!(
         list.contains("autoscaler") && list.contains("0 uses left") | list.contains("used up"),
         "{list}"
     );
     let waits = json(&server, &["token", "create", "--kind", "relay", "--wait"]);
     let id = waits["id"].as_str().unwrap();
-    assert!(said(&server, &["approve"]).contains(id));
-    assert_eq!(said(&server, &["approve", id]), "approved: it is good from now on\n");
-    assert!(said(&server, &["token", "revoke", id]).starts_with("revoked"));
-    assert!(said(&server, &["token", "list"]).contains("revoked"));
+    assert!(server.said(&["approve"]).contains(id));
+    assert_eq!(server.said(&["approve", id]), "approved: it is good from now on\n");
+    assert!(server.said(&["token", "revoke", id]).starts_with("revoked"));
+    assert!(server.said(&["token", "list"]).contains("revoked"));
     for wrong in [&["--kind", "other"][..], &["--cidr", "10.0.0.0/99"], &["--silent", "0s"]] {
-        let output = run(&server, &[&["token", "create"], wrong].concat());
+        let output = server.asked(&[&["token", "create"], wrong].concat());
         assert!(!output.status.success(), "{wrong:?}");
     }
 }

@@ -1,7 +1,5 @@
 //! Instances at the operator's command: listed, changed, shrunk, given back, by the program itself.
 
-use std::process::Output;
-
 use fixtures::remote_write::Series;
 use serde_json::Value;
 
@@ -15,21 +13,14 @@ fn line<'a>(list: &'a str, name: &str) -> Vec<&'a str> {
     lines.into_iter().find(|words| words.get(2) == Some(&name)).unwrap()
 }
 
-fn run(server: &Server, arguments: &[&str]) -> Output {
-    roundel().args(["instances", "--server", &server.url]).args(arguments).output().unwrap()
-}
-
 #[track_caller]
 fn said(server: &Server, arguments: &[&str]) -> String {
-    let output = run(server, arguments);
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {complaint}");
-    String::from_utf8(output.stdout).unwrap()
+    server.said(&[&["instances"], arguments].concat())
 }
 
 #[track_caller]
 fn refusal(server: &Server, arguments: &[&str]) -> String {
-    let output = run(server, arguments);
+    let output = server.asked(&[&["instances"], arguments].concat());
     assert_eq!(output.status.code(), Some(1), "{arguments:?} was not refused");
     String::from_utf8(output.stderr).unwrap()
 }

@@ -41,6 +41,15 @@ fn value(found: &Value) -> f64 {
     found["value"][1].as_str().unwrap().parse().unwrap()
 }
 
+/// Waits until the series `up` says that an exporter answers, or that it does not.
+async fn turns(server: &Server, up: &str, is_up: bool) {
+    let awaited = if is_up { "it is up" } else { "it is down" };
+    eventually(awaited, PATIENCE, async || {
+        first(server, up).await.filter(|found| (value(found) > 0.5) == is_up)
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_scrapes_debians_exporter_and_ends_its_series_when_it_dies() {
     let dir = folder();
@@ -65,15 +74,9 @@ async fn the_server_scrapes_debians_exporter_and_ends_its_series_when_it_dies() 
     })
     .await;
     let up = format!("up{{{of}}}");
-    eventually("it is up", PATIENCE, async || {
-        first(&server, &up).await.filter(|found| value(found) > 0.5)
-    })
-    .await;
+    turns(&server, &up, true).await;
     drop(exporter);
-    eventually("it is down", PATIENCE, async || {
-        first(&server, &up).await.filter(|found| value(found) < 0.5)
-    })
-    .await;
+    turns(&server, &up, false).await;
     eventually("its series have ended", PATIENCE, async || {
         first(&server, &format!("node_load1{{{of}}}")).await.is_none().then_some(())
     })
@@ -214,20 +217,14 @@ async fn the_agent_scrapes_an_exporter_of_its_machine_and_reads_text_files() {
     })
     .await;
     let up = format!("agent_exporter_up{{{of}}}");
-    eventually("it is up", PATIENCE, async || {
-        first(&server, &up).await.filter(|found| value(found) > 0.5)
-    })
-    .await;
+    turns(&server, &up, true).await;
     let left = eventually("the job's file", PATIENCE, async || {
         first(&server, "backup_bytes{instance=\"web-8\"}").await
     })
     .await;
     assert_eq!(left["metric"]["of"], "a, \"b\"");
     drop(exporter);
-    eventually("it is down", PATIENCE, async || {
-        first(&server, &up).await.filter(|found| value(found) < 0.5)
-    })
-    .await;
+    turns(&server, &up, false).await;
     eventually("its series have ended", PATIENCE, async || {
         first(&server, &format!("node_load1{{{of}}}")).await.is_none().then_some(())
     })

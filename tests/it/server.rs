@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -93,6 +93,20 @@ impl Server {
         });
         let url = link.split("/login").next().unwrap().to_owned();
         Self { child, _stdout: stdout, url, link }
+    }
+
+    /// What becomes of a command that asks this server.
+    pub(crate) fn asked(&self, arguments: &[&str]) -> Output {
+        roundel().args(arguments).args(["--server", &self.url]).output().unwrap()
+    }
+
+    /// What such a command prints, which succeeds.
+    #[track_caller]
+    pub(crate) fn said(&self, arguments: &[&str]) -> String {
+        let output = self.asked(arguments);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {complaint}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// SIGKILL: no handler runs.

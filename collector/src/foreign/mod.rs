@@ -82,7 +82,8 @@ pub(crate) struct Sorted {
 #[derive(Debug)]
 pub(crate) struct Stranger {
     pub(crate) key: SeriesKey,
-    pub(crate) space: Namespace,
+    /// The same for neighbours of one instance.
+    pub(crate) space: Arc<Namespace>,
     /// Labels without `job` and `instance`.
     pub(crate) labels: Labels,
     /// What the wire tells; without it what is known of the family, or the name, decides.
@@ -190,13 +191,24 @@ impl<'a> Sorter<'a> {
         if samples.is_empty() {
             return;
         }
-        let space = Namespace {
-            relay: self.relay,
-            job: labels.get("job").unwrap_or_default().to_owned(),
-            instance: labels.get("instance").unwrap_or_default().to_owned(),
-        };
-        let labels = labels.into_filtered(|name| name != "job" && name != "instance");
+        let space = self.space(&labels);
+        let labels = labels.filtered(|name| name != "job" && name != "instance");
         self.sorted.strangers.push(Stranger { key, space, labels, kind, samples });
+    }
+
+    /// What the sender calls the instance of a series.
+    fn space(&self, labels: &Labels) -> Arc<Namespace> {
+        let label = |name: &str| labels.get(name).unwrap_or_default();
+        let (job, instance) = (label("job"), label("instance"));
+        let last = self.sorted.strangers.last().map(|stranger| &stranger.space);
+        match last.filter(|last| last.job == job && last.instance == instance) {
+            Some(last) => Arc::clone(last),
+            None => Arc::new(Namespace {
+                relay: self.relay,
+                job: job.to_owned(),
+                instance: instance.to_owned(),
+            }),
+        }
     }
 
     fn refuse_times(&mut self, instance: Option<InstanceId>, counts: [u64; 2], name: &impl Named) {

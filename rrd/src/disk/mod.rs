@@ -62,6 +62,9 @@ pub trait File: Send + Sync {
     /// Makes all written bytes and the length last.
     fn sync_data(&self) -> io::Result<()>;
 
+    /// Begins to write what [`File::sync_data`] waits for. What is in memory of the file may go.
+    fn begin_sync(&self) {}
+
     /// Says that a few small parts will be read, here and there: what follows them is not worth reading ahead.
     fn expect_scattered_reads(&self) {}
 

@@ -105,6 +105,11 @@ impl File for OsFile {
         self.file.sync_data()
     }
 
+    fn begin_sync(&self) {
+        // Linux begins to write what it is told to drop. One that does not lets the sync do it.
+        fadvise(&self.file, 0, None, Advice::DontNeed).unwrap_or_default();
+    }
+
     fn expect_scattered_reads(&self) {
         // A system that does not take the advice reads more than is asked for, and that is all.
         fadvise(&self.file, 0, None, Advice::Random).unwrap_or_default();

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::anchors::push_anchors;
 use super::column_rows::ColumnRows;
-use super::grant::write_blocks;
 use super::places::Places;
+use super::room::write_blocks;
 use super::state::{Filed, Written};
 use crate::file::{
     AccumulatorsHead, Block, Catalogue, Entry, Header, Patches, Ring, Slot, labels_at, record_len,

@@ -2,18 +2,17 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use super::instance::{Form, Growth, Index, Instance};
 use super::keys::Key;
 use super::places::Places;
 use super::takeover::{self, Room, Silent};
 use super::{Store, lock, read, write};
-use crate::file::{Block, DirectoryEntry, FIRST_BLOCK_AT, Header, Slot};
-use crate::file::{slot_at, write_labels};
+use crate::file::{Block, write_labels};
 use crate::{
-    Cell, Column, File, GrantError, GrantFrame, GrantedSeries, InstanceId, Kind, Labels,
-    MAX_COLUMNS, Policy, Refusal,
+    Cell, Column, GrantError, GrantFrame, GrantedSeries, InstanceId, Kind, Labels, MAX_COLUMNS,
+    Policy, Refusal,
 };
 
 /// A series seen for the first time.
@@ -41,6 +40,7 @@ pub struct GrantRequest<'a> {
 }
 
 type Grants = Vec<Result<Column, Refusal>>;
+type Answer<E> = Result<Grants, GrantError<E>>;
 
 impl Store {
     /// Gives each series a column: allocates and syncs its room, hands one frame to `append`, and only
@@ -50,7 +50,7 @@ impl Store {
         &self,
         request: GrantRequest<'_>,
         append: &mut dyn FnMut(&GrantFrame) -> Result<u64, E>,
-    ) -> Result<Grants, GrantError<E>> {
+    ) -> Answer<E> {
         self.grant_within(Room::default(), request, append)
     }
 
@@ -60,7 +60,33 @@ impl Store {
         room: Room,
         request: GrantRequest<'_>,
         append: &mut dyn FnMut(&GrantFrame) -> Result<u64, E>,
-    ) -> Result<Grants, GrantError<E>> {
+    ) -> Answer<E> {
+        let mut answers = self.grant_each(&[(room, request)], append);
+        answers.pop().expect("an answer for each request")
+    }
+
+    /// As [`Store::grant_within`], for several instances: the room of all is synced together before the
+    /// first frame is appended, which takes little longer than that of one. Bytes that one of them takes
+    /// are taken from the room of those after it. As many files are open at once.
+    ///
+    /// # Panics
+    /// When an instance is named twice.
+    pub fn grant_each<E>(
+        &self,
+        requests: &[(Room, GrantRequest<'_>)],
+        append: &mut dyn FnMut(&GrantFrame) -> Result<u64, E>,
+    ) -> Vec<Answer<E>> {
+        loop {
+            let known: Vec<_> = requests.iter().map(|(_, request)| self.known(request)).collect();
+            if let Some(answers) = self.grant_known(requests, &known, append) {
+                let known = known.into_iter().zip(answers);
+                return known.map(|(known, answer)| known.and(answer)).collect();
+            }
+        }
+    }
+
+    /// The instance of a request, made if need be.
+    fn known<E>(&self, request: &GrantRequest<'_>) -> Result<Arc<Instance>, GrantError<E>> {
         let id = request.instance;
         if self.is_unavailable(id) {
             return Err(GrantError::Unavailable(id));
@@ -68,13 +94,7 @@ impl Store {
         if write_labels(0, 0, request.labels).is_none() {
             return Err(GrantError::LabelsTooLong(id));
         }
-        loop {
-            let instance = self.instance_for(&request);
-            let mut growth = lock(&instance.growing);
-            if !growth.is_abandoned {
-                return self.grant_in(&instance, &mut growth, (room, &request), append);
-            }
-        }
+        Ok(self.instance_for(request))
     }
 
     fn instance_for(&self, request: &GrantRequest<'_>) -> Arc<Instance> {
@@ -98,19 +118,64 @@ impl Store {
         }
     }
 
-    fn grant_in<E>(
+    /// Grants to the instances that are known, in the order of the requests; `None` when one of them was
+    /// abandoned meanwhile: then it is not in the store any more.
+    fn grant_known<E>(
         &self,
-        instance: &Instance,
-        growth: &mut Growth,
-        (room, request): (Room, &GrantRequest<'_>),
+        requests: &[(Room, GrantRequest<'_>)],
+        known: &[Result<Arc<Instance>, GrantError<E>>],
         append: &mut dyn FnMut(&GrantFrame) -> Result<u64, E>,
-    ) -> Result<Grants, GrantError<E>> {
+    ) -> Option<Vec<Answer<E>>> {
+        let mut order: Vec<usize> = (0..requests.len()).collect();
+        // Who waits for several waits for them in the same order.
+        order.sort_unstable_by_key(|&place| requests[place].1.instance);
+        let is_same = |two: &[usize]| requests[two[0]].1.instance == requests[two[1]].1.instance;
+        assert!(!order.windows(2).any(is_same), "an instance is asked for once");
+        let held = order.into_iter().filter_map(|place| {
+            let instance = known[place].as_deref().ok()?;
+            Some((place, instance, lock(&instance.growing)))
+        });
+        let held: Vec<_> = held.collect();
+        if held.iter().any(|(_, _, growth)| growth.is_abandoned) {
+            return None;
+        }
+        let mut answers: Vec<Answer<E>> = requests.iter().map(|_| Ok(Grants::new())).collect();
+        let mut granting = Vec::with_capacity(held.len());
+        let mut spent = 0;
+        for (place, instance, growth) in held {
+            let (mut room, request) = (requests[place].0, &requests[place].1);
+            room.bytes = room.bytes.saturating_sub(spent);
+            match self.plan((instance, growth), (room, request)) {
+                Ok(Planned::Granted(granted)) => answers[place] = Ok(granted),
+                Ok(Planned::Wanted(wanted)) => {
+                    spent += grown(&wanted.layout, &wanted.plan.blocks);
+                    granting.push((place, wanted));
+                }
+                Err(refused) => answers[place] = Err(refused),
+            }
+        }
+        let rooms = self.make_rooms(granting.iter_mut().map(|(_, wanted)| wanted.as_mut()));
+        for ((place, wanted), made) in granting.into_iter().zip(rooms) {
+            answers[place] = match made {
+                Ok(()) => self.finish(*wanted, append),
+                Err(reason) => Err(self.give_up(*wanted, reason)),
+            };
+        }
+        Some(answers)
+    }
+
+    /// Works out what a grant will do.
+    fn plan<'a, E>(
+        &self,
+        (instance, mut growth): (&'a Instance, MutexGuard<'a, Growth>),
+        (room, request): (Room, &'a GrantRequest<'a>),
+    ) -> Result<Planned<'a>, GrantError<E>> {
         // After a start the state alone knows it, from the frame.
         if growth.is_leaving || lock(&instance.state).is_removed {
             return Err(GrantError::Leaving(instance.id));
         }
         let layout = instance.layout();
-        let forms = Forms::of(instance, growth);
+        let forms = Forms::of(instance, &growth);
         let plan = {
             let index = read(&instance.index);
             let count = index.len() + request.series.len();
@@ -122,31 +187,34 @@ impl Store {
             };
             Plan::of(&forms, &layout, &index, (request, room.most, silent))
         };
-        if plan.series.is_empty() {
-            if !growth.has_file {
-                self.abandon(instance, growth);
-            }
-            return Ok(plan.answers);
-        }
         let needed = grown(&layout, &plan.blocks);
-        if needed > room.bytes {
+        if plan.series.is_empty() || needed > room.bytes {
             if !growth.has_file {
-                self.abandon(instance, growth);
+                self.abandon(instance, &mut growth);
+            }
+            if plan.series.is_empty() {
+                return Ok(Planned::Granted(plan.answers));
             }
             return Err(GrantError::DiskFull { instance: instance.id, needed });
         }
-        if let Err(reason) = self.make_room(instance, growth, &layout, (&forms, &plan.blocks)) {
-            if !growth.has_file {
-                self.abandon(instance, growth);
-            }
-            return Err(refused(instance.id, &layout, &plan.blocks, reason));
+        Ok(Planned::Wanted(Box::new(Granting { instance, growth, request, forms, layout, plan })))
+    }
+
+    /// Appends the frame of a grant whose room is on the disk, and lets its series be resolved.
+    fn finish<E>(
+        &self,
+        granting: Granting<'_>,
+        append: &mut dyn FnMut(&GrantFrame) -> Result<u64, E>,
+    ) -> Answer<E> {
+        let Granting { instance, growth: _growth, request, forms, layout, plan } = granting;
+        let Plan { answers, series, names, taken, blocks } = plan;
+        if !blocks.is_empty() {
+            instance.set_layout(layout.iter().chain(&blocks).cloned().collect());
         }
-        instance.set_layout(layout.iter().chain(&plan.blocks).cloned().collect());
         let labels = {
             let state = lock(&instance.state);
             if state.is_granted { state.labels.clone() } else { request.labels.clone() }
         };
-        let Plan { answers, series, names, taken, .. } = plan;
         let policy = forms.asked().policy.clone();
         let frame = GrantFrame { instance: instance.id, policy, labels, series };
         append(&frame).map_err(GrantError::Append)?;
@@ -165,125 +233,49 @@ impl Store {
         Ok(answers)
     }
 
+    /// What a grant is answered that the disk has no room for.
+    fn give_up<E>(&self, granting: Granting<'_>, reason: io::Error) -> GrantError<E> {
+        let Granting { instance, mut growth, layout, plan, .. } = granting;
+        if !growth.has_file {
+            self.abandon(instance, &mut growth);
+        }
+        if is_full(&reason) {
+            let needed = grown(&layout, &plan.blocks);
+            return GrantError::DiskFull { instance: instance.id, needed };
+        }
+        GrantError::Disk { instance: instance.id, reason }
+    }
+
     /// Takes an instance that never got a file out again, as if it had never been asked for.
     fn abandon(&self, instance: &Instance, growth: &mut Growth) {
         growth.is_abandoned = true;
         write(&self.instances).remove(&instance.id);
     }
-
-    fn make_room(
-        &self,
-        instance: &Instance,
-        growth: &mut Growth,
-        layout: &[Block],
-        (forms, blocks): (&Forms, &[Block]),
-    ) -> io::Result<()> {
-        let Some(end) = blocks.last().map(Block::end) else { return Ok(()) };
-        if growth.has_file {
-            if let Some(next) = &forms.next {
-                self.make_room_in_next(instance, next, layout, blocks)?;
-            }
-            let file = self.handles.file(instance.id, &instance.path)?;
-            let start = layout.last().map_or(FIRST_BLOCK_AT, Block::end);
-            file.allocate(start, end - start)?;
-            write_blocks(file.as_ref(), layout.len(), blocks)?;
-            return file.sync_data();
-        }
-        self.make_file(instance, &forms.file.policy, blocks, end)?;
-        growth.has_file = true;
-        Ok(())
-    }
-
-    /// The same columns in the file that the round of a change is to write: it holds them before
-    /// their grant is in the journal.
-    fn make_room_in_next(
-        &self,
-        instance: &Instance,
-        next: &Form,
-        layout: &[Block],
-        blocks: &[Block],
-    ) -> io::Result<()> {
-        let file = match self.handles.disk().open(&instance.next_path()) {
-            // The round makes it anew, with all columns there are by then.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            found => found?,
-        };
-        let all: Vec<_> = layout.iter().chain(blocks).cloned().collect();
-        let laid = next.lay_all(&all);
-        let (old, new) = laid.split_at(layout.len());
-        let start = old.last().map_or(FIRST_BLOCK_AT, Block::end);
-        let end = new.last().map_or(start, Block::end);
-        file.allocate(start, end - start)?;
-        write_blocks(file.as_ref(), layout.len(), new)?;
-        file.sync_data()
-    }
-
-    /// Makes the file under another name first, so that an archive is either whole or not there.
-    fn make_file(
-        &self,
-        instance: &Instance,
-        policy: &Policy,
-        blocks: &[Block],
-        end: u64,
-    ) -> io::Result<()> {
-        let disk = self.handles.disk();
-        let unfinished = instance.path.with_extension("new");
-        let file = match disk.create(&unfinished) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                disk.remove(&unfinished)?;
-                disk.create(&unfinished)?
-            }
-            created => created?,
-        };
-        let policy = policy.clone();
-        let header = Header { instance: instance.id, policy, views: String::new() };
-        debug_assert_eq!(blocks.last().map(Block::end), Some(end), "the file ends with them");
-        if let Err(error) = fill(file.as_ref(), &header, blocks) {
-            // Best effort: what is left over is removed at the next start.
-            drop(disk.remove(&unfinished));
-            return Err(error);
-        }
-        disk.rename(&unfinished, &instance.path)?;
-        disk.sync_dir(&self.dir)
-    }
 }
 
-/// Reserves a new file and writes all but what a round does: up to the end of the first block's head at
-/// once, since every part written by itself is an extent of its own.
-pub(super) fn fill(file: &dyn File, header: &Header, blocks: &[Block]) -> io::Result<()> {
-    file.allocate(0, blocks.last().map_or(FIRST_BLOCK_AT, Block::end))?;
-    let mut head = vec![0; index(FIRST_BLOCK_AT)];
-    let mut put = |bytes: &[u8], at: u64| head[index(at)..][..bytes.len()].copy_from_slice(bytes);
-    put(&header.encode(), 0);
-    put(&Slot::default().encode(), slot_at(0));
-    for (number, block) in blocks.iter().enumerate() {
-        put(&block.directory_entry().encode(), DirectoryEntry::at(number));
-    }
-    let (first, others) = blocks.split_at(blocks.len().min(1));
-    head.extend(first.iter().flat_map(Block::encode));
-    file.write_at(&head, 0)?;
-    for block in others {
-        file.write_at(&block.encode(), block.offset)?;
-    }
-    file.sync_data()
+/// What becomes of a request.
+enum Planned<'a> {
+    /// All its series had columns, or may have none.
+    Granted(Grants),
+    Wanted(Box<Granting<'a>>),
 }
 
-fn index(at: u64) -> usize {
-    usize::try_from(at).expect("within the head of a file, 20 KiB")
+/// A grant on its way, whose instance nobody else grants to meanwhile.
+pub(super) struct Granting<'a> {
+    pub(super) instance: &'a Instance,
+    pub(super) growth: MutexGuard<'a, Growth>,
+    request: &'a GrantRequest<'a>,
+    pub(super) forms: Forms,
+    /// The blocks there are.
+    pub(super) layout: Arc<Vec<Block>>,
+    plan: Plan,
 }
 
-/// Heads first, the directory after them; one sync covers both, and an entry without its block is
-/// taken for a grant that was cut short.
-pub(super) fn write_blocks(
-    file: &dyn File,
-    first_number: usize,
-    blocks: &[Block],
-) -> io::Result<()> {
-    for (number, block) in (first_number..).zip(blocks) {
-        file.write_at(&block.encode(), block.offset)?;
-        file.write_at(&block.directory_entry().encode(), DirectoryEntry::at(number))?;
+impl Granting<'_> {
+    /// The blocks to be added.
+    pub(super) fn blocks(&self) -> &[Block] {
+        &self.plan.blocks
     }
-    Ok(())
 }
 
 pub(super) fn is_full(reason: &io::Error) -> bool {
@@ -291,18 +283,6 @@ pub(super) fn is_full(reason: &io::Error) -> bool {
         reason.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
     )
-}
-
-fn refused<E>(
-    id: InstanceId,
-    layout: &[Block],
-    blocks: &[Block],
-    reason: io::Error,
-) -> GrantError<E> {
-    if is_full(&reason) {
-        return GrantError::DiskFull { instance: id, needed: grown(layout, blocks) };
-    }
-    GrantError::Disk { instance: id, reason }
 }
 
 /// Bytes by which these blocks make a file longer.
@@ -319,9 +299,9 @@ enum Named {
 }
 
 /// The archives of the file, and those it will have when a change is under way.
-struct Forms {
-    file: Arc<Form>,
-    next: Option<Arc<Form>>,
+pub(super) struct Forms {
+    pub(super) file: Arc<Form>,
+    pub(super) next: Option<Arc<Form>>,
 }
 
 impl Forms {

@@ -242,7 +242,7 @@ pub(super) fn reserve(
     let filled = file
         .allocate(0, end)
         .and_then(|()| file.write_at(&header.encode(), 0))
-        .and_then(|()| super::grant::write_blocks(file.as_ref(), 0, layout))
+        .and_then(|()| super::room::write_blocks(file.as_ref(), 0, layout))
         .and_then(|()| file.sync_data())
         .and_then(|()| disk.sync_dir(path.parent().unwrap_or(Path::new("."))));
     match filled {

@@ -11,10 +11,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 
 use super::columns::Class;
-use super::grant::fill;
 use super::instance::{Form, Instance};
 use super::keys::Keys;
 use super::recover::{Problem, Reading};
+use super::room::fill;
 use super::state::NO_ROW;
 use super::{Rows, Store, lock};
 use crate::codec::{GrantFrame, GrantedSeries};

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use rrd::{
     Disk, GrantError, GrantFrame, GrantRequest, InstanceId, Kind, Labels, MAX_COLUMNS, NewSeries,
-    Refusal,
+    Refusal, Room,
 };
 
 use crate::world::{DIR, WEB, World, dump, gauge, name, open};
@@ -79,20 +79,26 @@ fn grants_that_race_with_a_filling_disk_are_whole_or_refused() {
         let refused = AtomicUsize::new(0);
         let granting = |thread: u128| {
             for n in 0..40 {
-                // Every two threads grant to the same instance, some of the series twice.
-                let (instance, series) = (InstanceId(thread / 2), [gauge(&format!("m{n}"))]);
+                // Every two threads grant the same series, each to both instances in an order of its own.
+                let series = [gauge(&format!("m{n}-{}", thread / 2))];
                 let labels = Labels::default();
-                let request =
-                    GrantRequest { instance, policy: &policy, labels: &labels, series: &series };
+                let request = |instance| {
+                    let (policy, labels) = (&policy, &labels);
+                    let instance = InstanceId(instance);
+                    (Room::default(), GrantRequest { instance, policy, labels, series: &series })
+                };
                 let mut append = |frame: &GrantFrame| {
                     let mut log = log.lock().unwrap();
                     log.push(frame.clone());
                     Ok::<u64, ()>(log.len() as u64)
                 };
-                match store.grant(request, &mut append) {
-                    Ok(granted) => assert!(granted[0].is_ok()),
-                    Err(GrantError::DiskFull { .. }) => drop(refused.fetch_add(1, Relaxed)),
-                    Err(other) => panic!("{other:?}"),
+                let both = [request(thread % 2), request(1 - thread % 2)];
+                for answer in store.grant_each(&both, &mut append) {
+                    match answer {
+                        Ok(granted) => assert!(granted[0].is_ok()),
+                        Err(GrantError::DiskFull { .. }) => drop(refused.fetch_add(1, Relaxed)),
+                        Err(other) => panic!("{other:?}"),
+                    }
                 }
             }
         };
@@ -128,6 +134,64 @@ fn grants_that_race_with_a_filling_disk_are_whole_or_refused() {
         }
         assert!(!log.is_empty(), "seed {seed}: all {} were refused", refused.into_inner());
     }
+}
+
+#[test]
+fn a_power_cut_in_the_midst_of_many_grants_takes_no_room_that_the_journal_counts_on() {
+    const POINTS: u64 = 40;
+    for (at, seed) in (0..=POINTS).flat_map(|at| (0..4).map(move |seed| (at, seed))) {
+        let case = format!("cut after {at} changes, seed {seed}");
+        let mut world = World::new(POLICY);
+        let first: Vec<_> = (0..4).map(|n| gauge(&format!("first{n}"))).collect();
+        world.grant(&first).unwrap();
+        let (labels, series) = (Labels::default(), [gauge("a"), gauge("b")]);
+        let request = |instance| {
+            let (policy, labels) = (&world.policy, &labels);
+            (Room::default(), GrantRequest { instance, policy, labels, series: &series })
+        };
+        world.disk.stop_after(at);
+        let mut log = Vec::new();
+        // One has a file that grows, the others have none.
+        let requests = [InstanceId(99), WEB, InstanceId(98)].map(request);
+        let answers = world.store.grant_each(&requests, &mut |frame| {
+            log.push(frame.clone());
+            Ok::<u64, ()>(0)
+        });
+        let whole = answers.iter().filter(|answer| answer.is_ok()).count();
+        assert_eq!(whole, log.len(), "{case}");
+        assert!(at < POINTS || whole == 3, "there are more points");
+        let disk = world.disk.crash(seed);
+        let (world, damage) = world.restarted(disk);
+        assert_eq!(damage, [], "{case}");
+        for (seq, frame) in (world.seq() + 1..).zip(&log) {
+            let applied = world.store.apply_grant(seq, frame);
+            applied.unwrap_or_else(|error| panic!("{case}: {error}"));
+            let column = frame.series[1].column;
+            let key = series[1].labels.to_key();
+            assert_eq!(world.store.resolve(frame.instance, &key), Some(column), "{case}");
+        }
+    }
+}
+
+#[test]
+fn room_that_one_of_many_takes_is_not_there_for_the_others() {
+    let world = World::new(POLICY);
+    let (labels, series) = (Labels::default(), [gauge("a")]);
+    let request = |instance, bytes| {
+        let (policy, labels) = (&world.policy, &labels);
+        let instance = InstanceId(instance);
+        (
+            Room { bytes, ..Room::default() },
+            GrantRequest { instance, policy, labels, series: &series },
+        )
+    };
+    let append = &mut |_: &GrantFrame| Ok::<u64, ()>(0);
+    let alone = world.store.grant_each(&[request(7, 0)], append).remove(0);
+    let Err(GrantError::DiskFull { needed, .. }) = alone else { panic!("{alone:?}") };
+    let requests = [request(1, needed), request(2, needed), request(3, 2 * needed)];
+    let answers = world.store.grant_each(&requests, append);
+    let is_granted: Vec<bool> = answers.iter().map(Result::is_ok).collect();
+    assert_eq!(is_granted, [true, false, true]);
 }
 
 #[test]

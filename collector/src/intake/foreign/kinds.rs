@@ -56,6 +56,8 @@ impl Inner {
         };
         let siblings: HashSet<Vec<u8>> =
             strangers.iter().filter(with_sibling).map(|one| one.labels.to_key()).collect();
+        let store = &self.parts.store;
+        let is_known = store.is_loaded(instance.id);
         let series = |stranger: &Stranger| {
             let labels = stranger.labels.clone();
             let sibling = |name: &str| siblings.contains(&labels.with(rrd::NAME, name).to_key());
@@ -63,9 +65,8 @@ impl Inner {
             let found =
                 told.map_or_else(|| self.families.kind(relay, &labels, sibling), Found::Told);
             let first_reading = stranger.samples.first().map(|(_, value)| *value);
-            let store = &self.parts.store;
-            let is_guessed = matches!(found, Found::Guessed(_))
-                && store.resolve(instance.id, &labels.to_key()).is_none();
+            let is_granted = || store.resolve(instance.id, &labels.to_key()).is_some();
+            let is_guessed = matches!(found, Found::Guessed(_)) && !(is_known && is_granted());
             (NewSeries { labels, kind: found.kind(), first_reading }, is_guessed)
         };
         strangers.iter().map(series).unzip()

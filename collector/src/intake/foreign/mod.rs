@@ -8,10 +8,11 @@ mod unpack;
 use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
-use rrd::{Batch, Sample, SampleFrame};
+use rrd::{Batch, InstanceId, NewSeries, Sample, SampleFrame};
 
 use super::admission::Held;
 use super::fair::Sender;
+use super::grants::Granted;
 use super::{Denial, Inner, UNAVAILABLE, aside, to_the_end};
 use crate::accounting::{Reason, Tally, Way};
 use crate::auth::Caller;
@@ -108,43 +109,60 @@ async fn take(inner: Arc<Inner>, origin: Origin, mut sorted: Sorted) -> Result<T
         return inner.commit_groups(origin, sorted);
     }
     aside(move || {
-        for (instance, strangers) in strangers {
-            inner.place(origin.relay, &instance, strangers, &mut sorted)?;
-        }
+        inner.place(origin.relay, strangers, &mut sorted)?;
         inner.commit_groups(origin, sorted)
     })
     .await
 }
 
 impl Inner {
-    /// Gives strangers of one instance their columns; from now on their label bytes are known.
+    /// Gives strangers their columns; from now on their label bytes are known.
     fn place(
         &self,
         relay: Option<TokenId>,
-        instance: &Instance,
-        strangers: Vec<Stranger>,
+        strangers: Vec<(Arc<Instance>, Vec<Stranger>)>,
         sorted: &mut Sorted,
     ) -> Result<(), Denial> {
-        let (series, guessed) = self.kinds(relay, instance, &strangers);
-        let granted = self.columns(instance, &series)?;
-        self.guesses.note(relay, self.guesses_of(instance, (&series, &guessed), &granted));
+        let kinds = strangers.iter().map(|(instance, all)| self.kinds(relay, instance, all));
+        let kinds: Vec<_> = kinds.collect();
+        let wanted: Vec<(&Instance, &[NewSeries])> = strangers
+            .iter()
+            .zip(&kinds)
+            .map(|((instance, _), (series, _))| (&**instance, &**series))
+            .collect();
+        let columns = self.columns_of_all(&wanted)?;
+        for (((instance, strangers), (series, guessed)), granted) in
+            strangers.into_iter().zip(&kinds).zip(columns)
+        {
+            self.guesses.note(relay, self.guesses_of(&instance, (series, guessed), &granted));
+            self.know(instance.id, strangers.into_iter().zip(granted), sorted);
+        }
+        Ok(())
+    }
+
+    /// Remembers where strangers of one instance live, and sorts their samples.
+    fn know(
+        &self,
+        instance: InstanceId,
+        strangers: impl ExactSizeIterator<Item = (Stranger, Granted)>,
+        sorted: &mut Sorted,
+    ) {
         let mut known = Vec::with_capacity(strangers.len());
-        for (stranger, granted) in strangers.into_iter().zip(granted) {
+        for (stranger, granted) in strangers {
             match granted {
                 Ok(column) => {
                     let sample = |(at, value)| Sample { column, at, value };
-                    sorted.groups.of(instance.id).extend(stranger.samples.into_iter().map(sample));
-                    known.push((stranger.key, Place { instance: instance.id, column }));
+                    sorted.groups.of(instance).extend(stranger.samples.into_iter().map(sample));
+                    known.push((stranger.key, Place { instance, column }));
                 }
                 Err((reason, message)) => {
                     let count = u64::try_from(stranger.samples.len()).expect("limited");
                     let shown = || stranger.labels.to_string();
-                    sorted.refusals.add(Some(instance.id), reason, count, shown, &message);
+                    sorted.refusals.add(Some(instance), reason, count, shown, &message);
                 }
             }
         }
         self.cache.put(known);
-        Ok(())
     }
 
     fn commit_groups(&self, origin: Origin, sorted: Sorted) -> Result<Taken, Denial> {

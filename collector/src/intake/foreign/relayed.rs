@@ -27,10 +27,7 @@ impl Inner {
         relay: Option<TokenId>,
         sorted: &mut Sorted,
     ) -> Result<Vec<(Arc<Instance>, Vec<Stranger>)>, Denial> {
-        let mut spaces: BTreeMap<Namespace, Vec<Stranger>> = BTreeMap::new();
-        for stranger in sorted.strangers.drain(..) {
-            spaces.entry(stranger.space.clone()).or_default().push(stranger);
-        }
+        let spaces = by_space(sorted.strangers.drain(..));
         let mut signs: BTreeMap<Namespace, Option<Timestamp>> = spaces
             .iter()
             .map(|(space, strangers)| {
@@ -200,6 +197,21 @@ impl Wishes<'_> {
         let labels = if name == wanted { labels.clone() } else { labels.with("instance", &name) };
         (name, labels)
     }
+}
+
+/// Strangers by what their sender calls their instance. Series of one come in a row.
+fn by_space(strangers: impl Iterator<Item = Stranger>) -> BTreeMap<Namespace, Vec<Stranger>> {
+    let mut spaces: BTreeMap<Namespace, Vec<Stranger>> = BTreeMap::new();
+    let mut strangers = strangers.peekable();
+    while let Some(first) = strangers.next() {
+        let space = Arc::clone(&first.space);
+        let row = spaces.entry((*space).clone()).or_default();
+        row.push(first);
+        while let Some(next) = strangers.next_if(|next| Arc::ptr_eq(&next.space, &space)) {
+            row.push(next);
+        }
+    }
+    spaces
 }
 
 fn refuse(sorted: &mut Sorted, reason: Reason, message: &str, strangers: &[Stranger]) {
