@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Instances(Instances),
     /// Make, list and revoke the tokens by which machines and senders come in
     Token(TokenArguments),
+    /// List, add, try and remove policies: who is let in without a person
+    Policy(PolicyArguments),
     /// Say who waits for approval; with an ID, let it in
     Approve(Approve),
     /// Refuse a machine that waits for approval
@@ -71,6 +73,12 @@ pub(crate) struct Asked {
         global = true
     )]
     pub(crate) server: String,
+    /// Authorities of the server's certificate (PEM), instead of the public ones
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) ca: Option<PathBuf>,
+    /// SHA-256 of the server's authority or certificate, where there is no file of it
+    #[arg(long, value_name = "sha256:HEX", conflicts_with = "ca", global = true)]
+    pub(crate) ca_hash: Option<collector::agent::Pin>,
     /// Print JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -142,6 +150,67 @@ pub(crate) struct TokenWish {
     /// Series that each of its instances may have [default: 2000]
     #[arg(long, value_name = "N")]
     pub(crate) series: Option<u32>,
+    #[command(flatten)]
+    pub(crate) spans: SpanArguments,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = ADMIN_HELP)]
+pub(crate) struct PolicyArguments {
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+    #[command(subcommand)]
+    pub(crate) command: PolicyCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Each with what has to hold for it, and what it gives
+    List,
+    /// Let in from now on whom all of this holds of; one of the same name is replaced
+    Add(PolicyWish),
+    /// Say who of the last days would have been let in, and change nothing
+    Try {
+        #[command(flatten)]
+        wish: PolicyWish,
+        /// How many days to look back, 7 at most
+        #[arg(long, value_name = "N", default_value_t = 7)]
+        days: u32,
+    },
+    /// Take a policy back; whoever came by it stays
+    Remove {
+        /// Its name
+        name: String,
+    },
+}
+
+/// What a policy shall be. Everything that is named has to hold.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PolicyWish {
+    /// Its name
+    pub(crate) name: String,
+    /// Network to ask from [default: any]; may be repeated
+    #[arg(long, value_name = "NETWORK")]
+    pub(crate) cidr: Vec<String>,
+    /// The name asked for; * stands for anything
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) name_like: Option<String>,
+    /// A label that the machine declares; may be repeated
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Id of the token that it shows, one that waits for a person
+    #[arg(long, value_name = "ID")]
+    pub(crate) token: Option<String>,
+    /// The cloud's document has to hold, and to say those labels that are the cloud's; its account
+    /// has to be among them
+    #[arg(long, value_name = "WHAT", value_parser = ["verified"])]
+    pub(crate) require: Option<String>,
+    /// By that document, how long ago the machine was started at most
+    #[arg(long = "started-within", value_name = "DURATION", value_parser = span)]
+    pub(crate) started_within_ms: Option<u64>,
+    /// A label forced on whom it lets in; may be repeated
+    #[arg(long = "force-label", value_name = "NAME=VALUE", value_parser = label)]
+    pub(crate) forced: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) spans: SpanArguments,
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use alerter::Problem;
 use alerter::config::{Config as Notify, MailSection, WebhookSection};
 use anyhow::{Context as _, Result, bail};
-use collector::{Rate, Rates, Relabel};
+use collector::{CloudTrust, Rate, Rates, Relabel};
 use journal::Durability;
 use rrd::{Kind, Policy};
 use serde::Deserialize;
@@ -34,7 +34,7 @@ const SCRUB_RANGE: std::ops::RangeInclusive<u64> = (64 << 10)..=(1 << 30);
 /// A longer file is not a configuration.
 const FILE_BYTES: u64 = 1 << 20;
 /// What the file may say at its top level.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "listen",
     "policy",
     "journal_size",
@@ -50,6 +50,7 @@ const KEYS: [&str; 15] = [
     "kind",
     "graphite",
     "zabbix",
+    "cloud",
 ];
 /// Time between two syncs of samples that are acknowledged before, when the file asks for that.
 const SYNC_EVERY: Duration = Duration::from_millis(200);
@@ -82,6 +83,8 @@ pub(crate) struct Config {
     pub(crate) kinds: Vec<(Vec<String>, Kind)>,
     /// Listeners of senders that speak no HTTP.
     pub(crate) lines: Lines,
+    /// Whose word of machines is believed.
+    pub(crate) cloud: CloudTrust,
 }
 
 /// What the file says of TLS.
@@ -176,6 +179,7 @@ struct Written {
     relabel: Relabel,
     kinds: Vec<KindSection>,
     lines: Lines,
+    cloud: CloudTrust,
 }
 
 impl Config {
@@ -211,6 +215,7 @@ impl Config {
             base_url: written.base_url,
             notify: written.notify,
             lines: written.lines,
+            cloud: written.cloud,
             local_agent: !arguments.no_local_agent,
             admin_token: arguments.admin_token.clone().filter(|token| !token.is_empty()),
             tls: written.tls,
@@ -334,6 +339,7 @@ impl Reader<'_> {
             relabel: self.section(document, "relabel").unwrap_or_default(),
             kinds: self.section(document, "kind").unwrap_or_default(),
             lines,
+            cloud: self.section(document, "cloud").unwrap_or_default(),
         })
     }
 

@@ -9,6 +9,7 @@ mod disk_limit;
 mod lines;
 mod offline;
 mod operate;
+mod own_series;
 mod progress;
 mod recovery;
 mod report;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.command {
         Some(Command::Instances(instances)) => operate::instances::run(&instances),
         Some(Command::Token(token)) => operate::tokens::run(&token),
+        Some(Command::Policy(policy)) => operate::policies::run(&policy),
         Some(Command::Approve(approve)) => operate::approvals::approve(&approve),
         Some(Command::Reject(reject)) => operate::approvals::reject(&reject),
         Some(Command::Size(size)) => return operate::ended(operate::size::run(&size)),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use alerter::{Engine, FRAME_RULES, STARTER_RULES};
+use alerter::{Engine, FRAME_RULES, SERVER_RULES, STARTER_RULES};
 use journal::{Journal, Refused};
 use tracing::{error, warn};
 
@@ -43,6 +43,7 @@ impl RulesFolder {
         if !dir.exists() {
             fs::create_dir_all(dir)?;
             fs::write(dir.join("host.toml"), STARTER_RULES)?;
+            fs::write(dir.join("server.toml"), SERVER_RULES)?;
         }
         Ok(Self { dir: dir.to_owned(), engine, journal, seen: None, pending: None, unread: None })
     }

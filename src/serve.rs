@@ -147,6 +147,7 @@ impl Server {
             journal: journal.clone(),
             store: Arc::clone(&state.store),
             accounting: Arc::clone(&state.accounting),
+            registry: Arc::clone(&state.registry),
             started_at: self.clock.wall(),
             clock: Arc::clone(&self.clock),
             pulse: Arc::clone(&pulse),
@@ -165,6 +166,9 @@ impl Server {
             info!(address = %listener.local_addr()?, "listening with TLS");
             let files = collector::listen::watch_files(Arc::clone(&tls), ended(stopped.clone()));
             tasks.spawn(files);
+            let own = (intake.clone(), Arc::clone(&tls));
+            let clock = Arc::clone(&self.clock);
+            tasks.spawn(crate::own_series::run(own, clock, ended(stopped.clone())));
             let shutdown = ended(stopped.clone());
             tasks.spawn(collector::listen::run_tls(listener, router, tls, shutdown));
         }
@@ -224,6 +228,7 @@ impl Server {
         let refused =
             |what: &'static str| move |why| anyhow::anyhow!("the configuration: {what}: {why}");
         intake.relabel(self.config.relabel.clone()).map_err(refused("[relabel]"))?;
+        intake.trust_clouds(self.config.cloud.clone()).map_err(refused("[cloud]"))?;
         intake.know_kinds(&self.config.kinds).map_err(refused("[[kind]]"))?;
         intake.keep_pushed(self.folders.at("pushed")).context("the folder of pushed groups")?;
         Ok(intake)

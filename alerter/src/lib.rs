@@ -30,7 +30,7 @@ pub use judge::{Phases, Reading, judge};
 pub use notify::{Channel, Channels, Failure, Ledger};
 pub use outbox::{Counts, DeadLetter, Delivery, Outcome, Row};
 pub use problem::{Problem, nearest};
-pub use rules::{Level, NoData, Rule, Rules, STARTER_RULES};
+pub use rules::{Level, NoData, Rule, Rules, SERVER_RULES, STARTER_RULES};
 pub use threshold::{Condition, Operator};
 pub use transition::{IncidentId, Reason, State, Transition, TransitionId};
 pub use view::{OpenAlert, RuleView, View};

@@ -12,6 +12,9 @@ use crate::{Problem, written};
 /// Rules that fit what Roundel's own agent sends; written to a new data folder.
 pub const STARTER_RULES: &str = include_str!("../rules/host.toml");
 
+/// Rules for what the server tells of itself.
+pub const SERVER_RULES: &str = include_str!("../rules/server.toml");
+
 /// Most rules together. Each is a query every few seconds: more is a fleet of servers' work.
 pub(crate) const RULES_MOST: usize = 2_000;
 

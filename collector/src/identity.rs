@@ -2,7 +2,14 @@
 //! holder.
 //!
 //! The proof is a signature over method, path, time and body. It is taken within some minutes and once,
-//! so that whoever overhears it cannot send it again.
+//! so that whoever overhears it cannot send it again. `document` is what a cloud says of a machine, `clouds` whom we
+//! believe that.
+
+mod ber;
+pub(crate) mod clouds;
+pub(crate) mod document;
+pub(crate) mod moment;
+pub(crate) mod signed_data;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -160,6 +167,11 @@ fn parts(headers: &HeaderMap) -> Option<(PublicKey, Timestamp, [u8; 64])> {
     let at = Timestamp::from_millis(text(TIME_HEADER)?.parse().ok()?);
     Some((key, at, bytes_of_hex(text(PROOF_HEADER)?)?))
 }
+
+#[cfg(test)]
+mod document_tests;
+#[cfg(test)]
+pub(crate) mod openssl;
 
 #[cfg(test)]
 mod tests {

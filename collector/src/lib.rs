@@ -42,6 +42,7 @@ pub use auth::Credentials;
 pub use foreign::relabel::{Action, Relabel, Rule};
 pub use graphite::{TemplateError, Templates};
 pub use identity::PublicKey;
+pub use identity::clouds::CloudTrust;
 pub use intake::{
     Denial, GraphiteSettings, Intake, Look, LookSample, Minted, Parts, Rate, Rates, Stored,
     TokenRequest, ZabbixSettings, router,

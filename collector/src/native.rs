@@ -47,6 +47,31 @@ pub struct EnrollRequest {
     /// Labels the agent declares of itself; those forced by the token win.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// What the machine's cloud says of it, signed by the cloud.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document: Option<CloudDocument>,
+}
+
+/// What a cloud signed of one of its machines, as the cloud wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CloudDocument {
+    /// Which cloud.
+    pub cloud: Cloud,
+    /// AWS and Azure: signed data in base64; GCP: a JWT.
+    pub text: String,
+}
+
+/// A cloud that signs what it says of its machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cloud {
+    /// Amazon's, by `rsa2048` beside the instance identity document.
+    Aws,
+    /// Google's, by an identity token of the instance.
+    Gcp,
+    /// Microsoft's, by attested data.
+    Azure,
 }
 
 /// What a machine is.

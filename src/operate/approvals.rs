@@ -78,6 +78,9 @@ fn queue(answer: &Value) -> String {
             shown(&one["fingerprint"]),
             shown(&one["os"]),
         );
+        if one["document"].is_string() {
+            let _written = writeln!(text, "    document {}", shown(&one["document"]));
+        }
     }
     for token in entries(&answer["tokens"]) {
         let (id, kind, name) = (&token["id"], &token["kind"], &token["name"]);

@@ -1,7 +1,7 @@
 //! Asking a running server as its operator: one line to it, and what its answers mean.
 
 use anyhow::{Context as _, Result, bail};
-use collector::agent::{Operator, Secret};
+use collector::agent::{Operator, Secret, Trust};
 use rrd::Clock as _;
 use serde_json::Value;
 
@@ -20,7 +20,8 @@ impl Asking {
         let Some(token) = asked.admin_token.as_deref().filter(|token| !token.is_empty()) else {
             bail!("no admin token; put the server's into ROUNDEL_ADMIN_TOKEN");
         };
-        let server = Operator::to(&asked.server, Secret::new(token))?;
+        let trust = Trust { authority: asked.ca.clone(), pin: asked.ca_hash, identity: None };
+        let server = Operator::trusting(&asked.server, Secret::new(token), &trust)?;
         Ok(Self { server, url: asked.server.clone() })
     }
 

@@ -9,6 +9,7 @@ pub(crate) mod hold;
 pub(crate) mod instances;
 mod manifest;
 mod overlay;
+pub(crate) mod policies;
 pub(crate) mod restore;
 pub(crate) mod size;
 pub(crate) mod tokens;

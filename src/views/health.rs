@@ -4,18 +4,24 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use collector::Accounting;
+use collector::accounting::{Counts, Reason, Way};
 use collector::listen::Tls;
+use collector::{Accounting, Registry};
 use journal::Journal;
 use rrd::{Clock, Store, Timestamp};
 use web::views::{Fact, FactGroup, FactValue, HealthView, Level};
 
+use crate::own_series::seconds_left;
 use crate::scrub::Scrubbed;
 
 /// A fill from which the journal needs a look: a round should have begun at three quarters.
 const FULL: f64 = 0.9;
 /// A share of the disk limit from which it needs a look: new series come in blocks.
 const NEAR_LIMIT: f64 = 0.9;
+/// Senders that are named whose samples are refused.
+const SENDERS_SHOWN: usize = 10;
+const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
 /// A wall clock this far from the journal's time is an alarm.
 const WALL_OFF_MS: i64 = 120_000;
 
@@ -32,6 +38,7 @@ pub(crate) struct Health {
     pub(crate) journal: Journal,
     pub(crate) store: Arc<Store>,
     pub(crate) accounting: Arc<Accounting>,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) scrubbed: Arc<Scrubbed>,
@@ -51,12 +58,20 @@ impl HealthView for Health {
     }
 
     fn facts(&self) -> Vec<FactGroup> {
-        vec![self.program(), self.log(), self.archives(), self.samples()]
+        let mut groups = vec![self.program(), self.log(), self.archives(), self.samples()];
+        groups.extend(self.refusals());
+        groups
     }
 
     fn metrics(&self, out: &mut String) {
         for (name, kind, help, value) in self.gauges() {
             family(out, name, kind, help, &[(String::new(), value)]);
+        }
+        if let Some(ends_at) = self.tls.as_ref().and_then(|tls| tls.ends_at()) {
+            let name = "roundel_tls_certificate_expires_in_seconds";
+            let help = "Until the first certificate of the chain in use ends.";
+            let left = seconds_left(ends_at, self.clock.wall());
+            family(out, name, "gauge", help, &[(String::new(), left)]);
         }
         let counts = self.accounting.total();
         let refused: Vec<_> = counts
@@ -185,11 +200,50 @@ impl Health {
     /// Whether TLS is spoken, and with the files as they are now.
     fn encryption(&self) -> Fact {
         let text = |text: &str| FactValue::Text(text.to_owned());
-        match self.tls.as_ref().map(|tls| tls.problem()) {
-            None => fact("TLS", text("off"), Level::Ok, ""),
-            Some(None) => fact("TLS", text("on"), Level::Ok, "files are looked at every 2 s"),
-            Some(Some(problem)) => fact("TLS", text("former files"), Level::Warning, &problem),
+        let Some(tls) = &self.tls else { return fact("TLS", text("off"), Level::Ok, "") };
+        let (level, note) = certificate(tls.ends_at(), self.clock.wall());
+        match tls.problem() {
+            None => fact("TLS", text("on"), level, &note),
+            Some(problem) => {
+                let note = format!("{problem}; {note}");
+                fact("TLS", text("former files"), level.max(Level::Warning), &note)
+            }
         }
+    }
+
+    /// Who sends what is not taken, and why; the worst first.
+    fn refusals(&self) -> Option<FactGroup> {
+        let mut senders: Vec<(Way, Counts)> = self.accounting.ways();
+        senders.retain(|(_, counts)| counts.refused_total() > 0);
+        senders.sort_by_key(|(_, counts)| std::cmp::Reverse(counts.refused_total()));
+        let others = senders.split_off(senders.len().min(SENDERS_SHOWN));
+        let mut facts: Vec<Fact> =
+            senders.iter().map(|(way, counts)| self.refused_of(*way, counts)).collect();
+        let rest: u64 = others.iter().map(|(_, counts)| counts.refused_total()).sum();
+        if !others.is_empty() {
+            let note = format!("{} senders; see /api/v1/accounting", others.len());
+            facts.push(fact("Others", FactValue::Count(rest), Level::Warning, &note));
+        }
+        (!facts.is_empty()).then(|| group("Refused samples by sender", facts))
+    }
+
+    fn refused_of(&self, way: Way, counts: &Counts) -> Fact {
+        let token = way.token.and_then(|id| self.registry.token(id));
+        let name = match (way.token, token) {
+            (None, _) => "this server or the admin token".to_owned(),
+            (Some(_), Some(token)) if !token.name.is_empty() => token.name.clone(),
+            (Some(id), _) => format!("token {id}"),
+        };
+        let mut reasons: Vec<_> = counts.refused.iter().collect();
+        reasons.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        let said = |(reason, count): (&Reason, &u64)| {
+            format!("{} {}", reason.word().replace('_', " "), count)
+        };
+        let reasons: Vec<String> = reasons.into_iter().map(said).collect();
+        let of = counts.received;
+        let note = format!("{}; of {of} received", reasons.join(", "));
+        let name = format!("{name} ({})", way.protocol.replace('_', " "));
+        fact(&name, FactValue::Count(counts.refused_total()), Level::Warning, &note)
     }
 
     fn archives(&self) -> FactGroup {
@@ -319,6 +373,24 @@ impl Health {
     }
 }
 
+/// Whether a certificate lasts, and how long.
+fn certificate(ends_at: Option<Timestamp>, now: Timestamp) -> (Level, String) {
+    let Some(ends_at) = ends_at else {
+        return (Level::Warning, "nobody can say when its certificate ends".to_owned());
+    };
+    let left_ms = ends_at.millis_since(now);
+    let days = left_ms.abs() / DAY_MS;
+    let span =
+        if days < 2 { format!("{} h", left_ms.abs() / HOUR_MS) } else { format!("{days} days") };
+    let (level, remedy) = match left_ms {
+        ..0 => return (Level::Critical, format!("its certificate ended {span} ago; renew it")),
+        left if left < 3 * DAY_MS => (Level::Critical, "; renew it"),
+        left if left < 14 * DAY_MS => (Level::Warning, "; renew it"),
+        _ => (Level::Ok, ""),
+    };
+    (level, format!("its certificate ends in {span}{remedy}"))
+}
+
 fn group(title: &str, facts: Vec<Fact>) -> FactGroup {
     FactGroup { title: title.to_owned(), facts }
 }
@@ -359,6 +431,7 @@ mod tests {
             journal,
             store: Arc::new(store),
             accounting: Arc::default(),
+            registry: Arc::default(),
             started_at: clock.wall(),
             clock: clock.clone(),
             pulse: Arc::default(),
@@ -376,6 +449,22 @@ mod tests {
         {
             assert_eq!(health.limit(bytes).level, level, "{bytes}");
         }
+    }
+
+    #[test]
+    fn a_certificate_that_ends_is_told_a_fortnight_before_and_again_at_three_days() {
+        let now = Timestamp::from_secs(1_790_000_000);
+        for (days, level, note) in [
+            (90, Level::Ok, "its certificate ends in 90 days"),
+            (14, Level::Ok, "its certificate ends in 14 days"),
+            (13, Level::Warning, "its certificate ends in 13 days; renew it"),
+            (1, Level::Critical, "its certificate ends in 24 h; renew it"),
+            (-3, Level::Critical, "its certificate ended 3 days ago; renew it"),
+        ] {
+            let told = certificate(Some(now.plus_millis(days * DAY_MS)), now);
+            assert_eq!(told, (level, note.to_owned()), "{days}");
+        }
+        assert_eq!(certificate(None, now).0, Level::Warning);
     }
 
     #[test]

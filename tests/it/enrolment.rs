@@ -6,10 +6,12 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use axum::http::{StatusCode, Uri};
 use serde_json::Value;
 
 use crate::peers::{Peer, free_port, program};
-use crate::server::{Server, eventually, folder, roundel};
+use crate::server::{Server, config, eventually, folder, roundel};
+use crate::tls::has_programs;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -195,4 +197,87 @@ async fn prometheus_follows_the_enrolment() {
     .await;
     assert_eq!(target["labels"]["role"], "web", "{target}");
     assert!(target["scrapeUrl"].as_str().unwrap().ends_with(":9/metrics"), "{target}");
+}
+
+/// EC2's metadata service as far as an agent asks it; `document` is what it signed.
+async fn metadata_service(instance: &str, document: String) -> String {
+    let said = serde_json::json!({"instanceId": instance, "accountId": "123456789012",
+                                  "region": "eu-west-1", "availabilityZone": "eu-west-1b"});
+    let pages = async move |uri: Uri| match uri.path() {
+        "/latest/api/token" => Ok("t0ken".to_owned()),
+        "/latest/dynamic/instance-identity/document" => Ok(said.to_string()),
+        "/latest/dynamic/instance-identity/rsa2048" => Ok(document.clone()),
+        _ => Err(StatusCode::NOT_FOUND),
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let router = axum::Router::new().fallback(pages);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    base
+}
+
+/// Signs what a cloud would say of a machine of this name; the key is made when there is none.
+fn signed(dir: &Path, signer: &str, instance: &str) -> String {
+    let openssl = |arguments: &str| {
+        let mut command = Command::new("openssl");
+        let output = command.current_dir(dir).args(arguments.split(' ')).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    if !dir.join(format!("{signer}.pem")).exists() {
+        let files = format!("-subj /CN={signer} -keyout {signer}.key -out {signer}.pem");
+        openssl(&format!("req -x509 -nodes -newkey rsa:2048 -days 9 {files}"));
+    }
+    let said = serde_json::json!({"instanceId": instance, "accountId": "123456789012"});
+    fs::write(dir.join("content"), said.to_string()).unwrap();
+    let files = format!("-in content -out signed -signer {signer}.pem -inkey {signer}.key");
+    openssl(&format!("cms -sign -binary -nodetach -stream -nocerts -outform PEM {files}"));
+    let text = fs::read_to_string(dir.join("signed")).unwrap();
+    text.lines().filter(|line| !line.starts_with('-')).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_whose_cloud_vouches_for_it_is_let_in_by_a_policy_and_a_forger_waits() {
+    let dir = folder();
+    if !has_programs("an agent with a document of its cloud") {
+        return;
+    }
+    let good = metadata_service("i-1", signed(dir.path(), "region", "i-1")).await;
+    let forged = metadata_service("i-2", signed(dir.path(), "stranger", "i-2")).await;
+    let section = format!("[cloud]\naws = {:?}\n", dir.path().join("region.pem"));
+    let written = config(dir.path(), &section);
+    let server = Server::start(dir.path(), &["--config", written.to_str().unwrap()]);
+    let policy = ["fleet", "--require", "verified", "--label", "cloud_account=123456789012"];
+    let tried = server.said(&[&["policy", "try"], &policy[..]].concat());
+    assert!(tried.starts_with("of the last 7 days it would have let in 0"), "{tried}");
+    let nobody = server.asked(&["policy", "add", "all", "--require", "verified"]);
+    assert!(!nobody.status.success(), "a policy of everybody");
+    let added = server.said(&[&["policy", "add"], &policy[..]].concat());
+    assert_eq!(added, "fleet: holds from now on\n");
+    let listed = server.said(&["policy", "list"]);
+    assert!(listed.contains("verified by its cloud"), "{listed}");
+
+    let agent = |name: &str, imds: &str| {
+        let folder = dir.path().join(name);
+        fs::create_dir(&folder).unwrap();
+        let settings = folder.join("agent.toml");
+        fs::write(&settings, format!("imds = {imds:?}\n")).unwrap();
+        Agent::start(&server, &folder, &["--config", settings.to_str().unwrap()])
+    };
+    let _good = agent("good", &good);
+    let active = in_state(&server, "active").await;
+    assert_eq!(active["labels"]["cloud_instance_id"], "i-1");
+    assert_eq!(active["labels"]["cloud_zone"], "eu-west-1b", "its own word");
+    let show = server.said(&["instances", "show", "web"]);
+    assert!(show.contains("its document is verified: i-1 of account 123456789012"), "{show}");
+    let _forged = agent("forged", &forged);
+    let waiting = eventually("the forger to wait", PATIENCE, async || {
+        json(&server, &["approve"])["machines"].as_array().unwrap().first().cloned()
+    })
+    .await;
+    assert_eq!(waiting["labels"]["cloud_instance_id"], "i-2");
+    let queue = server.said(&["approve"]);
+    assert!(queue.contains("document not verified: none of AWS' certificates"), "{queue}");
+    assert!(queue.lines().all(|line| line.chars().count() <= 120), "{queue}");
+    let removed = server.said(&["policy", "remove", "fleet"]);
+    assert_eq!(removed, "fleet: removed; whoever came by it stays\n");
 }

@@ -1,6 +1,7 @@
 //! Scraping: Debian's exporter asked by the server and by our own agent.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use crate::http;
 use crate::peers::{Peer, free_port, program};
 use crate::server::{Server, eventually, folder, roundel};
 use crate::steady::now_secs;
+use crate::tls::{Authority, has_programs};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Steps of a second, so that rows close soon.
@@ -93,6 +95,75 @@ async fn the_server_scrapes_debians_exporter_and_ends_its_series_when_it_dies() 
             + number("in_flight"),
         "{total}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exporter_behind_tls_and_a_password_is_scraped_by_who_has_both() {
+    const TEST: &str = "scraping an exporter behind a password";
+    /// Of the password "test", as the exporter keeps it.
+    const HASH: &str = "$2b$12$hNf2lSsxfm0.i4a.1kVpSOVyBCfIB51VRjgBUyv6kdnyTlgWj81Ay";
+    let dir = folder();
+    if !has_programs(TEST) {
+        return;
+    }
+    let Some(exporter) = program(TEST, "prometheus-node-exporter") else { return };
+    let (ours, theirs) = (Authority::new(dir.path(), "ours"), Authority::new(dir.path(), "theirs"));
+    ours.issue_server("server");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let settings = format!(
+        "tls_server_config:\n  cert_file: {}\n  key_file: {}\nbasic_auth_users:\n  me: {HASH}\n",
+        path("server.pem"),
+        path("server.key")
+    );
+    fs::write(path("web.yml"), settings).unwrap();
+    let address = format!("127.0.0.1:{}", free_port());
+    let mut command = Command::new(exporter);
+    command.arg(format!("--web.listen-address={address}"));
+    command.arg(format!("--web.config.file={}", path("web.yml")));
+    let _exporter = Peer::start(&mut command, &dir.path().join("exporter.log"));
+
+    for (name, word) in [("good", "test\n"), ("bad", "guess\n"), ("open", "test\n")] {
+        fs::write(path(name), word).unwrap();
+        let mode = if name == "open" { 0o644 } else { 0o600 };
+        fs::set_permissions(path(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let group = |instance: &str, authority: &Authority, password: &str| {
+        json!({ "targets": [address], "labels": {
+            "instance": instance, "__scheme__": "https", "__scrape_interval__": "5s",
+            "__ca_file__": authority.file("pem"), "__username__": "me",
+            "__password_file__": path(password) } })
+    };
+    let groups = [
+        group("good", &ours, "good"),
+        group("bad", &ours, "bad"),
+        group("open", &ours, "open"),
+        group("unknown", &theirs, "good"),
+    ];
+    list(dir.path(), "door.json", &Value::from(groups.to_vec()));
+    let server = Server::start(dir.path(), &POLICY);
+    eventually("its series", PATIENCE, async || {
+        first(&server, "node_load1{instance=\"good\"} and up{instance=\"good\"} == 1").await
+    })
+    .await;
+    for instance in ["bad", "open", "unknown"] {
+        eventually(instance, PATIENCE, async || {
+            first(&server, &format!("up{{instance=\"{instance}\"}} == 0")).await
+        })
+        .await;
+        let found = first(&server, &format!("node_load1{{instance=\"{instance}\"}}")).await;
+        assert_eq!(found, None, "{instance}");
+    }
+    let log = fs::read_to_string(dir.path().join("log.txt")).unwrap();
+    for why in ["chmod o-rwx", "UnknownIssuer"] {
+        assert!(log.contains(why), "{why}: {log}");
+    }
+    assert!(!log.contains("guess"), "{log}");
+    // The right password, written in its file, is used from the next page on.
+    fs::write(path("bad"), "test\n").unwrap();
+    eventually("the other too", PATIENCE, async || {
+        first(&server, "node_load1{instance=\"bad\"}").await
+    })
+    .await;
 }
 
 /// A Prometheus that scrapes the exporter on `port` every second, and its address.

@@ -17,7 +17,7 @@ use crate::server::{ADMIN, Server, config, eventually, folder, roundel};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// False, and says so, where a program is missing that this needs.
-fn has_programs(name: &str) -> bool {
+pub(crate) fn has_programs(name: &str) -> bool {
     let there = |program: &str| Command::new(program).arg("version").output().is_ok();
     let all = there("openssl") && there("curl");
     if !all {
@@ -27,13 +27,13 @@ fn has_programs(name: &str) -> bool {
 }
 
 /// An authority whose files are in one folder.
-struct Authority {
+pub(crate) struct Authority {
     dir: PathBuf,
     name: &'static str,
 }
 
 impl Authority {
-    fn new(dir: &Path, name: &'static str) -> Self {
+    pub(crate) fn new(dir: &Path, name: &'static str) -> Self {
         let this = Self { dir: dir.to_owned(), name };
         let (key, cert) = (this.file("key"), this.file("pem"));
         openssl(
@@ -75,11 +75,11 @@ impl Authority {
     }
 
     /// A certificate for this host.
-    fn issue_server(&self, stem: &str) {
+    pub(crate) fn issue_server(&self, stem: &str) {
         self.issue(stem, "/CN=server", "subjectAltName=IP:127.0.0.1,DNS:localhost");
     }
 
-    fn file(&self, end: &str) -> String {
+    pub(crate) fn file(&self, end: &str) -> String {
         self.dir.join(format!("{}.{end}", self.name)).display().to_string()
     }
 }
@@ -284,8 +284,8 @@ async fn an_agent_reports_to_a_collector_with_an_authority_of_its_own() {
     .map(|(name, trust)| Agent::start(dir.path(), &url, &token, (name, &trust)));
     let names = async || {
         let list = http::get(&format!("{}/v1/instances", server.url)).await.json();
-        let all =
-            list.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned());
+        let agents = list.as_array().unwrap().iter().filter(|one| one["labels"]["job"] == "node");
+        let all = agents.map(|one| one["name"].as_str().unwrap().to_owned());
         let mut all: Vec<String> = all.collect();
         all.sort();
         all
@@ -299,6 +299,50 @@ async fn an_agent_reports_to_a_collector_with_an_authority_of_its_own() {
         .await;
     }
     assert_eq!(names().await, ["file", "hash"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_believe_the_authority_they_are_told_and_the_server_says_when_its_certificate_ends()
+ {
+    let dir = folder();
+    if !has_programs("commands over TLS") {
+        return;
+    }
+    let (ours, theirs) = (Authority::new(dir.path(), "ours"), Authority::new(dir.path(), "theirs"));
+    ours.issue_server("server");
+    let (server, url) = start(dir.path(), "");
+    let list = |trust: &[&str]| {
+        roundel().args(["policy", "list", "--server", &url]).args(trust).output().unwrap()
+    };
+    let (our_file, their_file) = (ours.file("pem"), theirs.file("pem"));
+    let answer = list(&["--ca", &our_file]);
+    assert!(text(&answer.stdout).starts_with("there are no policies"), "{answer:?}");
+    for (trust, why) in [
+        (&[][..], "certificate"),
+        (&["--ca", &their_file], "certificate"),
+        (&["--ca", "/nonexistent"], "/nonexistent"),
+        (&["--ca", &our_file, "--ca-hash", "00"], "--ca"),
+    ] {
+        let refused = list(trust);
+        let complaint = text(&refused.stderr);
+        assert!(!refused.status.success() && complaint.contains(why), "{trust:?}: {complaint}");
+    }
+    // Issued for nine days, of which the first has begun.
+    let page = http::get(&format!("{}/status", server.url)).await.text();
+    assert!(page.contains("its certificate ends in 8 days; renew it"), "{page}");
+    let metrics = http::get(&format!("{}/metrics", server.url)).await.text();
+    let left = metrics.lines().find_map(|line| {
+        line.strip_prefix("roundel_tls_certificate_expires_in_seconds ")?.parse::<f64>().ok()
+    });
+    let days = left.unwrap() / 86_400.0;
+    assert!((8.9..9.0).contains(&days), "{days}");
+    eventually("the series of the server", PATIENCE, async || {
+        let list = http::get(&format!("{}/v1/instances", server.url)).await.json();
+        let own = list.as_array().unwrap().iter().find(|one| one["labels"]["job"] == "roundel");
+        own.filter(|own| own["archive"]["series"] == 1).map(|_| ())
+    })
+    .await;
+    assert!(dir.path().join("data/rules/server.toml").exists());
 }
 
 #[test]

@@ -4,11 +4,13 @@ use query::memory::MemoryRead;
 use rrd::Timestamp;
 
 use crate::judge::{Phases, judge};
-use crate::{Rules, STARTER_RULES};
+use crate::{Rules, SERVER_RULES, STARTER_RULES};
 
 /// What the starter rules tell over 20 minutes of these series, one evaluation every 10 s.
 fn told(series: &str) -> Vec<String> {
-    let rules = Rules::check(&[("host.toml".to_owned(), STARTER_RULES.to_owned())]).unwrap();
+    let files = [("host.toml", STARTER_RULES), ("server.toml", SERVER_RULES)];
+    let files = files.map(|(name, text)| (name.to_owned(), text.to_owned()));
+    let rules = Rules::check(&files).unwrap();
     let read = MemoryRead::load(&format!("archives 10s:1000\n{series}")).unwrap();
     let mut phases = Phases::default();
     let moments = (0..120).map(|tick| Timestamp::from_secs(tick * 10));
@@ -26,6 +28,18 @@ fn a_quiet_host_has_no_alerts() {
          node_filesystem_avail_bytes{instance=\"a\",mountpoint=\"/\",fstype=\"ext4\"} 50x120\n\
          node_filesystem_size_bytes{instance=\"a\",mountpoint=\"/\",fstype=\"ext4\"} 100x120";
     assert_eq!(told(series), Vec::<String>::new());
+}
+
+#[test]
+fn a_certificate_that_ends_is_told_a_fortnight_before_and_again_at_three_days() {
+    for (days, expected) in [(20.0, None), (13.5, Some("WARNING")), (2.5, Some("CRITICAL"))] {
+        let left = days * 86_400.0;
+        let name = "roundel_tls_certificate_expires_in_seconds{instance=\"server\"}";
+        let told = told(&format!("kind gauge\n{name} {left}x120"));
+        assert_eq!(told.len(), usize::from(expected.is_some()), "{days}: {told:?}");
+        let is_so = |word: &str| told[0].contains(word) && told[0].contains("certificate ends");
+        assert!(expected.is_none_or(is_so), "{days}: {told:?}");
+    }
 }
 
 #[test]

@@ -62,6 +62,7 @@ pub(crate) fn run(folder: &Path, load: Load) -> Result<()> {
     let mut line = Line::open(folder, load)?;
     line.grant()?;
     line.prime()?;
+    line.let_wait(before)?;
     line.steady(before)?;
     line.midnight()?;
     line.round()?;
@@ -154,10 +155,23 @@ impl Line {
         failure.map_or(Ok(()), Err)
     }
 
-    /// The readings with which every series begins, six steps before midnight.
+    /// The readings with which every series begins.
     fn prime(&mut self) -> Result<()> {
         self.round()?;
-        self.minute(-6)?;
+        self.minute(-17)?;
+        self.round()?;
+        self.minute(-16)
+    }
+
+    /// Ten minutes without a round: ten rows of the finest archive wait, and two of the next.
+    fn let_wait(&mut self, before: u64) -> Result<()> {
+        self.round()?;
+        for step in -15..=-6 {
+            self.minute(step)?;
+        }
+        let series = float(self.load.series_count());
+        let memory = Process::Own.memory()?.saturating_sub(before);
+        say("memory_ten_waiting", float(memory) / series)?;
         self.round()?;
         self.minute(-5)
     }

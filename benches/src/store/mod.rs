@@ -227,6 +227,9 @@ impl All {
         let note = "anonymous memory and page tables of the process, journal included";
         let goal = Goal::AtMost(350.0);
         add("memory a series, a minute of rows waiting", self.loaded("memory_waiting"), goal, note);
+        let ours = self.loaded("memory_ten_waiting");
+        let note = "the same, ten rows of a minute and two of five without a round";
+        add("memory a series, ten minutes of rows waiting", ours, goal, note);
         let note = "the most while a round is written";
         add("memory a series, during a round", self.loaded("memory_round"), goal, note);
         let opened = self.opened[0].get("memory").copied().unwrap_or(f64::NAN);

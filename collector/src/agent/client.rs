@@ -48,13 +48,8 @@ pub(super) struct Post {
 }
 
 impl Client {
-    /// A client for the collector at `url`, which may have a path in front of ours.
-    pub(super) fn to(url: &str) -> Result<Self, AgentError> {
-        Self::trusting(url, &Trust::default())
-    }
-
-    /// A client for the collector at `url` that is known by more or less than the public
-    /// authorities.
+    /// A client for the collector at `url`, which may have a path in front of ours and is known by more or
+    /// less than the public authorities.
     pub(super) fn trusting(url: &str, trust: &Trust) -> Result<Self, AgentError> {
         let base = checked(url)?;
         Ok(Self { base, http: https::client(trust.config()?, Some(CONNECT_TIMEOUT)) })
@@ -256,7 +251,11 @@ mod tests {
             ("http://10.0.0.7:4270", true),
             ("http://localhost.example:4270", true),
         ] {
-            assert_eq!(Client::to(url).unwrap().is_in_the_clear(), clear, "{url}");
+            assert_eq!(
+                Client::trusting(url, &Trust::default()).unwrap().is_in_the_clear(),
+                clear,
+                "{url}"
+            );
         }
     }
 }

@@ -96,6 +96,6 @@ impl AgentConfig {
         let facts = facts_under(&self.proc_root, Path::new("/etc/os-release"));
         let name = self.name.clone().unwrap_or_else(|| facts.hostname.clone());
         let boot_id = boot_id(&self.proc_root);
-        EnrollRequest { name, boot_id, facts, labels: self.labels.clone() }
+        EnrollRequest { name, boot_id, facts, labels: self.labels.clone(), document: None }
     }
 }

@@ -88,8 +88,13 @@ impl Key {
 
     /// What a person compares before approving this machine.
     pub(super) fn fingerprint(&self) -> String {
+        self.public().fingerprint()
+    }
+
+    /// The half of it that others may know.
+    pub(super) fn public(&self) -> PublicKey {
         let bytes = self.0.pair.public_key().as_ref();
-        PublicKey(bytes.try_into().expect("an Ed25519 key has 32 bytes")).fingerprint()
+        PublicKey(bytes.try_into().expect("an Ed25519 key has 32 bytes"))
     }
 
     /// The headers that prove who sends this at `now`, by the collector's clock.

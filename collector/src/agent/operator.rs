@@ -7,6 +7,7 @@ use http::Method;
 use super::client::Client;
 use super::error::AgentError;
 use super::secret::Secret;
+use super::trust::Trust;
 
 /// A change waits for the disk, which makes room, and for the worker.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
@@ -20,9 +21,10 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// To the server at `url`. Errors when that is no address.
-    pub fn to(url: &str, token: Secret) -> Result<Self, AgentError> {
-        Ok(Self { client: Client::to(url)?, token })
+    /// To the server at `url`, known by more or less than the public authorities. Errors when that is
+    /// no address, or a file of `trust` cannot be used.
+    pub fn trusting(url: &str, token: Secret, trust: &Trust) -> Result<Self, AgentError> {
+        Ok(Self { client: Client::trusting(url, trust)?, token })
     }
 
     /// The status and body of an answer. Errors in words when none came.

@@ -52,6 +52,9 @@ pub(super) struct Shown {
     evidence: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     fingerprint: Option<String>,
+    /// What its cloud's document is worth.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    document: String,
     labels: BTreeMap<String, String>,
     hostname: String,
     os: String,
@@ -260,6 +263,7 @@ fn shown(request: &Request) -> Shown {
         state: request.lifecycle.state.word(),
         evidence: request.lifecycle.sentence(),
         fingerprint: request.key.map(|key| key.fingerprint()),
+        document: request.attestation.sentence(),
         labels: request.labels.clone(),
         hostname: request.facts.hostname.clone(),
         os: request.facts.os.clone(),

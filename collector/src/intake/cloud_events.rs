@@ -1,5 +1,6 @@
 //! What a cloud says of its machines: events of EC2 as `EventBridge` and SNS send them.
 
+mod sns;
 mod word;
 
 use std::collections::{HashSet, VecDeque};
@@ -9,6 +10,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use http::HeaderMap;
+use http::header::AUTHORIZATION;
 use ring::hmac;
 use rrd::Timestamp;
 use serde::Serialize;
@@ -77,13 +79,18 @@ pub(super) async fn post(
 ) -> Result<Json<Outcome>, Denial> {
     let inner = intake.0;
     let signature = headers.get(SIGNATURE_HEADER).and_then(|value| value.to_str().ok());
-    if signature.is_none() {
+    let by_sns = inner.clouds().filter(|clouds| !clouds.trust.sns_topics.is_empty());
+    let by_sns = by_sns.filter(|_| signature.is_none() && !headers.contains_key(AUTHORIZATION));
+    if signature.is_none() && by_sns.is_none() {
         match inner.caller(&headers)? {
             Caller::Admin | Caller::Events(_) => {}
             _ => return Err(Denial::forbidden("this needs a token of kind events")),
         }
     }
     let (_held, body) = match signature {
+        None if by_sns.is_some() => {
+            inner.room.stranger_body(&headers, body, JSON_BODY_LIMIT).await?
+        }
         None => inner.room.body(&headers, body, JSON_BODY_LIMIT).await?,
         Some(signature) => {
             let claim = inner.claim(signature)?;
@@ -92,6 +99,14 @@ pub(super) async fn post(
             (held, body)
         }
     };
+    if let Some(clouds) = by_sns {
+        if !sns::is_message(&body) {
+            let why = "this needs a token of kind events, or a message that SNS signed";
+            return Err(Denial::unauthorised("unauthorised", why));
+        }
+        let checked = sns::check(&clouds, &body, inner.both_clocks()).await;
+        checked.map_err(|why| wrong(&format!("the message of SNS: {why}")))?;
+    }
     let word = word(&body).map_err(Denial::bad)?;
     to_the_end(async move { inner.hear(word).await }).await.map(Json)
 }
@@ -187,7 +202,7 @@ impl Inner {
     }
 
     /// The instance that runs on a machine of the cloud.
-    fn machine(&self, machine: &str) -> Option<Arc<Instance>> {
+    pub(in crate::intake) fn machine(&self, machine: &str) -> Option<Arc<Instance>> {
         let instances = self.parts.registry.instances();
         let is_it = |one: &&Arc<Instance>| {
             one.is_active()

@@ -18,6 +18,7 @@ use rrd::{InstanceId, Labels, Timestamp};
 
 use super::{Denial, Inner, Intake, to_the_end};
 use crate::auth::{AuthError, Caller};
+use crate::identity::document::Attestation;
 use crate::identity::{KEY_HEADER, PublicKey};
 use crate::lifecycle::{Evidence, Lifecycle, State as Life, Terms, Who};
 use crate::limits::{INSTANCE_LIMIT, JSON_BODY_LIMIT};
@@ -53,9 +54,10 @@ enum Ticket {
 /// A machine at the door.
 pub(super) struct Knock {
     ticket: Result<Ticket, Denial>,
-    key: Option<PublicKey>,
+    pub(super) key: Option<PublicKey>,
     peer: Option<IpAddr>,
     request: EnrollRequest,
+    pub(super) attestation: Attestation,
 }
 
 /// What it is told.
@@ -100,7 +102,8 @@ pub(super) async fn post(
         .map_err(|error| Denial::bad(format!("the body is not the JSON expected: {error}")))?;
     check(&request)?;
     let peer = peer.map(|Extension(ConnectInfo(peer))| peer.ip());
-    let knock = Knock { ticket, key, peer, request };
+    let attestation = inner.attested(&request, key.as_ref()).await;
+    let knock = Knock { ticket, key, peer, request, attestation };
     let welcome = to_the_end(async move { inner.enroll(knock).await }).await?;
     Ok(welcome.into_response_as(StatusCode::CREATED))
 }
@@ -187,7 +190,11 @@ impl Inner {
     fn asked(&self, knock: &Knock, token: Option<&Token>) -> Result<Request, Denial> {
         let at = self.parts.clock.wall();
         let evidence = Evidence::of(Who::Agent, "it asked to be enrolled");
-        let EnrollRequest { name, boot_id, facts, labels } = knock.request.clone();
+        let attestation = self.held_against_known(knock);
+        let EnrollRequest { name, boot_id, facts, mut labels, .. } = knock.request.clone();
+        if let Attestation::Verified(attested) = &attestation {
+            labels.extend(attested.labels.clone());
+        }
         Ok(Request {
             id: RequestId(random_id()?.0),
             key: knock.key,
@@ -195,6 +202,7 @@ impl Inner {
             boot_id,
             facts,
             labels,
+            attestation,
             token: token.map(|token| token.id),
             peer: knock.peer,
             at,
@@ -215,6 +223,9 @@ impl Inner {
         if matches!(knock.ticket, Ok(Ticket::Admin)) {
             return Some(by(Who::Operator, "enrolled with the admin token"));
         }
+        if matches!(asked.attestation, Attestation::Contradicted(_)) {
+            return None;
+        }
         if let Some(token) = token
             && token.approval == Approval::Auto
         {
@@ -222,7 +233,14 @@ impl Inner {
         }
         let policies = self.parts.registry.policies();
         let policy = policies.iter().find(|policy| policy.admits(asked).is_ok())?;
-        let plan = by(Who::Policy, &format!("join policy {:?} admits it", policy.name));
+        let verified = match &asked.attestation {
+            Attestation::Verified(_) => {
+                format!("; its document is {}", asked.attestation.sentence())
+            }
+            _ => String::new(),
+        };
+        let what = format!("join policy {:?} admits it{verified}", policy.name);
+        let plan = by(Who::Policy, &what);
         let terms = if token.is_some() { plan.terms } else { policy.terms };
         Some(Plan { forced: plan.forced.overlaid(&policy.forced), terms, ..plan })
     }
@@ -245,6 +263,7 @@ impl Inner {
         }
         tracing::info!(
             request = %asked.id, name = asked.name, fingerprint = key.fingerprint(),
+            document = asked.attestation.sentence(),
             "a machine waits for approval"
         );
         Ok(self.pending(asked.id, &key))

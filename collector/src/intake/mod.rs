@@ -3,6 +3,7 @@
 mod admission;
 mod approve;
 mod archive;
+mod attested;
 mod beat;
 mod change;
 mod clones;
@@ -61,6 +62,7 @@ use crate::foreign::cache::SeriesCache;
 use crate::foreign::guesses::Guesses;
 use crate::foreign::kinds::{Families, OperatorKinds};
 use crate::identity::Proofs;
+use crate::identity::clouds::SharedClouds;
 use crate::native::{DESCRIPTOR_PATH, ENROLL_PATH, PUSH_PATH};
 use crate::registry::Registry;
 use admission::Room;
@@ -119,6 +121,7 @@ struct Inner {
     rules: relabel::CommonRules,
     kinds: OperatorKinds,
     guesses: Guesses,
+    clouds: SharedClouds,
 }
 
 impl Intake {
@@ -147,6 +150,7 @@ impl Intake {
             rules: relabel::CommonRules::default(),
             kinds: OperatorKinds::default(),
             guesses: Guesses::default(),
+            clouds: SharedClouds::default(),
         })))
     }
 

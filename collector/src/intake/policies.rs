@@ -32,10 +32,23 @@ pub(super) struct Written {
     labels: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     token: Option<String>,
+    /// Its cloud's document has to hold, and to say the labels named here that begin with `cloud_`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    require: Option<Require>,
+    /// How long before it asked the machine may have been started, by its document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    started_within_secs: Option<u64>,
     #[serde(default)]
     forced_labels: BTreeMap<String, String>,
     #[serde(flatten)]
     spans: Spans,
+}
+
+/// What has to hold beside what a machine says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Require {
+    Verified,
 }
 
 /// A policy to be tried.
@@ -144,7 +157,8 @@ fn outcome(request: &Request, why_not: Option<String>) -> Outcome {
 }
 
 fn meant(written: Written) -> Result<JoinPolicy, Denial> {
-    let Written { name, cidr, name_like, labels, token, forced_labels, spans } = written;
+    let Written { name, cidr, name_like, labels, token, require, .. } = written;
+    let (forced_labels, spans) = (written.forced_labels, written.spans);
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || name.len() > LABEL_NAME_LIMIT || !name.chars().all(plain) {
         return Err(Denial::bad("name: letters, digits, '-', '_' and '.', and not too many"));
@@ -160,6 +174,8 @@ fn meant(written: Written) -> Result<JoinPolicy, Denial> {
         name_like,
         labels,
         token: token.map_err(|error| Denial::bad(format!("token: {error}")))?,
+        requires_document: require == Some(Require::Verified),
+        started_within_ms: written.started_within_secs.map(|secs| secs.saturating_mul(1000)),
         forced,
         terms: spans.over(Terms::default())?,
     };
@@ -170,6 +186,12 @@ fn meant(written: Written) -> Result<JoinPolicy, Denial> {
     if says_nothing {
         let message = "a policy names at least one of cidr, name_like, labels and token: one without \
                        lets everybody in";
+        return Err(Denial::bad(message));
+    }
+    let is_believed = policy.requires_document || policy.started_within_ms.is_some();
+    if is_believed && !policy.labels.contains_key("cloud_account") {
+        let message = "a policy that requires a document names cloud_account in labels: every customer \
+                       of a cloud has documents that hold";
         return Err(Denial::bad(message));
     }
     Ok(policy)
@@ -183,6 +205,8 @@ fn written(policy: &JoinPolicy) -> Written {
         name_like: policy.name_like.clone(),
         labels: policy.labels.clone(),
         token: policy.token.map(|id| id.to_string()),
+        require: policy.requires_document.then_some(Require::Verified),
+        started_within_secs: policy.started_within_ms.map(|millis| millis / 1000),
         forced_labels: policy.forced.iter().map(owned).collect(),
         spans: Spans::of(&policy.terms),
     }

@@ -2,6 +2,7 @@
 
 mod agent;
 mod archive;
+mod attested;
 mod beat;
 mod books;
 mod collectd;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::response::Response;
 use http::HeaderValue;
 use http::header::{SET_COOKIE, STRICT_TRANSPORT_SECURITY};
+use rrd::Timestamp;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use tokio::net::TcpStream;
@@ -27,6 +28,7 @@ use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
 
 use super::{Patience, certificate};
+use crate::probe::certificate::not_after;
 
 /// How often the files are looked at: renewed certificates overlap by days.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -81,6 +83,8 @@ pub struct Tls {
 #[derive(Debug)]
 struct State {
     config: Arc<ServerConfig>,
+    /// When the first certificate of the chain in use ends.
+    ends_at: Option<Timestamp>,
     /// Of the files when they were last looked at.
     seen: [u8; 32],
     /// Whether what was seen was put to use, or told to be of none. Files that do not fit together
@@ -95,6 +99,7 @@ impl Tls {
         let contents = Contents::read(&files)?;
         let state = State {
             config: contents.config(&files)?,
+            ends_at: contents.ends_at(),
             seen: contents.digest(),
             is_settled: true,
             problem: None,
@@ -117,16 +122,17 @@ impl Tls {
             }
             state.seen == seen
         };
-        let renewed = read.and_then(|contents| contents.config(&self.files));
+        let renewed =
+            read.and_then(|contents| Ok((contents.config(&self.files)?, contents.ends_at())));
         let mut state = self.write();
         (state.seen, state.is_settled) = (seen, was_seen || renewed.is_ok());
         if !state.is_settled {
             return;
         }
         match renewed {
-            Ok(config) => {
+            Ok((config, ends_at)) => {
                 info!(certificate = %self.files.certificate.display(), "TLS files reloaded");
-                state.config = config;
+                (state.config, state.ends_at) = (config, ends_at);
                 state.problem = None;
             }
             Err(error) => {
@@ -139,6 +145,11 @@ impl Tls {
     /// Why the files as they are now are not in use.
     pub fn problem(&self) -> Option<String> {
         self.read().problem.clone()
+    }
+
+    /// When the first certificate of the chain in use ends; `None` when it does not say so.
+    pub fn ends_at(&self) -> Option<Timestamp> {
+        self.read().ends_at
     }
 
     fn acceptor(&self) -> TlsAcceptor {
@@ -249,6 +260,12 @@ impl Contents {
             digest.update(Sha256::digest(part));
         }
         digest.finalize().into()
+    }
+
+    /// When the first certificate ends.
+    fn ends_at(&self) -> Option<Timestamp> {
+        let chain = CertificateDer::pem_slice_iter(&self.certificate).flatten();
+        chain.filter_map(|one| not_after(&one)).min().map(Timestamp::from_secs)
     }
 
     fn config(&self, files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {

@@ -1,7 +1,7 @@
 //! A certificate's last second: the few bytes of its encoding that say until when it is good.
 
 /// When a certificate (DER) stops to be valid, in seconds since 1970; `None` when it cannot be read.
-pub(super) fn not_after(der: &[u8]) -> Option<i64> {
+pub(crate) fn not_after(der: &[u8]) -> Option<i64> {
     let (_, certificate, _) = element(der)?;
     let (_, signed, _) = element(certificate)?;
     let (tag, _, after_version) = element(signed)?;
@@ -53,7 +53,7 @@ fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 
 /// Days from 1970 to a day of the Gregorian calendar. A year is counted from March, so that its odd day is
 /// its last.
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+pub(crate) fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
     let month = (month + 9) % 12;

@@ -5,7 +5,7 @@
 
 mod settings;
 
-mod certificate;
+pub(crate) mod certificate;
 mod dns;
 mod dns_message;
 mod http;

@@ -3,6 +3,7 @@
 mod first;
 mod life;
 mod second;
+mod third;
 
 use std::sync::Arc;
 
@@ -14,11 +15,11 @@ use crate::foreign::relabel::Rules;
 use first::{InstanceV1, TokenV1};
 use life::EventV1;
 use second::{InstanceV2, PolicyV1, RequestV1, TokenV2};
+use third::{PolicyV2, RequestV2};
 
 /// A change of the registry: the whole record as it is afterwards, so that applying it twice is
 /// applying it once.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "most changes are of instances")]
 pub(crate) enum Change {
     Instance(Instance),
     Token(Token),
@@ -56,8 +57,8 @@ impl Change {
             Self::Instance(instance) => Record::InstanceV2(instance.into()),
             Self::Token(token) => Record::TokenV2(token.into()),
             Self::Forget(id) => Record::Forget { token: id.0 },
-            Self::Request(request) => Record::Request(request.into()),
-            Self::Policy(policy) => Record::Policy(policy.into()),
+            Self::Request(request) => Record::RequestV2(request.into()),
+            Self::Policy(policy) => Record::PolicyV2(policy.into()),
             Self::ForgetPolicy(name) => Record::ForgetPolicy { name: name.clone() },
             Self::Event(event) => Record::Event(event.into()),
             Self::Rules(relay, rules) => {
@@ -69,7 +70,6 @@ impl Change {
 
 /// One record of a snapshot. New variants go to the end; a changed structure becomes a new variant.
 #[derive(Encode, Decode)]
-#[expect(clippy::large_enum_variant, reason = "most records are of instances")]
 pub(crate) enum Record {
     /// First in a snapshot: the frame up to which it holds, and how many records follow.
     Head {
@@ -93,6 +93,8 @@ pub(crate) enum Record {
         relay: Option<u64>,
         json: String,
     },
+    RequestV2(RequestV2),
+    PolicyV2(PolicyV2),
 }
 
 impl Record {
@@ -106,6 +108,8 @@ impl Record {
             Self::TokenV2(record) => record.token().map(Change::Token),
             Self::Request(record) => record.request().map(Change::Request),
             Self::Policy(record) => record.policy().map(Change::Policy),
+            Self::RequestV2(record) => record.request().map(Change::Request),
+            Self::PolicyV2(record) => record.policy().map(Change::Policy),
             Self::ForgetPolicy { name } => Ok(Change::ForgetPolicy(name)),
             Self::Event(record) => record.event().map(Change::Event),
             Self::Rules { relay, json } => {

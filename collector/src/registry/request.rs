@@ -10,6 +10,7 @@ use rrd::{InstanceId, Labels, Timestamp};
 use super::TokenId;
 use crate::address::Network;
 use crate::identity::PublicKey;
+use crate::identity::document::Attestation;
 use crate::lifecycle::{Lifecycle, Terms};
 use crate::native::Facts;
 
@@ -47,6 +48,8 @@ pub struct Request {
     pub facts: Facts,
     /// Labels it declares of itself.
     pub labels: BTreeMap<String, String>,
+    /// What its cloud's document is worth.
+    pub attestation: Attestation,
     /// The token it showed; `None` for none, or the admin token.
     pub token: Option<TokenId>,
     /// The address it came from.
@@ -72,6 +75,10 @@ pub struct JoinPolicy {
     pub labels: BTreeMap<String, String>,
     /// The token shown must be this.
     pub token: Option<TokenId>,
+    /// Its cloud has to say so: labels that begin with `cloud_` are then held against its document.
+    pub requires_document: bool,
+    /// How long ago the machine may have been started, by its document.
+    pub started_within_ms: Option<u64>,
     /// Labels forced on whom it lets in.
     pub forced: Labels,
     /// What it says of their silence.
@@ -99,9 +106,38 @@ impl JoinPolicy {
         if self.token.is_some() && self.token != request.token {
             return Err("it showed another token, or none".to_owned());
         }
+        if self.requires_document || self.started_within_ms.is_some() {
+            self.believes(request)?;
+        }
         Ok(())
     }
+
+    /// Why the machine's document is not enough; `Ok` when it is.
+    fn believes(&self, request: &Request) -> Result<(), String> {
+        let Attestation::Verified(attested) = &request.attestation else {
+            return Err(match request.attestation.sentence() {
+                none if none.is_empty() => "it shows no document of a cloud".to_owned(),
+                why => format!("its document is {why}"),
+            });
+        };
+        let of_cloud = self.labels.iter().filter(|(name, _)| name.starts_with(CLOUD_LABELS));
+        for (name, value) in of_cloud {
+            if attested.labels.get(name) != Some(value) {
+                return Err(format!("its document does not say {name}={value}"));
+            }
+        }
+        let Some(most_ms) = self.started_within_ms else { return Ok(()) };
+        let age_ms = attested.started_at.map(|started| request.at.millis_since(started));
+        match age_ms {
+            Some(age_ms) if age_ms <= i64::try_from(most_ms).unwrap_or(i64::MAX) => Ok(()),
+            Some(age_ms) => Err(format!("it was started {} s before it asked", age_ms / 1000)),
+            None => Err("its document does not say when it was started".to_owned()),
+        }
+    }
 }
+
+/// How labels begin that say what a cloud calls a machine.
+pub(crate) const CLOUD_LABELS: &str = "cloud_";
 
 /// True when `name` is `pattern` with something in the place of each `*`.
 fn is_like(name: &str, pattern: &str) -> bool {

@@ -1,24 +1,29 @@
 //! Fetching a page: one GET with a bound on its time and its bytes.
 
+use std::collections::HashMap;
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{Request, Uri};
 use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
 use hyper::body::Body;
 use hyper_rustls::ConfigBuilderExt as _;
 use hyper_util::client::legacy;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::rustls::ClientConfig;
 
+use super::access::Access;
 use crate::exposition::{Format, PAGE_LIMIT};
 use crate::https;
 
 /// A page of more bytes is large: then some wait, or all targets together could fill the memory.
 const LARGE_BYTES: usize = 1 << 20;
+/// Sets of authorities that targets have of their own.
+const PRIVATE_LIMIT: usize = 64;
 /// Large pages held at once.
 const LARGE_AT_ONCE: usize = 4;
 
@@ -27,9 +32,13 @@ const NAME: &str = concat!("roundel/", env!("CARGO_PKG_VERSION"));
 /// Fetches pages and keeps connections for the next time. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Fetcher {
-    http: https::Client<Empty<Bytes>>,
+    http: Client,
+    /// Clients for targets with authorities of their own, by the hash of these.
+    private: Arc<Mutex<HashMap<[u8; 32], Client>>>,
     large: Arc<Semaphore>,
 }
+
+type Client = https::Client<Empty<Bytes>>;
 
 /// The right to hold a large page.
 type Large = OwnedSemaphorePermit;
@@ -47,25 +56,56 @@ impl Fetcher {
     /// A fetcher without a connection.
     pub(crate) fn new() -> Self {
         let tls = ClientConfig::builder().with_webpki_roots().with_no_client_auth();
-        Self { http: https::client(tls, None), large: Arc::new(Semaphore::new(LARGE_AT_ONCE)) }
+        let (http, large) = (https::client(tls, None), Arc::new(Semaphore::new(LARGE_AT_ONCE)));
+        Self { http, private: Arc::default(), large }
     }
 
     /// The page at `uri`, or why there is none, for a person.
     pub(crate) async fn page(&self, uri: &Uri, limit: Duration) -> Result<Fetched, String> {
-        match tokio::time::timeout(limit, self.exchange(uri, limit)).await {
+        self.opened(uri, &Access::default(), limit).await
+    }
+
+    /// As [`Fetcher::page`], of a target that wants more than to be asked.
+    pub(crate) async fn opened(
+        &self,
+        uri: &Uri,
+        access: &Access,
+        limit: Duration,
+    ) -> Result<Fetched, String> {
+        match tokio::time::timeout(limit, self.exchange(uri, access, limit)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(format!("no answer in {} s", limit.as_secs_f64())),
         }
     }
 
-    async fn exchange(&self, uri: &Uri, limit: Duration) -> Result<Fetched, String> {
-        let request = Request::get(uri)
+    async fn exchange(
+        &self,
+        uri: &Uri,
+        access: &Access,
+        limit: Duration,
+    ) -> Result<Fetched, String> {
+        // Small files, which a slow disk must not let wait whom else this thread serves.
+        let (shown, authorities) = if *access == Access::default() {
+            (None, None)
+        } else {
+            let access = access.clone();
+            let read = move || Ok::<_, String>((access.header()?, access.authorities()?));
+            tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())??
+        };
+        let http = match authorities {
+            None => self.http.clone(),
+            Some(pem) => self.private(access, &pem)?,
+        };
+        let mut request = Request::get(uri)
             .header(ACCEPT, Format::ACCEPT)
             .header(USER_AGENT, NAME)
             .header("x-prometheus-scrape-timeout-seconds", limit.as_secs_f64().to_string())
             .body(Empty::new())
             .map_err(|error| error.to_string())?;
-        let answer = self.http.request(request).await.map_err(|error| cause(&error))?;
+        if let Some(shown) = shown {
+            request.headers_mut().insert(AUTHORIZATION, shown);
+        }
+        let answer = http.request(request).await.map_err(|error| cause(&error))?;
         let (head, body) = answer.into_parts();
         if !head.status.is_success() {
             let hint = if head.status.is_redirection() {
@@ -79,6 +119,22 @@ impl Fetcher {
         let format = Format::of(content_type);
         let (body, large) = self.body(Limited::new(body, PAGE_LIMIT)).await?;
         Ok(Fetched { body, format, _large: large })
+    }
+
+    /// The client for these authorities: one for all targets that have them.
+    fn private(&self, access: &Access, pem: &[u8]) -> Result<Client, String> {
+        let hash: [u8; 32] = Sha256::digest(pem).into();
+        let mut known = self.private.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = known.get(&hash) {
+            return Ok(client.clone());
+        }
+        let made = https::client(access.tls(pem)?, None);
+        // Files that were changed leave clients behind that nobody asks for.
+        if known.len() >= PRIVATE_LIMIT {
+            known.clear();
+        }
+        known.insert(hash, made.clone());
+        Ok(made)
     }
 
     async fn body<B>(&self, mut body: Limited<B>) -> Result<(Bytes, Option<Large>), String>

@@ -210,7 +210,7 @@ async fn once(parts: &Parts, target: Arc<Target>, due: Timestamp, memory: &Arc<M
     let now = parts.clock.wall();
     let at = if now.millis_since(due).abs() <= LATE_MS { due } else { now };
     let started = parts.clock.monotonic();
-    let outcome = match parts.fetcher.page(&target.uri, target.timeout).await {
+    let outcome = match parts.fetcher.opened(&target.uri, &target.access, target.timeout).await {
         Ok(fetched) => Outcome::Page(fetched),
         Err(why) => Outcome::Nothing(why),
     };

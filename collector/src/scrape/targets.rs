@@ -10,6 +10,7 @@ use http::Uri;
 use rrd::Step;
 use serde::Deserialize;
 
+use super::access::Access;
 use crate::limits::{LABEL_COUNT_LIMIT, LABEL_VALUE_LIMIT};
 use crate::registry::{Instance, Source};
 
@@ -30,6 +31,8 @@ pub(crate) struct Target {
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) interval: Step,
     pub(crate) timeout: Duration,
+    /// What opens it.
+    pub(crate) access: Access,
 }
 
 /// What tells one target from another: its job and its instance.
@@ -203,12 +206,21 @@ impl Group {
         if labels.len() > LABEL_COUNT_LIMIT / 2 || labels.iter().any(is_long) {
             return Err(format!("target {address:?} has too many labels or too long ones"));
         }
+        let access = Access::read(&self.labels)?;
+        if access.shown.is_some() && self.is_chosen() && scheme != "https" {
+            return Err(
+                "a password or token goes to machines of the registry by https alone: what \
+                        they say of themselves decides where it is sent"
+                    .to_owned(),
+            );
+        }
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         Ok(Target {
             uri,
             labels: labels.into_iter().map(owned).collect(),
             interval: Step::from_millis(interval_ms).expect("from a second on"),
             timeout: Duration::from_millis(timeout_ms.min(interval_ms)),
+            access,
         })
     }
 

@@ -56,6 +56,12 @@ pub(crate) trait Out {
     /// Equal closed rows of the finest archive.
     fn fine(&mut self, first_row: i64, count: u64, value: f64);
 
+    /// As [`Out::fine`], a single one: what nearly every reading brings about.
+    #[inline]
+    fn one(&mut self, row: i64, value: f64) {
+        self.fine(row, 1, value);
+    }
+
     /// As [`Out::fine`], where a count may have fallen.
     fn marked(&mut self, run: &Run);
 
@@ -290,7 +296,7 @@ impl OpenMut<'_> {
     /// Closes the open step and hands out the rows this fills; the phase stays where it is.
     #[inline]
     pub(super) fn close_one(&mut self, phase: &Phase<'_>, value: f64, out: &mut impl Out) {
-        out.fine(phase.newest_row() + 1, 1, value);
+        out.one(phase.newest_row() + 1, value);
         if !value.is_nan() {
             for (row, known) in self.rows.iter_mut().zip(&mut *self.known) {
                 row.add(value);

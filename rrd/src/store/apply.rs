@@ -246,10 +246,15 @@ impl<'a> Keep<'a> {
 }
 
 impl Out for Keep<'_> {
-    #[inline]
     fn fine(&mut self, first_row: i64, count: u64, value: f64) {
         self.newest_row = self.newest_row.max(first_row.saturating_add_unsigned(count - 1));
-        self.waiting.push_fine(self.column, self.kept, (first_row, count), value);
+        self.waiting.push_equal(self.column, self.kept, (first_row, count), value);
+    }
+
+    #[inline]
+    fn one(&mut self, row: i64, value: f64) {
+        self.newest_row = self.newest_row.max(row);
+        self.waiting.push_one(self.column, self.kept, row, value);
     }
 
     #[cold]

@@ -11,6 +11,8 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
 use super::{Cloud, Identity};
+use crate::identity::{PublicKey, document};
+use crate::native::{self, CloudDocument};
 
 /// How long one question may take: the service is in the same machine, or there is none.
 const TIMEOUT: Duration = Duration::from_millis(300);
@@ -123,6 +125,32 @@ impl Imds {
             machine_type: text("vmSize"),
             is_spot: text("priority") == "Spot",
         })
+    }
+
+    /// What the cloud signs of this machine, where it can for the holder of `key` alone.
+    pub(in crate::agent) async fn document(
+        &mut self,
+        cloud: Cloud,
+        key: Option<&PublicKey>,
+    ) -> Option<CloudDocument> {
+        let (cloud, text) = match cloud {
+            Cloud::Ec2 => {
+                self.renew_token().await?;
+                let path = "/latest/dynamic/instance-identity/rsa2048";
+                (native::Cloud::Aws, self.ec2_text(path).await?)
+            }
+            Cloud::Gce => {
+                let path = "/computeMetadata/v1/instance/service-accounts/default/identity";
+                let path = format!("{path}?audience={}&format=full", document::audience(key?));
+                (native::Cloud::Gcp, self.gce_text(&path).await?)
+            }
+            Cloud::Azure => {
+                let path = "/metadata/attested/document?api-version=2021-02-01&nonce=";
+                let answer = self.azure_json(&format!("{path}{}", document::nonce(key?))).await?;
+                (native::Cloud::Azure, answer["signature"].as_str()?.to_owned())
+            }
+        };
+        Some(CloudDocument { cloud, text: text.trim().to_owned() })
     }
 
     /// What Azure says at a path.

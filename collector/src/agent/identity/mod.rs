@@ -1,7 +1,7 @@
 //! Who this machine is to the cloud it runs in: asked of the cloud's metadata service, never waited for.
 //!
 //! EC2, GCE and Azure are asked at the same time; the first that knows the machine names it. Nothing
-//! here is proof: the server checks what it wants proven.
+//! here is proof, but for the document that the cloud signs, which the server checks.
 
 mod imds;
 mod watch;

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::Agent;
 use crate::agent::client::Post;
 use crate::agent::descriptors::Polled;
-use crate::agent::identity::Identity;
+use crate::agent::key::Key;
 use crate::agent::session::{Reply, Unreachable};
 use crate::native::{DESCRIPTOR_PATH, PUSH_CONTENT_TYPE, PUSH_PATH, Push};
 
@@ -50,12 +50,15 @@ impl Agent {
         let (key, now) = (self.key.clone(), self.session.server_ms(self.clock.wall()));
         Some(Box::pin(async move {
             // The answer is there within a second, or never; looks go on meanwhile.
-            if let Ok(found) = cloud.wait_for(Option::is_some).await {
-                let identity =
-                    found.as_ref().and_then(Option::as_ref).map(|(identity, _)| identity);
-                let labels = identity.map(Identity::labels).unwrap_or_default();
+            let found = cloud.wait_for(Option::is_some).await.map(|found| found.clone());
+            if let Ok(Some(Some((identity, mut imds)))) = found {
+                let own = std::mem::take(&mut request.labels);
                 // What the machine's own configuration says wins.
-                request.labels = labels.into_iter().chain(request.labels).collect();
+                request.labels = identity.labels().into_iter().chain(own).collect();
+                let key = key.as_ref().map(Key::public);
+                if method == Method::POST {
+                    request.document = imds.document(identity.cloud, key.as_ref()).await;
+                }
             }
             let asks = serde_json::to_vec(&request).expect("texts and numbers always are JSON");
             let body = if method == Method::POST { asks } else { Vec::new() };

@@ -10,6 +10,9 @@ use crate::limits::{LABEL_NAME_LIMIT, LABEL_VALUE_LIMIT, checked_labels};
 use crate::native::{EnrollRequest, Facts};
 use crate::registry::Token;
 
+/// Bytes of a cloud's document: Azure's, with its certificates, has some 5,000.
+const DOCUMENT_LIMIT: usize = 32 << 10;
+
 /// Checks a request against what its token allows.
 pub(super) fn check_token(
     token: &Token,
@@ -54,6 +57,9 @@ pub(super) fn check(request: &EnrollRequest) -> Result<(), Denial> {
     let Facts { hostname, os, kernel, cpus: _, memory_bytes: _ } = &request.facts;
     if [hostname, os, kernel].iter().any(|fact| fact.len() > LABEL_VALUE_LIMIT) {
         return Err(Denial::bad(format!("facts: at most {LABEL_VALUE_LIMIT} bytes each")));
+    }
+    if request.document.as_ref().is_some_and(|document| document.text.len() > DOCUMENT_LIMIT) {
+        return Err(Denial::bad(format!("document: at most {DOCUMENT_LIMIT} bytes")));
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use super::life::{HintV1, LifeV2, TermsV1};
 use crate::address::Network;
 use crate::codec::CodecError;
 use crate::identity::PublicKey;
+use crate::identity::document::Attestation;
 use crate::native::Facts;
 use crate::registry::instance::Credential;
 use crate::registry::{
@@ -222,6 +223,7 @@ impl RequestV1 {
             boot_id: self.boot_id,
             facts: self.facts,
             labels: self.labels.into_iter().collect(),
+            attestation: Attestation::None,
             token: self.token.map(TokenId),
             peer: peer.map_err(|error| bad(error.to_string()))?,
             at: Timestamp::from_millis(self.at_ms),
@@ -253,6 +255,8 @@ impl PolicyV1 {
             name_like: self.name_like,
             labels: self.labels.into_iter().collect(),
             token: self.token.map(TokenId),
+            requires_document: false,
+            started_within_ms: None,
             forced: labels(self.forced)?,
             terms: self.terms.terms(),
         })

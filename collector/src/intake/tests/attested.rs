@@ -1,0 +1,200 @@
+//! Tests of machines that show a document of their cloud at the door.
+
+use serde_json::{Value, json};
+
+use super::keys::Machine;
+use super::support::*;
+use crate::identity::clouds::CloudTrust;
+use crate::identity::openssl::OpenSsl;
+
+/// A machine asks with a document of AWS.
+async fn shows(server: &Server, machine: &Machine, token: Option<&str>, body: Value) -> Answer {
+    let boot = format!("{:032x}", machine.boot);
+    let mut whole = json!({"name": machine.name, "boot_id": boot});
+    whole.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
+    let request = ("POST", "/v1/enroll", token);
+    server.send(machine.request(server, request, &whole.to_string())).await
+}
+
+fn aws(tool: &OpenSsl, instance: &str, signer: &str) -> Value {
+    let said = json!({"instanceId": instance, "accountId": "123", "region": "eu-west-1",
+                      "availabilityZone": "eu-west-1b", "pendingTime": "2026-09-21T13:00:00Z"});
+    json!({"cloud": "aws", "text": tool.signed_data(signer, &said, &["-nocerts"])})
+}
+
+async fn document_of(server: &Server, request: &Value) -> String {
+    let list = server.get("/v1/enrollments").await.json;
+    let all = list.as_array().unwrap();
+    let found = all.iter().find(|one| one["id"] == *request).unwrap();
+    found["document"].as_str().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_policy_that_wants_a_document_lets_in_who_shows_one_and_the_others_wait() {
+    let Some(tool) = OpenSsl::for_test("policies that want a document") else { return };
+    let server = Server::start();
+    let regions = tool.itself("region");
+    tool.itself("stranger");
+    let policy = json!({"name": "fleet", "require": "verified", "labels": {"cloud_account": "123"},
+                        "started_within_secs": 86_400});
+    let anybody = json!({"name": "fleet", "require": "verified", "name_like": "web*"});
+    let refused = server.json("POST", "/v1/policies", ADMIN, anybody).await.is(400, "bad_request");
+    assert!(refused.json["message"].as_str().unwrap().contains("cloud_account"));
+    assert_eq!(server.json("POST", "/v1/policies", ADMIN, policy.clone()).await.status, 204);
+    assert_eq!(
+        server.get("/v1/policies").await.json,
+        json!([{
+        "name": "fleet", "cidr": [], "labels": {"cloud_account": "123"}, "require": "verified",
+        "started_within_secs": 86_400, "forced_labels": {}}])
+    );
+
+    let web = Machine::of(1, "web-1");
+    let declared = json!({"cloud_account": "123", "role": "web"});
+    let early = json!({"labels": declared, "document": aws(&tool, "i-0", "region")});
+    let waits = shows(&server, &Machine::of(9, "web-9"), None, early).await;
+    assert_eq!(waits.status, 202, "nothing was given to check it with: {:?}", waits.json);
+    let why = document_of(&server, &waits.json["request_id"]).await;
+    assert!(why.contains("nothing to check it with"), "{why}");
+
+    let trust = CloudTrust { aws: Some(regions), ..CloudTrust::default() };
+    server.intake.trust_clouds(trust).unwrap();
+    let good = json!({"labels": declared, "document": aws(&tool, "i-1", "region")});
+    let taken = shows(&server, &web, None, good.clone()).await;
+    assert_eq!(taken.status, 201, "{:?}", taken.json);
+    assert_eq!(taken.json["labels"]["cloud_instance_id"], "i-1", "the document says so");
+    assert_eq!(taken.json["labels"]["cloud_zone"], "eu-west-1b");
+    assert_eq!(taken.json["labels"]["role"], "web");
+
+    for (name, body, why) in [
+        ("a", json!({"labels": declared}), ""),
+        (
+            "b",
+            json!({"labels": declared, "document": aws(&tool, "i-2", "stranger")}),
+            "not verified: none of AWS' certificates given here signed it",
+        ),
+        (
+            "c",
+            json!({"labels": {"cloud_instance_id": "i-4"}, "document": aws(&tool, "i-3", "region")}),
+            "contradicted: the machine declares cloud_instance_id as \"i-4\", its document says \"i-3\"",
+        ),
+        (
+            "d",
+            good.clone(),
+            "contradicted: instance \"web-1\" is this machine already, by another key",
+        ),
+    ] {
+        let machine = Machine::of(u64::from(name.as_bytes()[0]), name);
+        let waits = shows(&server, &machine, None, body).await;
+        assert_eq!(waits.status, 202, "{name}: {:?}", waits.json);
+        let said = document_of(&server, &waits.json["request_id"]).await;
+        assert!(said.starts_with(why) && why.is_empty() == said.is_empty(), "{name}: {said}");
+    }
+    // A token lets in who shows nothing or what cannot be checked, and nobody whose document says other.
+    let token = server.token(json!({"kind": "join"})).await;
+    for (name, body, status) in [
+        ("e", json!({"document": aws(&tool, "i-5", "stranger")}), 201),
+        ("f", json!({"document": {"cloud": "gcp", "text": "a.b.c"}}), 201),
+        ("g", good, 202),
+        ("h", json!({"document": {"cloud": "aws", "text": "x".repeat(33_000)}}), 400),
+        ("i", json!({"document": {"cloud": "moon", "text": ""}}), 400),
+    ] {
+        let machine = Machine::of(u64::from(name.as_bytes()[0]), name);
+        let answer = shows(&server, &machine, Some(&token), body).await;
+        assert_eq!(answer.status, status, "{name}: {:?}", answer.json);
+    }
+    let tried = json!({"policy": policy});
+    let tried = server.json("POST", "/v1/policies/try", ADMIN, tried).await.json;
+    let names = |list: &Value| {
+        let all = list.as_array().unwrap();
+        all.iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&tried["admitted"]), ["web-1"], "{tried}");
+    let old = json!({"policy": {"name": "x", "labels": {"cloud_account": "123"},
+                                "started_within_secs": 1}});
+    let tried = server.json("POST", "/v1/policies/try", ADMIN, old).await.json;
+    assert!(tried["admitted"].as_array().unwrap().is_empty(), "{tried}");
+    assert!(tried.to_string().contains("s before it asked"), "{tried}");
+}
+
+/// A message of SNS about a machine, signed by `signer`.
+fn message(tool: &OpenSsl, (signer, version): (&str, &str), about: &Value) -> Value {
+    let mut message = json!({
+        "Type": "Notification", "MessageId": "m-1", "Subject": "EC2", "Message": about.to_string(),
+        "TopicArn": "arn:aws:sns:eu-west-1:123:fleet", "Timestamp": "2026-09-21T14:13:00.123Z",
+        "SignatureVersion": version,
+        "SigningCertURL": "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-00.pem",
+    });
+    let mut signed = String::new();
+    for name in ["Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"] {
+        signed.extend([name, "\n", message[name].as_str().unwrap(), "\n"]);
+    }
+    let hash = if version == "1" { "-sha1" } else { "-sha256" };
+    let signature = tool.signature(signer, hash, signed.as_bytes());
+    let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, signature);
+    message["Signature"] = json!(encoded);
+    message
+}
+
+#[tokio::test]
+async fn a_message_of_sns_is_taken_by_its_own_signature_where_its_topic_is_named() {
+    let Some(tool) = OpenSsl::for_test("messages of SNS") else { return };
+    let server = Server::start();
+    let certificate = tool.itself("sns");
+    tool.itself("stranger");
+    let ended = json!({"id": "e1", "detail-type": "EC2 Instance State-change Notification",
+                       "detail": {"instance-id": "i-1", "state": "terminated"}});
+    let post = async |message: &Value| {
+        let request = http::Request::post("/v1/cloud-events").body(message.to_string().into());
+        server.send(request.unwrap()).await
+    };
+    let good = message(&tool, ("sns", "2"), &ended);
+    post(&good).await.is(401, "unauthorised");
+    let trust = CloudTrust {
+        sns_topics: vec!["arn:aws:sns:eu-west-1:123:fleet".to_owned()],
+        sns_certificate: Some(certificate),
+        ..CloudTrust::default()
+    };
+    server.intake.trust_clouds(trust).unwrap();
+    let web = Machine::of(1, "web");
+    let token = server.token(json!({"kind": "join"})).await;
+    let labels = json!({"labels": {"cloud_instance_id": "i-1"}});
+    assert_eq!(shows(&server, &web, Some(&token), labels).await.status, 201);
+
+    let forged = message(&tool, ("stranger", "2"), &ended);
+    let mut changed = good.clone();
+    changed["Message"] = json!(ended.to_string().replace("i-1", "i-2"));
+    let mut late = good.clone();
+    late["Timestamp"] = json!("2026-09-21T13:00:00Z");
+    let mut elsewhere = good.clone();
+    elsewhere["TopicArn"] = json!("arn:aws:sns:eu-west-1:666:fleet");
+    let mut newer = good.clone();
+    newer["SignatureVersion"] = json!("3");
+    for (message, why) in [
+        (forged, "the signature does not fit"),
+        (changed, "the signature does not fit"),
+        (late, "too old"),
+        (elsewhere, "its topic is not one of"),
+        (newer, "neither 1 nor 2"),
+    ] {
+        let answer = post(&message).await.is(401, "bad_signature");
+        assert!(answer.json["message"].as_str().unwrap().contains(why), "{why}: {:?}", answer.json);
+    }
+    // What is no message of SNS is not heard from a stranger.
+    post(&ended).await.is(401, "unauthorised");
+    let taken = post(&good).await;
+    assert_eq!(
+        (taken.status.as_u16(), &taken.json["taken"]),
+        (200, &json!(true)),
+        "{:?}",
+        taken.json
+    );
+    let again = post(&good).await;
+    assert_eq!(again.json["taken"], json!(false), "it comes twice");
+    let mut runs = ended.clone();
+    runs["detail"]["state"] = json!("running");
+    let mut older = message(&tool, ("sns", "1"), &runs);
+    older["MessageId"] = json!("m-2");
+    post(&older).await.is(401, "bad_signature");
+    let older = message(&tool, ("sns", "1"), &runs);
+    assert_eq!(post(&older).await.json["message"], "this event was taken before");
+}
