@@ -61,6 +61,8 @@ pub enum Change {
     Drop(Vec<Column>),
     /// It goes, with all its rows.
     Remove,
+    /// It goes, and its rows are added to those of this role.
+    RollUp(InstanceId),
 }
 
 impl ChangeFrame {
@@ -72,6 +74,7 @@ impl ChangeFrame {
                 WireChange::Drop(columns.iter().map(|c| (c.index, c.generation)).collect())
             }
             Change::Remove => WireChange::Remove,
+            Change::RollUp(role) => WireChange::RollUp(role.0),
         };
         write(&(self.instance.0, change))
     }
@@ -84,6 +87,7 @@ impl ChangeFrame {
             WireChange::Policy(text) => Change::Policy(text.parse().map_err(content)?),
             WireChange::Drop(columns) => Change::Drop(columns.into_iter().map(column).collect()),
             WireChange::Remove => Change::Remove,
+            WireChange::RollUp(role) => Change::RollUp(InstanceId(role)),
         };
         Ok(Self { instance: InstanceId(instance), change })
     }
@@ -94,6 +98,7 @@ enum WireChange {
     Policy(String),
     Drop(Vec<(u32, u32)>),
     Remove,
+    RollUp(u128),
 }
 
 impl GrantFrame {
@@ -231,6 +236,7 @@ mod tests {
             (Change::Policy(policy), &b"\x01\x07\x00\x091m:2d;f64"[..]),
             (Change::Drop(columns), b"\x01\x07\x01\x02\x03\x02\xfb\x2c\x01\x01"),
             (Change::Remove, b"\x01\x07\x02"),
+            (Change::RollUp(InstanceId(9)), b"\x01\x07\x03\x09"),
         ] {
             assert_eq!(frame(change.clone()).encode(), bytes, "{change:?}");
             assert_eq!(ChangeFrame::decode(bytes), Ok(frame(change)));

@@ -115,6 +115,14 @@ pub enum ChangeError<E> {
         /// What the disk said.
         reason: io::Error,
     },
+    /// The rows of a member cannot be added to those of its role.
+    #[error("role {role} takes nothing of an instance that goes: {why}")]
+    Role {
+        /// The instance that is the role.
+        role: InstanceId,
+        /// What is in the way, and what to do.
+        why: String,
+    },
     /// The journal did not take the change.
     #[error("{0}")]
     Append(E),

@@ -45,7 +45,8 @@ pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use policy::{ArchiveSpec, Policy, PolicyError};
 pub use store::{
     Anchor, BadTile, ChangePlan, Check, Checked, GrantRequest, InstanceChange, InstanceInfo, Loss,
-    NewSeries, ONE_SLOT_DAMAGED, ReclaimCandidate, Room, Round, RoundReport, RowParts, Rows,
-    RowsWanted, SeriesInfo, SlotView, Slots, Store, Verdicts, inspect_slots,
+    NewSeries, ONE_SLOT_DAMAGED, ReclaimCandidate, RollUp, RollUpFrame, RolledUp, Room, Round,
+    RoundReport, RowParts, Rows, RowsWanted, SeriesInfo, SlotView, Slots, Store, Verdicts,
+    inspect_slots,
 };
 pub use time::{Span, Step, Timestamp};

@@ -179,7 +179,7 @@ pub(super) async fn reclaim(
         }
         let bytes = info.map_or(0, |info| info.file_len);
         if !request.dry_run {
-            inner.change_archive(id, Change::Remove).await?;
+            inner.leave_archive(id).await?;
             tracing::info!(instance = %id, bytes, "reclaimed by an operator");
             let act = Act::Reclaim(Who::Operator, "its archive was given back".to_owned());
             if let Some(instance) = instance
@@ -217,6 +217,16 @@ impl Inner {
         Ok(())
     }
 
+    /// Has an archive go, with what it leaves to its role, and waits until the worker has applied that.
+    async fn leave_archive(self: &Arc<Self>, id: InstanceId) -> Result<(), Denial> {
+        let inner = Arc::clone(self);
+        let seq = aside(move || inner.append_leaving(id).map_err(denied)).await?;
+        self.shown(seq).await?;
+        self.cache.forget(id);
+        self.sessions.forget(id);
+        Ok(())
+    }
+
     /// Hands a change to the journal, with room on the disk; answers its frame.
     pub(super) fn append_change(
         &self,
@@ -243,7 +253,7 @@ fn denied(error: ChangeError<journal::Refused>) -> Denial {
         ChangeError::NoInstance(_) => no_archive(),
         ChangeError::UnderWay(_) => Denial::conflict("under_way", message),
         ChangeError::NoSeries { .. } => Denial::conflict("changed", message),
-        ChangeError::OtherStep { .. } => Denial::bad(message),
+        ChangeError::OtherStep { .. } | ChangeError::Role { .. } => Denial::bad(message),
         ChangeError::DiskFull { .. } => Denial::no_space(message),
         ChangeError::Disk { .. } => {
             tracing::error!(%message, "a change of archives");

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rrd::{Change, InstanceId};
+use rrd::{Change, ChangeError, InstanceId};
 use tokio::runtime::Handle;
 
 use super::change::Turn;
@@ -82,7 +82,15 @@ impl Inner {
         let gone = all.iter().filter(|instance| !instance.is_active()).map(|instance| instance.id);
         for candidate in self.parts.store.reclaim_candidates(gone) {
             let (instance, bytes) = (candidate.id, candidate.file_len);
-            match self.append_change(instance, Change::Remove) {
+            let appended = match self.append_leaving(instance) {
+                // Who sends now does not wait for a round.
+                Err(ChangeError::UnderWay(role)) if role != instance => {
+                    tracing::warn!(%instance, %role, "goes without leaving its rows: its role is busy");
+                    self.append_change(instance, Change::Remove)
+                }
+                appended => appended,
+            };
+            match appended {
                 Ok(seq) => {
                     tracing::info!(%instance, bytes, seq, "reclaimed: the disk limit is reached");
                     self.gives_back(bytes);

@@ -28,6 +28,7 @@ mod pushgateway;
 mod relabel;
 mod renew;
 mod report;
+mod roles;
 mod scraped;
 mod session;
 mod sockets;

@@ -95,6 +95,7 @@ impl Inner {
         changes.extend(found.faults.iter().map(|fault| Change::Event(told(fault, now))));
         let mut reclaimed = 0;
         let mut gone: HashSet<InstanceId> = HashSet::new();
+        let mut leaving = Vec::new();
         for (seen, step) in found.moves {
             // Somebody's word came in between: the next sweep looks again.
             let same = self.parts.registry.instance(seen.id).filter(|now| Arc::ptr_eq(now, &seen));
@@ -107,6 +108,9 @@ impl Inner {
             }
             if step.to.is_gone() {
                 gone.insert(instance.id);
+                if step.to != State::Reclaimed {
+                    leaving.push(Arc::clone(&instance));
+                }
             }
             changes.push(self.stepped(&instance, step, now));
         }
@@ -116,6 +120,9 @@ impl Inner {
         let inner = Arc::clone(&self);
         aside(move || {
             inner.cache.forget_all(&gone);
+            for instance in &leaving {
+                inner.prepare_role(instance);
+            }
             Ok(())
         })
         .await?;

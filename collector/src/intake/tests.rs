@@ -17,6 +17,7 @@ mod native;
 mod otlp;
 mod pushed;
 mod relabel;
+mod roles;
 mod scraped;
 mod sockets;
 mod support;

@@ -163,6 +163,16 @@ impl Open {
         }
     }
 
+    /// A series that has ended with a row, and has no reading to go on from.
+    pub(crate) fn ended(birth_row: i64, newest_row: i64, archives: &[ArchiveSpec]) -> Self {
+        let step = archives[0].step;
+        let end = |row| Timestamp::row_end(row, step);
+        let left = |archive: &ArchiveSpec| archive.width(step).left(newest_row);
+        let rows = archives[1..].iter().map(|archive| OpenRow::empty(left(archive))).collect();
+        let (birth, last) = (end(birth_row), end(newest_row));
+        Self { birth, last, newest_row, rows, flags: ENDED, ..Self::unborn(0) }
+    }
+
     /// Where the series stands, for another program to go on from there.
     pub(crate) fn resumable(&self, kind: Kind) -> Resumed {
         Resumed {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::anchors::{Anchors, runs_kept};
 use super::columns::{Columns, Series};
+use super::fold::Fold;
 use super::instance::{Form, Instance, block_of};
 use super::read::Source;
 use super::restep::Restepped;
@@ -32,6 +33,8 @@ pub(crate) struct Former {
     waiting: Vec<Arc<Waiting>>,
     /// By column.
     ends: Vec<Option<End>>,
+    /// Members whose rows are to be added to those of a role, in order of their frames.
+    folds: Vec<Arc<Fold>>,
 }
 
 /// How far a column had come.
@@ -46,6 +49,17 @@ pub(super) struct End {
 }
 
 impl End {
+    /// That of a column among these.
+    pub(super) fn find(ends: &[Option<Self>], column: Column) -> Option<Self> {
+        let end = ends.get(usize::try_from(column.index).ok()?).copied()??;
+        (end.generation == column.generation).then_some(end)
+    }
+
+    /// Its birth and its newest closed row, as rows of the finest archive.
+    pub(super) const fn rows(self) -> (i64, i64) {
+        (self.birth_row, self.newest_row)
+    }
+
     /// Where its first row began, in steps of this width.
     pub(super) const fn birth_ms(self, step: Step) -> i64 {
         Timestamp::row_end(self.birth_row, step).as_millis()
@@ -53,11 +67,23 @@ impl End {
 }
 
 impl Former {
-    fn of(state: &mut State, layout: Arc<Vec<Block>>) -> Self {
+    pub(super) fn of(state: &mut State, layout: Arc<Vec<Block>>) -> Self {
         if !state.waiting.is_empty() {
             let waiting = std::mem::take(&mut state.waiting);
             state.frozen.push(Arc::new(waiting));
         }
+        Self {
+            form: Arc::clone(&state.form),
+            layout,
+            filed: state.filed.clone(),
+            waiting: state.frozen.clone(),
+            ends: Self::ends_of(state),
+            folds: Vec::new(),
+        }
+    }
+
+    /// How far each column has come.
+    pub(super) fn ends_of(state: &State) -> Vec<Option<End>> {
         let step = state.form.policy.step();
         let end = |series: Series<'_>| {
             let (birth_row, newest_row) = series.closed_rows(step)?;
@@ -65,13 +91,45 @@ impl Former {
             let (generation, last) = (series.head.generation, series.head.last());
             Some(End { generation, birth_row, newest_row, tells_resets, last })
         };
-        Self {
-            form: Arc::clone(&state.form),
+        (0..state.columns.len()).map(|index| end(state.series_at(index)?)).collect()
+    }
+
+    pub(super) fn folds(&self) -> &[Arc<Fold>] {
+        &self.folds
+    }
+
+    /// The same with one more member.
+    pub(super) fn with_fold(&self, fold: Arc<Fold>) -> Self {
+        let mut folds = self.folds.clone();
+        folds.insert(folds.partition_point(|known| known.seq() < fold.seq()), fold);
+        Self { folds, ..self.clone() }
+    }
+
+    /// What is left to be done once the file, which holds `filed` now, has the members up to `seq`.
+    pub(super) fn after(
+        &self,
+        seq: u64,
+        form: &Arc<Form>,
+        now: (Arc<Vec<Block>>, Filed),
+    ) -> Option<Self> {
+        let (done, left) = self.folds.split_at(self.folds.partition_point(|f| f.seq() <= seq));
+        let (layout, filed) = now;
+        let ends = done.last().map_or(&*self.ends, |fold| fold.ends()).to_vec();
+        (!left.is_empty()).then(|| Self {
+            form: Arc::clone(form),
             layout,
-            filed: state.filed.clone(),
-            waiting: state.frozen.clone(),
-            ends: (0..state.columns.len()).map(|index| end(state.series_at(index)?)).collect(),
-        }
+            filed,
+            waiting: Vec::new(),
+            ends,
+            folds: left.to_vec(),
+        })
+    }
+
+    /// The time that a column's rows tell of, the one still open among them.
+    pub(super) fn span(&self, column: Column, open: &Open) -> Option<(Timestamp, Timestamp)> {
+        let (end, step) = (self.end(column)?, self.form.policy.step());
+        let begin = Timestamp::from_millis(end.birth_ms(step));
+        Some((begin, Timestamp::row_end(end.newest_row, step).max(open.last)))
     }
 
     /// The same, of a file that holds this.
@@ -90,8 +148,7 @@ impl Former {
     }
 
     fn end(&self, column: Column) -> Option<End> {
-        let end = self.ends.get(usize::try_from(column.index).ok()?).copied()??;
-        (end.generation == column.generation).then_some(end)
+        End::find(&self.ends, column)
     }
 
     fn extent(&self, column: Column, archive: usize) -> Option<Extent> {
@@ -113,7 +170,7 @@ impl Former {
 }
 
 impl Form {
-    fn width(&self, archive: usize) -> RowWidth {
+    pub(super) fn width(&self, archive: usize) -> RowWidth {
         self.archives[archive].width(self.policy.step())
     }
 }
@@ -204,6 +261,14 @@ pub(super) struct Derived<'a> {
 impl Derived<'_> {
     /// These rows of an archive, up to the newest that had closed; those nobody can know are unknown.
     pub(super) fn rows(&self, archive: usize, rows: Range<i64>) -> Vec<Run> {
+        match self.former.folds() {
+            [] => self.own_rows(archive, rows),
+            _ => self.rolled_rows(archive, rows),
+        }
+    }
+
+    /// As [`Derived::rows`], without those of members that are to be added.
+    pub(super) fn own_rows(&self, archive: usize, rows: Range<i64>) -> Vec<Run> {
         let Some(end) = self.former.end(self.column) else { return Vec::new() };
         let restepped = Restepped::of(self, end);
         let (spec, former_step) = (self.form.archives[archive], self.former.form.policy.step());
@@ -262,7 +327,7 @@ impl Derived<'_> {
     }
 
     /// The series in its new archives, with open rows of what has closed since they began.
-    fn open(&self, open: &Open) -> Open {
+    pub(super) fn open(&self, open: &Open) -> Open {
         let end = self.former.end(self.column);
         if let Some(restepped) = end.and_then(|end| Restepped::of(self, end)) {
             return restepped.open(open);

@@ -53,6 +53,12 @@ impl Rebuild {
         let Begun { instance, form, labels, .. } = &self.begun;
         let layout = form.lay_all(&self.begun.layout);
         repair::put_back(handles.file(instance.id, &instance.path)?.as_ref(), instance)?;
+        for fold in self.former.folds() {
+            let member = fold.member();
+            if !lock(&member.state).torn.is_empty() {
+                repair::put_back(handles.file(member.id, &member.path)?.as_ref(), member)?;
+            }
+        }
         let file = match handles.disk().open(&instance.next_path()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 reserve(handles.disk(), instance, form, &layout)?
@@ -131,7 +137,10 @@ impl Store {
     /// instances that are no more. The journal's record must say that the round counts.
     pub fn install(&self, seq: u64) {
         self.let_go_of_given_up(seq);
-        for instance in self.all() {
+        let mut all = self.all();
+        // Members go when their role has what they hold.
+        all.sort_by_key(|instance| lock(&instance.state).is_removed);
+        for instance in all {
             let mut state = lock(&instance.state);
             let is_removed = state.is_removed;
             // Of a file that failed, which the record excepts, nothing counts.
@@ -191,6 +200,7 @@ fn put_in_place(
     growth: &mut Growth,
 ) -> io::Result<()> {
     let disk = handles.disk();
+    instance.check_rolled_up(None)?;
     let mut alone = write(&instance.tiles);
     alone.change();
     if lock(&instance.state).is_removed {
@@ -202,10 +212,16 @@ fn put_in_place(
     let mut state = lock(&instance.state);
     let layout = state.form.lay_all(&instance.layout());
     instance.set_layout(layout);
-    state.former = None;
+    let former = state.former.take();
     if let Some(round) = state.round.take() {
+        let seq = round.seq;
         state.succeed(round);
+        state.folded_upto = seq;
+        let now = (instance.layout(), state.filed.clone());
+        let left = former.and_then(|former| former.after(seq, &state.form, now));
+        state.former = left.map(Arc::new);
     }
+    state.rolled_into = None;
     growth.asked = None;
     drop((state, alone));
     // The new file has its name already; should power take it back, the next start gives it again.

@@ -435,6 +435,7 @@ impl Reading<'_> {
             is_granted: slot.block_count > 0,
             batch: slot.batch,
             applied_seq: slot.seq,
+            folded_upto: slot.seq,
             labels_seq: slot.labels_seq,
             ..State::of(Arc::clone(form))
         };

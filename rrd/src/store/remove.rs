@@ -33,6 +33,7 @@ impl Removal {
 
     /// Writes the slot: a restart from this round on removes the file.
     pub(super) fn write(self, handles: &Handles) -> io::Result<u64> {
+        self.instance.check_rolled_up(Some(self.slot.seq))?;
         let written = match handles.file(self.instance.id, &self.instance.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             file => self.mark(file?.as_ref())?,

@@ -101,9 +101,9 @@ impl Store {
         instance.check_change(&growth, &change)?;
         let asked = match &change {
             Change::Policy(policy) => Some(self.make_room_for(&instance, policy)?),
-            Change::Drop(_) | Change::Remove => None,
+            Change::Drop(_) | Change::Remove | Change::RollUp(_) => None,
         };
-        let is_leaving = change == Change::Remove;
+        let is_leaving = matches!(change, Change::Remove | Change::RollUp(_));
         let seq = match append(&ChangeFrame { instance: id, change }) {
             Ok(seq) => seq,
             Err(refused) => {
@@ -145,7 +145,15 @@ impl Store {
         instance: &Instance,
         policy: &Policy,
     ) -> Result<Arc<Form>, ChangeError<E>> {
-        let form = Form::of(policy.clone());
+        self.make_room_of(instance, Form::of(policy.clone()))
+    }
+
+    /// Makes `<id>.next`, with all columns there are, for archives of this form.
+    pub(super) fn make_room_of<E>(
+        &self,
+        instance: &Instance,
+        form: Arc<Form>,
+    ) -> Result<Arc<Form>, ChangeError<E>> {
         let layout = form.lay_all(&instance.layout());
         match reserve(self.handles.disk(), instance, &form, &layout) {
             Ok(_) => Ok(form),
@@ -161,7 +169,8 @@ impl Store {
     pub fn apply_change(&self, seq: u64, frame: &ChangeFrame) -> Result<(), StoreError> {
         let id = frame.instance;
         let Some(instance) = self.instance(id) else {
-            if frame.change != Change::Remove || !self.is_unavailable(id) {
+            let goes = matches!(frame.change, Change::Remove | Change::RollUp(_));
+            if !goes || !self.is_unavailable(id) {
                 return Err(StoreError::NoArchive(id));
             }
             lock(&self.given_up).insert(id, seq);
@@ -175,6 +184,7 @@ impl Store {
             Change::Policy(policy) => self.apply_policy(&instance, seq, policy),
             Change::Drop(columns) => instance.drop_series(seq, columns),
             Change::Remove => instance.remove(seq),
+            Change::RollUp(role) => self.apply_roll_up(&instance, seq, *role),
         }
         self.ask_for_round();
         Ok(())
@@ -182,14 +192,18 @@ impl Store {
 }
 
 impl Instance {
-    fn check_change<E>(&self, growth: &Growth, change: &Change) -> Result<(), ChangeError<E>> {
+    pub(super) fn check_change<E>(
+        &self,
+        growth: &Growth,
+        change: &Change,
+    ) -> Result<(), ChangeError<E>> {
         let state = lock(&self.state);
         if !state.is_granted || !growth.has_file || growth.is_leaving || state.is_removed {
             return Err(ChangeError::NoInstance(self.id));
         }
         let is_under_way = growth.asked.is_some() || state.former.is_some();
         match change {
-            Change::Policy(_) | Change::Remove if is_under_way => {
+            Change::Policy(_) | Change::Remove | Change::RollUp(_) if is_under_way => {
                 Err(ChangeError::UnderWay(self.id))
             }
             Change::Policy(policy) if !can_become(&state.form.policy, policy) => {
@@ -200,7 +214,7 @@ impl Instance {
                 Some(&column) => Err(ChangeError::NoSeries { instance: self.id, column }),
                 None => Ok(()),
             },
-            Change::Policy(_) | Change::Remove => Ok(()),
+            Change::Policy(_) | Change::Remove | Change::RollUp(_) => Ok(()),
         }
     }
 
@@ -231,7 +245,7 @@ impl Instance {
     }
 
     /// Nothing of it is shown any more; its file goes with the next round that counts.
-    fn remove(&self, seq: u64) {
+    pub(super) fn remove(&self, seq: u64) {
         let mut state = lock(&self.state);
         let form = Arc::clone(&state.form);
         let filed = std::mem::take(&mut state.filed);

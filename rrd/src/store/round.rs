@@ -104,6 +104,8 @@ impl Store {
         let all = self.all();
         let mut tasks = Vec::with_capacity(all.len());
         tasks.extend(all.iter().filter_map(|instance| Task::of(instance, seq, epoch)));
+        // Members say that they go when their role has written what they hold.
+        tasks.sort_by_key(Task::is_removal);
         for id in std::mem::take(&mut *lock(&self.leftovers)) {
             let path = self.dir.join(format!("{id}.next"));
             tasks.push(Task::Tidy(path, self.instance(id)));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::change::Former;
 use super::columns::{Class, Columns, Names, Series};
-use super::instance::Form;
+use super::instance::{Form, Instance};
 use super::view::Extent;
 use crate::file::{Block, Copy, FIRST_BLOCK_AT};
 use crate::series::Run;
@@ -30,6 +30,10 @@ pub(crate) struct State {
     pub(crate) batch: Batch,
     /// Frames up to this one are in here; replay passes over them.
     pub(crate) applied_seq: u64,
+    /// Members whose frame is not above are in the file of this role.
+    pub(crate) folded_upto: u64,
+    /// The role that this one leaves its rows to.
+    pub(crate) rolled_into: Option<Arc<Instance>>,
     /// Where the series stand. A round that has begun shares them until the worker changes them.
     pub(crate) columns: Arc<Columns>,
     /// Which series they are, shared in the same way.
@@ -162,6 +166,8 @@ impl State {
             labels_seq: 0,
             batch: Batch::default(),
             applied_seq: 0,
+            folded_upto: 0,
+            rolled_into: None,
             columns: Arc::new(Columns::new(coarser_count)),
             names: Arc::default(),
             classes: Arc::default(),

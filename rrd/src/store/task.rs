@@ -48,6 +48,15 @@ impl Task {
         Some(Self::Write(Begun::of(instance, &mut state, seq)))
     }
 
+    /// True where a file is to go.
+    pub(super) fn is_removal(&self) -> bool {
+        match self {
+            Self::Remove(_) => true,
+            Self::PutInPlace(instance) => lock(&instance.state).is_removed,
+            _ => false,
+        }
+    }
+
     pub(super) fn write(
         self,
         handles: &Handles,

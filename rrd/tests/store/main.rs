@@ -20,6 +20,7 @@ mod restart;
 mod restep;
 mod reuse;
 mod rings;
+mod rollup;
 mod rot;
 mod seams;
 mod warm;
