@@ -13,7 +13,7 @@ use crate::file::{Block, DirectoryEntry, FIRST_BLOCK_AT, Header, Slot, slot_at};
 /// What has been written for one grant, and is to be synced.
 #[derive(Default)]
 struct Written {
-    files: Vec<Arc<dyn File>>,
+    file: Option<Arc<dyn File>>,
     /// The name that a new file is made under, so that an archive is either whole or not there.
     unfinished: Option<PathBuf>,
 }
@@ -30,7 +30,7 @@ impl Store {
         let new = || rooms.iter().flatten().filter(|room| room.unfinished.is_some());
         // The disk is told of all before it is waited for: it then has to be only once.
         if new().nth(1).is_some() {
-            new().flat_map(|room| &room.files).for_each(|file| file.begin_sync());
+            new().flat_map(|room| &room.file).for_each(|file| file.begin_sync());
         }
         for (room, one) in rooms.iter_mut().zip(&granting) {
             if let Ok(written) = room
@@ -64,34 +64,32 @@ impl Store {
         if !granting.growth.has_file {
             return self.write_file(instance, &granting.forms.file, blocks);
         }
-        let mut files = Vec::new();
         if let Some(next) = &granting.forms.next {
-            files.extend(self.write_in_next(instance, next, (layout, blocks))?);
+            self.add_to_next(instance, next, (layout, blocks))?;
         }
         let file = self.handles.file(instance.id, &instance.path)?;
         add_blocks(file.as_ref(), layout, blocks)?;
-        files.push(file);
-        Ok(Written { files, unfinished: None })
+        Ok(Written { file: Some(file), unfinished: None })
     }
 
-    /// The same columns in the file that the round of a change is to write: it holds them before
-    /// their grant is in the journal.
-    fn write_in_next(
+    /// The same columns in the file that the round of a change is to write. They last there before the
+    /// first of them is written here: what a start finds of this file it expects of that one.
+    fn add_to_next(
         &self,
         instance: &Instance,
         next: &Form,
         (layout, blocks): (&[Block], &[Block]),
-    ) -> io::Result<Option<Arc<dyn File>>> {
+    ) -> io::Result<()> {
         let file = match self.handles.disk().open(&instance.next_path()) {
             // The round makes it anew, with all columns there are by then.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             found => found?,
         };
         let all: Vec<_> = layout.iter().chain(blocks).cloned().collect();
         let laid = next.lay_all(&all);
         let (old, new) = laid.split_at(layout.len());
         add_blocks(file.as_ref(), old, new)?;
-        Ok(Some(file))
+        file.sync_data()
     }
 
     fn write_file(
@@ -116,13 +114,13 @@ impl Store {
             drop(disk.remove(&unfinished));
             return Err(error);
         }
-        Ok(Written { files: vec![file], unfinished: Some(unfinished) })
+        Ok(Written { file: Some(file), unfinished: Some(unfinished) })
     }
 
     /// Waits until it lasts, and gives a new file its name.
     fn settle(&self, instance: &Instance, written: &Written) -> io::Result<()> {
         let disk = self.handles.disk();
-        let synced = written.files.iter().try_for_each(|file| file.sync_data());
+        let synced = written.file.iter().try_for_each(|file| file.sync_data());
         let Some(unfinished) = &written.unfinished else { return synced };
         if let Err(error) = synced {
             drop(disk.remove(unfinished));
