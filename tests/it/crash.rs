@@ -259,11 +259,8 @@ async fn a_stop_and_a_start_keep_everything() {
         assert!(sender.push(&server.url).await);
     }
     let url = server.url.clone();
-    let before = eventually("all rows", Duration::from_secs(5), async || {
-        let found = sender.stored(&url).await;
-        (found.len() == sender.acknowledged()).then_some(found)
-    })
-    .await;
+    sender.check(&url).await;
+    let before = sender.stored(&url).await;
     assert!(server.stop().success());
     let server = start(dir.path());
     assert_eq!(sender.stored(&server.url).await, before);

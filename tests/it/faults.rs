@@ -337,7 +337,11 @@ async fn an_archive_that_is_cut_under_its_map_is_set_apart() {
     let mut server = Server::start(dir.path(), &POLICY);
     let url = server.url.clone();
     for name in &names {
-        assert!(stored(&url, name, now - 400, now).await.len() > 290, "{name}, through its map");
+        // Not all of them: rows that were read stay in memory, whatever becomes of the file.
+        assert!(
+            stored(&url, name, now - 400, now - 100).await.len() > 190,
+            "{name}, through its map"
+        );
     }
     let file = archive(&url, &dir.path().join("data"), "i5").await;
     File::options().write(true).open(&file).unwrap().set_len(4096).unwrap();

@@ -33,22 +33,32 @@ impl Room {
         }
     }
 
-    fn drain(&self, held: &mut Held, packed: impl Read, limit: usize) -> Result<Bytes, Denial> {
-        let mut packed = packed.take(u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1));
-        let mut whole = Vec::new();
+    /// In pieces, which are joined once all are there: a buffer that grows is copied as often as it
+    /// doubles, and for a while is held twice.
+    fn drain(&self, held: &mut Held, mut packed: impl Read, limit: usize) -> Result<Bytes, Denial> {
+        let mut pieces: Vec<Vec<u8>> = Vec::new();
+        let mut len = 0;
         loop {
+            let mut piece = Vec::with_capacity(if pieces.is_empty() { 0 } else { STEP });
             let step = u64::try_from(STEP).expect("a small constant");
-            let read = packed.by_ref().take(step).read_to_end(&mut whole);
-            let read = read.map_err(|error| {
+            let read = packed.by_ref().take(step).read_to_end(&mut piece);
+            len += read.map_err(|error| {
                 Denial::bad(format!("the body cannot be unpacked: {error}; send it whole"))
             })?;
-            if whole.len() > limit {
+            if len > limit {
                 return Err(Denial::large(limit));
             }
-            if read == 0 {
-                return Ok(Bytes::from(whole));
+            if piece.is_empty() {
+                return Ok(Bytes::from(match pieces.pop() {
+                    Some(only) if pieces.is_empty() => only,
+                    last => {
+                        pieces.extend(last);
+                        pieces.concat()
+                    }
+                }));
             }
-            self.add(held, read)?;
+            self.add(held, piece.len())?;
+            pieces.push(piece);
         }
     }
 }
