@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use crate::probe::certificate::length;
+
 /// Elements within each other: signed data has ten.
 const DEPTH_LIMIT: usize = 32;
 
@@ -83,19 +85,10 @@ fn element(bytes: &[u8], depth: usize) -> Option<(Element<'_>, &[u8])> {
     if tag & 0x1f == 0x1f {
         return None;
     }
-    let (&first, rest) = written.split_first()?;
-    let (len, rest) = match usize::from(first) {
-        short @ 0..0x80 => (short, rest),
-        0x80 => return until_its_end(tag, rest, depth),
-        long => {
-            let (digits, rest) = rest.split_at_checked(long & 0x7f)?;
-            if digits.len() > 4 {
-                return None;
-            }
-            let len = digits.iter().fold(0_u64, |len, byte| (len << 8) | u64::from(*byte));
-            (usize::try_from(len).ok()?, rest)
-        }
-    };
+    if let Some(rest) = written.strip_prefix(&[0x80]) {
+        return until_its_end(tag, rest, depth);
+    }
+    let (len, rest) = length(written)?;
     let (content, rest) = rest.split_at_checked(len)?;
     let written = written.get(..written.len() - rest.len());
     Some((Element { tag, content, written }, rest))

@@ -35,20 +35,25 @@ pub(crate) fn not_after(der: &[u8]) -> Option<i64> {
 /// The tag and the content of the first element, and what follows it.
 fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (tag, rest) = bytes.split_first()?;
-    let (first, rest) = rest.split_first()?;
-    let (len, rest) = match usize::from(*first) {
-        short @ 0..0x80 => (short, rest),
+    let (len, rest) = length(rest)?;
+    let (content, rest) = rest.split_at_checked(len)?;
+    Some((*tag, content, rest))
+}
+
+/// The length that an element begins with behind its tag, and what follows it.
+pub(crate) fn length(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let (first, rest) = bytes.split_first()?;
+    match usize::from(*first) {
+        short @ 0..0x80 => Some((short, rest)),
         long => {
             let (digits, rest) = rest.split_at_checked(long & 0x7f)?;
             if digits.len() > 4 {
                 return None;
             }
             let len = digits.iter().fold(0_u64, |len, byte| (len << 8) | u64::from(*byte));
-            (usize::try_from(len).ok()?, rest)
+            Some((usize::try_from(len).ok()?, rest))
         }
-    };
-    let (content, rest) = rest.split_at_checked(len)?;
-    Some((*tag, content, rest))
+    }
 }
 
 /// Days from 1970 to a day of the Gregorian calendar. A year is counted from March, so that its odd day is
