@@ -38,8 +38,10 @@ impl Rebuild {
         seq: u64,
     ) -> Self {
         let begun = Begun::of(instance, state, seq);
+        let ends = Former::ends_of(state);
         if let Some(round) = &mut state.round {
             round.successor = Some(begun.generations());
+            round.ends = ends;
         }
         Self { begun, former }
     }
@@ -213,11 +215,12 @@ fn put_in_place(
     let layout = state.form.lay_all(&instance.layout());
     instance.set_layout(layout);
     let former = state.former.take();
-    if let Some(round) = state.round.take() {
+    if let Some(mut round) = state.round.take() {
         let seq = round.seq;
+        let (ends, filed) = (std::mem::take(&mut round.ends), round.filed.clone());
         state.succeed(round);
         state.folded_upto = seq;
-        let now = (instance.layout(), state.filed.clone());
+        let now = (instance.layout(), filed.unwrap_or_default(), ends);
         let left = former.and_then(|former| former.after(seq, &state.form, now));
         state.former = left.map(Arc::new);
     }

@@ -5,7 +5,7 @@
 //! whose rows are rates. The sum is their product.
 
 use crate::series::Run;
-use crate::{Kind, Labels, NAME};
+use crate::{Cell, Kind, Labels, NAME};
 
 /// What a role keeps of one row of one series.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,6 +59,12 @@ impl Rolled {
         }
         self.known = self.known.saturating_add(row.known).min(steps);
         self.count = count;
+    }
+
+    /// As the cells of the mean and of the count keep it.
+    pub(super) fn kept(self, [mean, count]: [Cell; 2]) -> Self {
+        let [average, min, max] = [self.average, self.min, self.max].map(|value| mean.kept(value));
+        Self { average, min, max, known: self.known, count: count.kept(self.count) }
     }
 
     /// The row of one of the two series. The finest archive keeps one number a row.
