@@ -6,6 +6,7 @@
 //! As for a role, the round that adds them writes the file anew beside the old one: whichever of both
 //! counts has all rows, be they under the old name or added up.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -55,18 +56,23 @@ pub(super) struct Going {
 }
 
 impl Going {
-    /// `None` where all columns are free.
+    /// `None` where all columns are free, or there is no place for what was in them.
     pub(super) fn of(instance: &Instance, state: &mut State, frame: &GrantFrame) -> Option<Self> {
-        let series: Vec<_> = frame
-            .series
-            .iter()
-            .filter_map(|granted| {
-                let series = state.series_at(granted.column.index as usize)?;
-                let is_going = series.head.generation < granted.column.generation
-                    && !is_other(series.key.bytes());
-                if is_going { state.as_leaving(&series) } else { None }
-            })
-            .collect();
+        let going = frame.series.iter().filter_map(|granted| {
+            let series = state.series_at(granted.column.index as usize)?;
+            let is_going = series.head.generation < granted.column.generation;
+            if is_going { state.as_leaving(&series) } else { None }
+        });
+        let mut series: Vec<_> = going.collect();
+        if !series.is_empty() {
+            let granted = frame.series.iter().map(|granted| granted.labels.to_key());
+            let there: HashSet<Vec<u8>> =
+                granted.chain(state.all_series().map(|one| one.key.bytes().to_vec())).collect();
+            let has_place = |(_, labels): &(Of, Labels)| there.contains(&labels.to_key());
+            series.retain(|one| {
+                others(&one.labels, one.kind).is_some_and(|others| others.iter().all(has_place))
+            });
+        }
         // While archives change nothing is granted so.
         let is_changing = state.former.as_ref().is_some_and(|former| former.folds().is_empty());
         if series.is_empty() || is_changing {

@@ -61,11 +61,15 @@ impl Rebuild {
                 repair::put_back(handles.file(member.id, &member.path)?.as_ref(), member)?;
             }
         }
-        let file = match handles.disk().open(&instance.next_path()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                reserve(handles.disk(), instance, form, &layout)?
-            }
-            found => found?,
+        let found = match handles.disk().open(&instance.next_path()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            found => Some(found?),
+        };
+        // What was made by a round that power cut short is not whole.
+        let end = layout.last().map_or(0, Block::end);
+        let file = match found {
+            Some(file) if file.len()? >= end => file,
+            _ => reserve(handles.disk(), instance, form, &layout)?,
         };
         let (policy, batch) = (&form.policy, self.begun.batch);
         let whole = Whole { instance: instance.id, policy, labels, batch, seq, epoch };
