@@ -142,7 +142,6 @@ impl Former {
         Self { layout, filed, ..self.clone() }
     }
 
-
     pub(super) fn folds(&self) -> &[Arc<Fold>] {
         &self.folds
     }

@@ -119,7 +119,10 @@ impl Store {
             return member.remove(seq);
         };
         let leaving = lock(&member.state).leaving();
-        taker.take_over(seq, Legacy { member, is_own: false, former: &former, series: leaving, named });
+        taker.take_over(
+            seq,
+            Legacy { member, is_own: false, former: &former, series: leaving, named },
+        );
         member.leave(seq, former, taker);
     }
 }

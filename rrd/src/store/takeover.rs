@@ -155,7 +155,8 @@ impl Places<'_> {
     pub(super) fn take_over(&mut self, cell: Cell, key: &[u8]) -> Option<Column> {
         let mut all = std::mem::take(&mut self.candidates);
         let column = (0..all.silent.len()).find_map(|place| {
-            let fits = all.may_go(place) && self.fits(&all.silent[place], Some(cell), key).is_some();
+            let fits =
+                all.may_go(place) && self.fits(&all.silent[place], Some(cell), key).is_some();
             fits.then(|| self.take(&mut all, place, (cell, key)))?
         });
         self.candidates = all;

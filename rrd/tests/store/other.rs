@@ -74,7 +74,11 @@ impl World {
 
     fn read_at(&mut self, column: Column, at: i64, value: f64) {
         let samples = vec![Sample { column, at: secs(at), value }];
-        self.append(Frame::Samples(SampleFrame { instance: WEB, batch: Batch::default(), samples }));
+        self.append(Frame::Samples(SampleFrame {
+            instance: WEB,
+            batch: Batch::default(),
+            samples,
+        }));
     }
 
     /// Averages, minima, maxima and known steps.
@@ -139,7 +143,7 @@ fn what_series_kept_whose_columns_others_take_is_in_the_others_of_their_metric()
         // There are columns now: from here on one goes at a time, and what there was counts on.
         world.read(&of("load", "on"), 440, &[1.0; 20]);
         assert_eq!(world.has_room(4, "load", &["e", "f"]), [true, false]);
-        assert_eq!(world.shown_of(&other("load:avg"), 0, 400, 430)[0], "- 7 7");
+        assert_eq!(world.shown_of(&other("load:avg"), 0, 400, 430)[0], "7 7 7");
         check_three(&world, "with one more");
     }
 }

@@ -82,6 +82,49 @@ async fn series_that_vanish_are_ended_once_and_all_of_them_when_the_exporter_fai
 }
 
 #[tokio::test]
+async fn an_exporter_is_shown_what_its_table_names_as_the_file_is_now() {
+    let open = async |headers: http::HeaderMap| {
+        let shown = headers.get("authorization").and_then(|shown| shown.to_str().ok());
+        let is_known = matches!(shown, Some("Bearer sesame" | "Basic bWU6c2VzYW1l"));
+        if is_known { Ok("a 1\n") } else { Err(http::StatusCode::UNAUTHORIZED) }
+    };
+    let router = Router::new().route("/metrics", get(open));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/metrics", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret");
+    let write = |text: &str, mode: u32| {
+        std::fs::write(&secret, text).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(&secret, mode).unwrap();
+    };
+    for shown in [
+        format!("bearer_file = {secret:?}"),
+        format!("username = \"me\"\npassword_file = {secret:?}"),
+    ] {
+        let mut source = built(&format!("url = {url:?}\n{shown}")).unwrap();
+        for (text, mode, why) in [
+            ("sesame\n", 0o600, None),
+            ("other\n", 0o600, Some("the answer is 401 Unauthorized")),
+            ("sesame\n", 0o604, Some("chmod")),
+            ("sesame\n", 0o600, None),
+        ] {
+            write(text, mode);
+            let (outcome, out) = looked(&mut *source).await;
+            assert_eq!(
+                out.value("a", &DB).filter(|value| !value.is_nan()),
+                why.is_none().then_some(1.0)
+            );
+            match why {
+                None => assert_eq!(outcome, Ok(())),
+                Some(why) => assert!(outcome.unwrap_err().0.contains(why), "{why}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_faulty_line_is_told_and_the_others_are_taken() {
     let (url, _) = exporter(Ok("a 1\nb two\nc 3\n")).await;
     let mut source = built(&format!("url = {url:?}")).unwrap();
@@ -116,6 +159,13 @@ fn a_table_names_an_address_on_this_machine_or_says_that_it_does_not() {
         ("url = \"http://127.0.0.1/\"\nsamples = 0", Some("from 1 to 20000")),
         ("url = \"http://127.0.0.1/\"\nstep = \"9\"", Some("write it as \"10s\"")),
         ("url = \"http://127.0.0.1/\"\npath = \"x\"", Some("path")),
+        ("url = \"http://127.0.0.1/\"\nbearer_file = \"/t\"\nca_file = \"/ca\"", None),
+        ("url = \"http://127.0.0.1/\"\nusername = \"me\"\npassword_file = \"/p\"", None),
+        ("url = \"http://127.0.0.1/\"\nusername = \"me\"", Some("write either bearer_file")),
+        (
+            "url = \"http://127.0.0.1/\"\nca_file = \"ca\"",
+            Some("ca_file \"ca\": write the whole path"),
+        ),
         ("", Some("url")),
     ] {
         let found = built(table).err();
