@@ -9,8 +9,9 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::change::{Derived, End, Ends, Former};
+use super::change::Derived;
 use super::columns::Series;
+use super::former::{End, Ends, Former};
 use super::instance::{Form, Instance};
 use super::read::Source;
 use super::rolled::{Of, Rolled, named};

@@ -10,8 +10,8 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::change::Former;
 use super::fold::{Leaving, Legacy};
+use super::former::Former;
 use super::instance::Instance;
 use super::rolled::Of;
 use super::state::State;

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::change::Ends;
+use super::former::Ends;
 use super::instance::Instance;
 use super::lock;
 use super::state::{InRound, State};

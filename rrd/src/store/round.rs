@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::anchors::push_anchors;
-use super::change::Ends;
 use super::column_rows::ColumnRows;
 use super::columns::{Class, Columns, Names, Series};
+use super::former::Ends;
 use super::instance::{Form, Instance, block_of};
 use super::repair::{self, Repairs};
 use super::state::{Filed, InRound, NO_ROW, State, Written};

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::change::{Ends, Former};
 use super::columns::{Class, Columns, Names, Series};
+use super::former::{Ends, Former};
 use super::instance::{Form, Instance};
 use super::other::is_other;
 use super::view::Extent;
