@@ -14,7 +14,7 @@ use super::columns::Series;
 use super::former::{End, Ends, Former};
 use super::instance::{Form, Instance};
 use super::read::Source;
-use super::rolled::{Of, Rolled, named};
+use super::rolled::{Of, Pair, Rolled, named};
 use super::state::{Filed, State};
 use super::{Store, lock, read};
 use crate::file::TILE_ROWS;
@@ -62,7 +62,7 @@ pub(super) struct Legacy<'a> {
     pub(super) is_own: bool,
     pub(super) former: &'a Former,
     pub(super) series: Vec<Leaving>,
-    pub(super) named: fn(&Labels, Kind) -> Option<[(Of, Labels); 2]>,
+    pub(super) named: fn(&Labels, Kind) -> Option<Pair>,
 }
 
 impl Fold {

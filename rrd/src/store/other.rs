@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use super::fold::{Leaving, Legacy};
 use super::former::Former;
 use super::instance::Instance;
-use super::rolled::Of;
+use super::rolled::{Of, Pair};
 use super::state::State;
 use crate::{GrantFrame, Kind, Labels, NAME};
 
@@ -28,7 +28,7 @@ const VALUE: &str = "__other__";
 const PREFIX: &str = "other:";
 
 /// The two series that take what this one kept; `None` for one without a name.
-pub(super) fn others(labels: &Labels, kind: Kind) -> Option<[(Of, Labels); 2]> {
+pub(super) fn others(labels: &Labels, kind: Kind) -> Option<Pair> {
     let metric = labels.metric()?;
     let rate = if kind.is_counter() { "rate_" } else { "" };
     let named = |of, what: &str| {

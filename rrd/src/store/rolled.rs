@@ -22,6 +22,9 @@ pub(super) struct Rolled {
     count: f64,
 }
 
+/// The two series that are made of one, by their labels.
+pub(super) type Pair = [(Of, Labels); 2];
+
 /// Which of the two series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Of {
@@ -82,7 +85,7 @@ impl Rolled {
 }
 
 /// What a role calls the two series that it makes of one of a member's; `None` for one without a name.
-pub(super) fn named(labels: &Labels, kind: Kind) -> Option<[(Of, Labels); 2]> {
+pub(super) fn named(labels: &Labels, kind: Kind) -> Option<Pair> {
     let metric = labels.metric()?;
     let prefix = if kind.is_counter() { "rate_" } else { "" };
     let named = |of, what: &str| (of, labels.with(NAME, &format!("role:{metric}:{prefix}{what}")));
