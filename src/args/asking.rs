@@ -6,6 +6,9 @@ use clap::{Args, Subcommand};
 
 use super::label;
 
+/// What all these commands have in common stands apart from what each takes.
+const SERVER: &str = "The server, whose admin token is read from ROUNDEL_ADMIN_TOKEN";
+
 /// Which server is asked, and how its answer is printed.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Asked {
@@ -14,14 +17,21 @@ pub(crate) struct Asked {
         long,
         value_name = "http://HOST:PORT",
         default_value = "http://127.0.0.1:4270",
+        help_heading = SERVER,
         global = true
     )]
     pub(crate) server: String,
     /// Authorities of the server's certificate (PEM), instead of the public ones
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", help_heading = SERVER, global = true)]
     pub(crate) ca: Option<PathBuf>,
     /// SHA-256 of the server's authority or certificate, where there is no file of it
-    #[arg(long, value_name = "sha256:HEX", conflicts_with = "ca", global = true)]
+    #[arg(
+        long,
+        value_name = "sha256:HEX",
+        conflicts_with = "ca",
+        help_heading = SERVER,
+        global = true
+    )]
     pub(crate) ca_hash: Option<collector::agent::Pin>,
     /// Print JSON
     #[arg(long, global = true)]
@@ -31,10 +41,7 @@ pub(crate) struct Asked {
     pub(crate) admin_token: Option<String>,
 }
 
-const ADMIN_HELP: &str = "The server's admin token is read from ROUNDEL_ADMIN_TOKEN, for both.";
-
 #[derive(Debug, Clone, Args)]
-#[command(after_help = ADMIN_HELP)]
 pub(crate) struct Instances {
     #[command(flatten)]
     pub(crate) asked: Asked,
@@ -43,7 +50,6 @@ pub(crate) struct Instances {
 }
 
 #[derive(Debug, Clone, Args)]
-#[command(after_help = ADMIN_HELP)]
 pub(crate) struct TokenArguments {
     #[command(flatten)]
     pub(crate) asked: Asked,
@@ -99,7 +105,6 @@ pub(crate) struct TokenWish {
 }
 
 #[derive(Debug, Clone, Args)]
-#[command(after_help = ADMIN_HELP)]
 pub(crate) struct PolicyArguments {
     #[command(flatten)]
     pub(crate) asked: Asked,
@@ -177,7 +182,6 @@ pub(crate) struct SpanArguments {
 }
 
 #[derive(Debug, Clone, Args)]
-#[command(after_help = ADMIN_HELP)]
 pub(crate) struct Approve {
     #[command(flatten)]
     pub(crate) asked: Asked,
@@ -197,7 +201,6 @@ pub(crate) struct Approve {
 }
 
 #[derive(Debug, Clone, Args)]
-#[command(after_help = ADMIN_HELP)]
 pub(crate) struct Reject {
     #[command(flatten)]
     pub(crate) asked: Asked,
