@@ -70,7 +70,8 @@ impl Written {
     }
 
     fn load(file: &Path) -> Result<Self> {
-        let text = read_bounded(file).with_context(|| file.display().to_string())?;
+        let text =
+            read_bounded(file).with_context(|| format!("the configuration {}", file.display()))?;
         Self::read(&file.display().to_string(), &text).map_err(|problems| refused(&problems))
     }
 
