@@ -33,22 +33,25 @@ impl ColumnRows<'_> {
         while row <= self.newest {
             let tile = Ring::tile_of(row);
             let end = Ring::first_row(tile + 1).min(self.newest + 1);
-            if row == Ring::first_row(tile) || row == self.begin + 1 {
-                checksum = begin_checksum(tile, self.column);
-            }
-            checksum = self.write_tile(tile, row..end, &mut rows, checksum, patches)?;
+            let so_far = if row == Ring::first_row(tile) || row == self.begin + 1 {
+                None
+            } else {
+                Some(checksum)
+            };
+            checksum = self.write_tile(tile, row..end, &mut rows, so_far, patches)?;
             row = end;
         }
         Ok(checksum)
     }
 
-    /// Writes rows of one tile, and the checksum behind them if the tile is full now.
+    /// Writes rows of one tile, and the checksum behind them if the tile is full now. One that has no
+    /// checksum so far is new, and written to its end.
     fn write_tile(
         &self,
         tile: i64,
         rows: std::ops::Range<i64>,
         source: &mut RunRows<'_>,
-        checksum: u32,
+        so_far: Option<u32>,
         patches: &mut Patches<'_>,
     ) -> io::Result<u32> {
         let mut bytes = [0; LONGEST_TILE];
@@ -60,10 +63,14 @@ impl ColumnRows<'_> {
             shape.write(&source.row(row), &mut bytes[len..len + shape.row_len()]);
             len += shape.row_len();
         }
+        let checksum = so_far.unwrap_or_else(|| begin_checksum(tile, self.column));
         let checksum = add_rows(checksum, &bytes[..len]);
         if is_full {
             bytes[len..len + SEAL_LEN].copy_from_slice(&checksum.to_le_bytes());
             len += SEAL_LEN;
+        } else if so_far.is_none() {
+            // What follows is a lap old, and nobody's: with zeroes there nothing is to be read between neighbours.
+            len = shape.tile_len() - before * shape.row_len();
         }
         let at = self.ring.offset_of(tile, self.position) + (before * shape.row_len()) as u64;
         patches.push(at, &bytes[..len])?;
