@@ -214,6 +214,35 @@ mod tests {
     }
 
     #[test]
+    fn each_file_synced_at_once_has_its_own_answer() {
+        struct Failing(bool);
+        impl File for Failing {
+            fn len(&self) -> io::Result<u64> {
+                Ok(0)
+            }
+            fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<()> {
+                Ok(())
+            }
+            fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+                Ok(())
+            }
+            fn allocate(&self, _: u64, _: u64) -> io::Result<()> {
+                Ok(())
+            }
+            fn sync_data(&self) -> io::Result<()> {
+                if self.0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+            }
+        }
+        for count in [0, 1, SYNC_THREADS, 3 * SYNC_THREADS + 1] {
+            let fails = |number: usize| number % 5 == 1;
+            let files = (0..count).map(|number| Arc::new(Failing(fails(number))) as Arc<dyn File>);
+            let answers = OsDisk.sync_each(&files.collect::<Vec<_>>());
+            let failed: Vec<_> = answers.iter().map(Result::is_err).collect();
+            assert_eq!(failed, (0..count).map(fails).collect::<Vec<_>>(), "{count} files");
+        }
+    }
+
+    #[test]
     fn a_file_is_created_once_listed_by_name_and_replaced_by_a_rename() {
         let dir = tempfile::tempdir().unwrap();
         let (a, b) = (dir.path().join("a"), dir.path().join("b"));
