@@ -16,9 +16,10 @@ const UP: [(&str, &str); 3] = [("__name__", "up"), ("job", "j"), ("instance", "a
 /// Fills the journal until samples find no room, and the worker has read it all.
 async fn fill(server: &Server) {
     let journal = &server.parts().journal;
-    while journal.check_room(1 << 20).is_ok() {
-        let seq = journal.append(journal::TICK, &[0; 100_000]).unwrap();
-        journal.applied(seq).await.unwrap();
+    for len in [100_000, 4_000] {
+        while let Ok(seq) = journal.append(journal::TICK, &vec![0; len]) {
+            journal.applied(seq).await.unwrap();
+        }
     }
 }
 
@@ -51,11 +52,7 @@ async fn requests_wait_for_a_full_journal_and_are_taken_when_a_round_makes_room(
     let server = Server::start();
     let join = server.token(json!({"kind": "join"})).await;
     let agent = server.enroll(&join, "web", 1).await;
-    // Longer than any that waits below is estimated to need.
-    while server.parts().journal.check_room(1).is_ok() {
-        let seq = server.parts().journal.append(journal::TICK, &[0; 8000]).unwrap();
-        server.parts().journal.applied(seq).await.unwrap();
-    }
+    fill(&server).await;
     let (body, push) = (write(), push(agent.id));
     let mut written = pin!(server.write(ADMIN, &body));
     let mut pushed = pin!(server.push(&agent.credential, &push));
