@@ -18,8 +18,9 @@ const WAIT: Duration = Duration::from_secs(4);
 /// Bytes of bodies that may wait for the journal: as much is left for requests that need none.
 const WAITING_LIMIT: usize = IN_FLIGHT_LIMIT / 2;
 
-/// Frames take less than the body that they come from, but for the packed bodies of few senders: those may
-/// take twice as much.
+/// Frames take less than half of the body that they come from, but for the bodies of few senders, packed
+/// well: those may find less room than they need, and are refused once they are read. To promise more would
+/// have others wait for room that nobody takes.
 const FRAMES_OF_BODY: usize = 2;
 /// Beside that, what the heads of frames and the ends of segments take.
 const FRAMES_MORE: usize = 16 << 10;
@@ -61,7 +62,7 @@ impl Inner {
     pub(super) async fn leave(&self, sender: Sender, bytes: usize) -> Result<Leave, Denial> {
         let until = Instant::now() + WAIT;
         let journal = &self.parts.journal;
-        let wanted = bytes.saturating_mul(FRAMES_OF_BODY).saturating_add(FRAMES_MORE);
+        let wanted = bytes / FRAMES_OF_BODY + FRAMES_MORE;
         let mut waits = match journal.check_room(wanted) {
             Ok(()) => None,
             Err(refused @ Refused::Failed(_)) => return Err(refused.into()),
