@@ -40,6 +40,7 @@ mod single;
 mod slots;
 mod state;
 mod takeover;
+mod taking;
 mod task;
 mod view;
 mod warm;

@@ -75,6 +75,10 @@ impl Lane {
         (self.archive, self.kept.cell) == (archive, cell)
     }
 
+    pub(super) const fn cell(&self) -> Cell {
+        self.kept.cell
+    }
+
     pub(super) const fn keeps_last(&self) -> bool {
         self.kept.last
     }
@@ -89,6 +93,28 @@ impl Lane {
         cell.copy_from_slice(&bits(value).to_le_bytes());
         self.taken += 1;
         true
+    }
+
+    /// The cells of the newest page, none if it is not of this row, and the count of all that have been put.
+    pub(super) fn newest(&mut self, row: i64) -> (&mut [u8], &mut usize) {
+        let page = self.pages.last_mut().filter(|page| page.row == row);
+        (page.map_or(&mut [], |page| &mut page.cells), &mut self.taken)
+    }
+
+    /// How many places the newest page has, if it is of this row.
+    pub(super) fn newest_width(&self, row: i64) -> usize {
+        let page = self.pages.last().filter(|page| page.row == row);
+        page.map_or(0, |page| page.cells.len() / self.row_len)
+    }
+
+    /// Adds a row at a place that its page has, which is the newest.
+    #[inline]
+    pub(super) fn put_last(&mut self, place: usize, run: &Run) {
+        let (len, kept) = (self.row_len, self.kept);
+        let (cells, taken) = self.newest(run.first_row);
+        let Some(cells) = cells.get_mut(place * len..(place + 1) * len) else { return };
+        kept.write(run, cells);
+        *taken += 1;
     }
 
     /// Adds a row; false where there is no room for it, nor any to be made.
@@ -265,7 +291,7 @@ fn number(cell: Cell, bytes: &[u8]) -> Option<f64> {
     }
 }
 
-fn put(cell: Cell, value: f64, bytes: &mut [u8]) {
+pub(super) fn put(cell: Cell, value: f64, bytes: &mut [u8]) {
     match cell {
         Cell::F32 => bytes.copy_from_slice(&bits(value).to_le_bytes()),
         Cell::F64 => {
@@ -278,7 +304,7 @@ fn put(cell: Cell, value: f64, bytes: &mut [u8]) {
 /// The number in a cell of four bytes.
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "rounding to the cell is the purpose")]
-fn bits(value: f64) -> u32 {
+pub(super) fn bits(value: f64) -> u32 {
     let number = value as f32;
     if number.is_finite() { number.to_bits() } else { odd_bits(value) }
 }
