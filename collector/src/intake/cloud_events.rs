@@ -13,11 +13,11 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use ring::hmac;
 use rrd::Timestamp;
+use rrd::hex::bytes_of_hex;
 use serde::Serialize;
 
 use super::{Denial, Inner, Intake, to_the_end};
 use crate::auth::Caller;
-use crate::hex::bytes_of_hex;
 use crate::lifecycle::{Evidence, Hint, Who};
 use crate::limits::JSON_BODY_LIMIT;
 use crate::registry::{Approval, Change, Event, Instance, Token, TokenId, TokenKind, What};
