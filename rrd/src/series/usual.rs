@@ -239,7 +239,7 @@ impl Usual {
         out.fine(row, step);
         Sums::add_all(open.rows, open.known, step);
         if self.full_count > 0 {
-            self.hand_out(step, open, out);
+            self.hand_out(step, (open.rows, open.known), out);
         }
         // For a known rate no time at all counts as nothing, too.
         open.head.sum = 0.0 + rate * gap.rest_ms;
@@ -250,10 +250,9 @@ impl Usual {
 
     /// Hands out the rows that the step just added has filled, and empties them.
     #[inline(never)]
-    fn hand_out(&self, step: f64, open: &mut OpenMut<'_>, out: &mut impl Closed) {
+    fn hand_out(&self, step: f64, (rows, known): (&mut [Sums], &mut [u32]), out: &mut impl Closed) {
         for (nth, &(index, first_row)) in self.full[..self.full_count].iter().enumerate() {
-            let (Some(row), Some(known)) = (open.rows.get_mut(index), open.known.get_mut(index))
-            else {
+            let (Some(row), Some(known)) = (rows.get_mut(index), known.get_mut(index)) else {
                 continue;
             };
             out.coarse(nth, &row.run(index + 1, first_row, *known, step));

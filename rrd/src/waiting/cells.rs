@@ -1,6 +1,6 @@
 //! Cells of the rows that a frame closes: looked up once for all its columns, whose pages are there.
 
-use super::dense::{Dense, Place, number};
+use super::dense::{Dense, Place};
 use super::lane::{Lane, bits, put};
 use super::{FIRST, Kept};
 use crate::series::Run;
@@ -10,8 +10,8 @@ use crate::{Cell, Policy};
 pub(crate) struct Cells<'a> {
     places: &'a [Place],
     generations: &'a [u32],
-    /// By cell: of the row of the finest archive.
-    fine: [Fine<'a>; 2],
+    narrow: Fine<'a>,
+    wide: Fine<'a>,
     coarse: &'a mut [Lane],
     /// Those of the class at hand.
     cell: Cell,
@@ -37,14 +37,17 @@ impl<'a> Cells<'a> {
         rows: &(impl Iterator<Item = (usize, i64)> + Clone),
     ) -> Self {
         let (places, lanes, coarse) = dense.parts();
-        let fine = lanes.each_mut().map(|lane| Fine::of(lane, coarse, rows.clone()));
-        Self { places, generations, fine, coarse, cell: Cell::F32, width: 0 }
+        let [narrow, wide] = lanes.each_mut().map(|lane| Fine::of(lane, coarse, rows.clone()));
+        Self { places, generations, narrow, wide, coarse, cell: Cell::F32, width: 0 }
     }
 
     /// What follows is of series that are kept so.
     pub(crate) fn aim(&mut self, kept: Kept) {
         self.cell = kept.cell;
-        let fine = &self.fine[number(kept.cell)];
+        let fine = match kept.cell {
+            Cell::F32 => &self.narrow,
+            Cell::F64 => &self.wide,
+        };
         let is_so = fine.last.is_none_or(|last| last == kept.last);
         self.width = if is_so { fine.width } else { 0 };
     }
@@ -60,22 +63,20 @@ impl<'a> Cells<'a> {
     /// Puts a row of the finest archive.
     #[inline]
     pub(crate) fn put_fine(&mut self, place: usize, value: f64) {
-        let fine = &mut self.fine[number(self.cell)];
-        *fine.taken += 1;
         match self.cell {
-            Cell::F32 => {
-                if let Some(bytes) = fine.cells.get_mut(place * 4..place * 4 + 4) {
-                    bytes.copy_from_slice(&bits(value).to_le_bytes());
-                }
-            }
-            Cell::F64 => fine.put_wide(place, value),
+            Cell::F32 => self.narrow.put(place, value),
+            Cell::F64 => self.wide.put_wide(place, value),
         }
     }
 
     /// Puts a row of another archive, the how manieth of those that were asked for.
     #[inline]
     pub(crate) fn put_coarse(&mut self, nth: usize, place: usize, run: &Run) {
-        let lane = self.fine[number(self.cell)].lanes[nth];
+        let lanes = match self.cell {
+            Cell::F32 => &self.narrow.lanes,
+            Cell::F64 => &self.wide.lanes,
+        };
+        let lane = lanes[nth];
         if let Some(lane) = self.coarse.get_mut(usize::from(lane)) {
             lane.put_last(place, run);
         }
@@ -83,8 +84,18 @@ impl<'a> Cells<'a> {
 }
 
 impl<'a> Fine<'a> {
+    #[inline]
+    fn put(&mut self, place: usize, value: f64) {
+        *self.taken += 1;
+        if let Some(bytes) = self.cells.get_mut(place * 4..place * 4 + 4) {
+            bytes.copy_from_slice(&bits(value).to_le_bytes());
+        }
+    }
+
+    /// Apart, so that what nearly all need is short.
     #[inline(never)]
     fn put_wide(&mut self, place: usize, value: f64) {
+        *self.taken += 1;
         if let Some(bytes) = self.cells.get_mut(place * 8..place * 8 + 8) {
             put(Cell::F64, value, bytes);
         }

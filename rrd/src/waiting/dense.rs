@@ -173,7 +173,7 @@ impl Dense {
     }
 }
 
-pub(super) const fn number(cell: Cell) -> usize {
+const fn number(cell: Cell) -> usize {
     match cell {
         Cell::F32 => 0,
         Cell::F64 => 1,

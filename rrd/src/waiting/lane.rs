@@ -113,8 +113,11 @@ impl Lane {
         let (len, kept) = (self.row_len, self.kept);
         let (cells, taken) = self.newest(run.first_row);
         let Some(cells) = cells.get_mut(place * len..(place + 1) * len) else { return };
-        kept.write(run, cells);
         *taken += 1;
+        match cells.try_into() {
+            Ok(row) => write_usual(run, row),
+            Err(_) => kept.write(run, cells),
+        }
     }
 
     /// Adds a row; false where there is no room for it, nor any to be made.
@@ -252,12 +255,8 @@ impl Kept {
     fn write(self, run: &Run, bytes: &mut [u8]) {
         let size = self.cell.size();
         // Of a constant length, so that each of its numbers is known to lie within.
-        if let Ok(row) = <&mut [u8; USUAL_COARSE]>::try_from(&mut *bytes) {
-            for (number, at) in [(run.average, 0), (run.min, 4), (run.max, 8)] {
-                row[at..at + 4].copy_from_slice(&bits(number).to_le_bytes());
-            }
-            row[12..].copy_from_slice(&known(run));
-            return;
+        if let Ok(row) = bytes.try_into() {
+            return write_usual(run, row);
         }
         put(self.cell, run.average, &mut bytes[..size]);
         if run.archive > 0 {
@@ -270,6 +269,15 @@ impl Kept {
             bytes[at..].copy_from_slice(&known(run));
         }
     }
+}
+
+/// Writes a row of three narrow numbers.
+#[inline]
+fn write_usual(run: &Run, row: &mut [u8; USUAL_COARSE]) {
+    for (number, at) in [(run.average, 0), (run.min, 4), (run.max, 8)] {
+        row[at..at + 4].copy_from_slice(&bits(number).to_le_bytes());
+    }
+    row[12..].copy_from_slice(&known(run));
 }
 
 fn known(run: &Run) -> [u8; KNOWN_LEN] {
