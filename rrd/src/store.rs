@@ -44,6 +44,7 @@ mod state;
 mod takeover;
 mod taking;
 mod task;
+mod unsynced;
 mod view;
 mod warm;
 
