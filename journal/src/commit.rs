@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rrd::Clock;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::error;
 
 use crate::setup::{Config, Durability, Folder};
@@ -20,6 +20,8 @@ pub(crate) struct Shared {
     pub(crate) readable: Condvar,
     pub(crate) progress: watch::Sender<Progress>,
     pub(crate) applied: watch::Sender<Applied>,
+    /// There is more room than before, or never will be.
+    pub(crate) freed: Notify,
     pub(crate) folder: Arc<Folder>,
     pub(crate) clock: Arc<dyn Clock>,
     commit_delay: Duration,
@@ -64,6 +66,7 @@ impl Shared {
             readable: Condvar::new(),
             progress: watch::Sender::new(Progress { written: committed, committed, stopped: None }),
             applied: watch::Sender::new(Applied { seq: applied, closed: false }),
+            freed: Notify::new(),
             folder,
             clock,
             commit_delay: config.commit_delay,
@@ -180,6 +183,7 @@ impl Shared {
         let committed = state.committed;
         drop(state);
         self.readable.notify_all();
+        self.freed.notify_waiters();
         self.progress.send_modify(|progress| {
             progress.committed = committed;
             progress.written = progress.written.max(committed);
@@ -213,5 +217,6 @@ impl Shared {
             progress.stopped.get_or_insert(reason);
         });
         self.readable.notify_all();
+        self.freed.notify_waiters();
     }
 }

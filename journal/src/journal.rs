@@ -168,7 +168,14 @@ impl Journal {
         let state = shared.lock();
         let waited = shared.readable.wait_timeout_while(state, max_wait, waiting);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        state.take_unread(READ_BYTES)
+        let frames = state.take_unread(READ_BYTES);
+        drop(state);
+        shared.freed.notify_waiters();
+        frames
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
     }
 
     /// The worker has applied every frame up to `seq`.
@@ -250,7 +257,9 @@ impl Journal {
             }
         }
         self.handle.shared.lock().plan.recycle(record.seq);
-        self.handle.start_epoch()
+        let opened = self.handle.start_epoch();
+        self.handle.shared.freed.notify_waiters();
+        opened
     }
 
     /// Reads the frames after `after` back from the files, up to some frame that was durable when this
@@ -294,6 +303,7 @@ impl Handle {
 
     fn close(&self) {
         self.shared.lock().closing = true;
+        self.shared.freed.notify_waiters();
         self.shared.work.notify_all();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if thread.is_some_and(|thread| thread.join().is_err()) {

@@ -101,6 +101,12 @@ impl Plan {
         (self.segment_bytes - HEADER_BYTES) * u64::from(self.segment_count)
     }
 
+    /// True where frames of `bytes` in all find room outside the reserve, but for what their places waste
+    /// at the ends of segments and commits.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        self.room(self.offset, self.free_segments()) >= self.reserve() + bytes as u64
+    }
+
     fn reserve(&self) -> u64 {
         self.capacity() / RESERVE_SHARE
     }

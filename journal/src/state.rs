@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) committed: u64,
     pub(crate) unread: VecDeque<Frame>,
     pub(crate) unread_bytes: usize,
+    /// Bytes of appends to come that were told there is room.
+    pub(crate) promised: usize,
     pub(crate) commit_count: u64,
     pub(crate) failed: Option<Arc<str>>,
     pub(crate) closing: bool,
@@ -116,6 +118,7 @@ impl State {
             committed: seq,
             unread: VecDeque::new(),
             unread_bytes: 0,
+            promised: 0,
             commit_count: 0,
             failed: None,
             closing: false,
@@ -142,19 +145,30 @@ impl State {
     }
 
     fn check(&self, frames: &[(u8, &[u8])], reserved: bool) -> Result<(), Refused> {
+        self.check_running()?;
+        let limit = self.limits.body;
+        if let Some(len) = frames.iter().map(|(_, body)| body.len()).find(|len| *len > limit) {
+            return Err(Refused::TooLarge { len, limit });
+        }
+        let bytes: usize = frames.iter().map(|(_, body)| frame_len(body.len())).sum();
+        self.check_waiting(bytes, if reserved { RESERVED_SHARE } else { 0 })
+    }
+
+    pub(crate) fn check_running(&self) -> Result<(), Refused> {
         if let Some(reason) = &self.failed {
             return Err(Refused::Failed(reason.to_string()));
         }
         if self.closing {
             return Err(Refused::Failed(CLOSED.to_owned()));
         }
-        let limit = self.limits.body;
-        if let Some(len) = frames.iter().map(|(_, body)| body.len()).find(|len| *len > limit) {
-            return Err(Refused::TooLarge { len, limit });
-        }
-        let bytes: usize = frames.iter().map(|(_, body)| frame_len(body.len())).sum();
+        Ok(())
+    }
+
+    /// Whether `bytes` more may wait in memory; `beyond` is the part of its bounds that they may go over
+    /// them.
+    pub(crate) fn check_waiting(&self, bytes: usize, beyond: usize) -> Result<(), Refused> {
         let over = |now: usize, limit: usize| {
-            now > 0 && now + bytes > limit + if reserved { limit / RESERVED_SHARE } else { 0 }
+            now > 0 && now + bytes > limit + limit.checked_div(beyond).unwrap_or(0)
         };
         if over(self.waiting_bytes, self.limits.pending)
             || over(self.unread_bytes, self.limits.unread)
@@ -162,6 +176,12 @@ impl State {
             return Err(Refused::Busy);
         }
         Ok(())
+    }
+
+    /// What can be held at once at most, whatever bounds it.
+    pub(crate) fn whole_room(&self) -> usize {
+        let space = usize::try_from(self.plan.capacity()).unwrap_or(usize::MAX);
+        space.min(self.limits.pending).min(self.limits.unread)
     }
 
     fn push(&mut self, frames: &[(u8, &[u8])], reserved: bool) -> Result<Range<u64>, Refused> {

@@ -41,6 +41,7 @@ pub(crate) use phase::{Grid, Phase, RUN_STEPS, run_ms};
 use reading::Reading;
 #[cfg(test)]
 use single::{apply, apply_whole, silence};
+pub(crate) use usual::{Closed, Usual, Way};
 
 /// What a series' readings mean, and which of them count. `NaN` limits are no limits.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,7 +69,6 @@ pub(crate) enum Verdict {
 /// Takes one reading at `at`; `NaN` is a marker, which ends the series until its next reading.
 /// Every row this closes is handed to `out`, the finest archive's before the coarser ones'. The phase
 /// is that of the series before.
-#[inline]
 pub(crate) fn take(
     definition: &Definition,
     phase: &mut Phase<'_>,
@@ -76,10 +76,7 @@ pub(crate) fn take(
     (at, value): (Timestamp, f64),
     out: &mut impl Out,
 ) -> Verdict {
-    match usual::Usual::of(definition, phase, open.head, (at, value)) {
-        Some(usual) => usual.take(phase, open, out),
-        None => take_reading(definition, phase, open, (at, Reading::Real(value)), out),
-    }
+    take_reading(definition, phase, open, (at, Reading::Real(value)), out)
 }
 
 /// As [`take`], for a whole number that may have more digits than an f64 keeps.

@@ -43,6 +43,7 @@ mod single;
 mod slots;
 mod state;
 mod takeover;
+mod taking;
 mod task;
 mod unsynced;
 mod view;

@@ -144,6 +144,7 @@ impl<'a> Sorter<'a> {
         }
     }
 
+    #[inline]
     fn known(&mut self, place: Place, name: &impl Named, samples: &[(Timestamp, f64)]) {
         let group = self.sorted.groups.of(place.instance);
         let mut refused = [0_u64; 2];
@@ -211,7 +212,12 @@ impl<'a> Sorter<'a> {
         }
     }
 
+    #[inline]
     fn refuse_times(&mut self, instance: Option<InstanceId>, counts: [u64; 2], name: &impl Named) {
+        // As with nearly every series.
+        if counts == [0; 2] {
+            return;
+        }
         for (reason, count) in [Reason::Future, Reason::TooOld].into_iter().zip(counts) {
             if count > 0 {
                 let message = time_message(reason);

@@ -20,6 +20,7 @@ mod grants;
 mod graphite;
 mod influx;
 mod instances;
+mod leave;
 mod local;
 mod otlp;
 mod policies;
@@ -118,6 +119,7 @@ struct Inner {
     beats: beat::Beats,
     meters: Meters,
     turns: Turns,
+    waiting: leave::Waiting,
     rules: relabel::CommonRules,
     kinds: OperatorKinds,
     guesses: Guesses,
@@ -147,6 +149,7 @@ impl Intake {
             beats: beat::Beats::default(),
             meters: Meters::default(),
             turns: Turns::of_this_machine(),
+            waiting: leave::Waiting::default(),
             rules: relabel::CommonRules::default(),
             kinds: OperatorKinds::default(),
             guesses: Guesses::default(),

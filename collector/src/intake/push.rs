@@ -52,9 +52,9 @@ pub(super) async fn post(
     let store = inner.parts.store.clone();
     let mut session = inner.sessions.turn(instance.id, || store.last_batch(instance.id)).await;
     let (id, this) = (instance.id, inner.clone());
-    let turn = inner.turns.take(sender, bytes).await;
+    let leave = inner.leave(sender, bytes).await?;
     let taken = aside(move || {
-        let _turn = turn;
+        let _leave = leave;
         let taken = this.push(&instance, &body, &mut session)?;
         this.charge(sender, taken.samples + taken.refusals.samples(), 0);
         Ok(taken)

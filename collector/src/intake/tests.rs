@@ -8,6 +8,7 @@ mod books;
 mod collectd;
 mod enrolment;
 mod fleet;
+mod full;
 mod graphite;
 mod influx;
 mod keys;

@@ -222,6 +222,13 @@ impl Registry {
         state.instances.get(state.spaces.get(space)?).cloned()
     }
 
+    /// Those of the instances `ids` that are not active.
+    pub(crate) fn inactive_of(&self, ids: impl Iterator<Item = InstanceId>) -> Vec<Arc<Instance>> {
+        let state = self.read();
+        let inactive = |id| state.instances.get(&id).filter(|one| !one.is_active()).cloned();
+        ids.filter_map(inactive).collect()
+    }
+
     /// How many instances a relay has named.
     pub(crate) fn relayed_count(&self, relay: Option<TokenId>) -> usize {
         self.read().relayed.get(&relay).copied().unwrap_or_default()

@@ -5,6 +5,7 @@ mod durability;
 mod random;
 mod recovery;
 mod relaxed;
+mod room;
 mod rot;
 mod space;
 

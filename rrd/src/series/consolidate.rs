@@ -41,9 +41,11 @@ pub(crate) struct OpenRow {
 /// known steps lies apart, so that nothing is padded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Sums {
-    pub(super) sum: f64,
-    pub(super) min: f64,
-    pub(super) max: f64,
+    sum: f64,
+    /// The least value with its sign turned, so that it grows as the greatest does: processors then
+    /// work out both at once.
+    low: f64,
+    max: f64,
 }
 
 /// True where a row with `known` of `steps_per_row` steps is to be shown: at most the share `xff` is unknown.
@@ -83,14 +85,15 @@ impl OpenRow {
 
     /// What memory keeps of it, beside the count of known steps.
     pub(super) const fn sums(&self) -> Sums {
-        Sums { sum: self.sum, min: self.min, max: self.max }
+        Sums { sum: self.sum, low: -self.min, max: self.max }
     }
 }
 
 impl Sums {
     /// As files have it, but for the counts.
     pub(super) const fn open(&self) -> OpenRow {
-        OpenRow { sum: self.sum, min: self.min, max: self.max, known: 0, left: 0, reset: false }
+        let &Self { sum, low, max } = self;
+        OpenRow { sum, min: -low, max, known: 0, left: 0, reset: false }
     }
 
     /// Some word of it, for who wants it near.
@@ -101,13 +104,44 @@ impl Sums {
     }
 
     /// Of nothing.
-    pub(crate) const EMPTY: Self = Self { sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY };
+    pub(crate) const EMPTY: Self =
+        Self { sum: 0.0, low: f64::NEG_INFINITY, max: f64::NEG_INFINITY };
 
     /// Adds one known step.
     #[inline]
     pub(super) const fn add(&mut self, value: f64) {
         self.sum += value;
-        self.min = if value < self.min { value } else { self.min };
+        self.stretch(value);
+    }
+
+    /// Adds one known step to each of several rows.
+    #[inline]
+    pub(super) fn add_all(rows: &mut [Self], known: &mut [u32], value: f64) {
+        // As many as the usual archives have, so that nearly always there is no loop.
+        if let (Ok(rows), Ok(known)) =
+            (<&mut [Self; 3]>::try_from(&mut *rows), <&mut [u32; 3]>::try_from(&mut *known))
+        {
+            for (row, known) in rows.iter_mut().zip(known) {
+                row.add(value);
+                *known += 1;
+            }
+            return;
+        }
+        Self::add_each(rows, known, value);
+    }
+
+    #[inline(never)]
+    fn add_each(rows: &mut [Self], known: &mut [u32], value: f64) {
+        for (row, known) in rows.iter_mut().zip(known) {
+            row.add(value);
+            *known += 1;
+        }
+    }
+
+    #[inline]
+    const fn stretch(&mut self, value: f64) {
+        let low = -value;
+        self.low = if low > self.low { low } else { self.low };
         self.max = if value > self.max { value } else { self.max };
     }
 
@@ -116,8 +150,7 @@ impl Sums {
         debug_assert!(count > 0, "no step into {self:?}");
         if !value.is_nan() {
             self.sum += value * f64::from(count);
-            self.min = if value < self.min { value } else { self.min };
-            self.max = if value > self.max { value } else { self.max };
+            self.stretch(value);
             *known += count;
         }
     }
@@ -126,7 +159,7 @@ impl Sums {
     pub(super) fn run(&self, archive: usize, first_row: i64, known: u32, last: f64) -> Run {
         let (average, min, max) = match known {
             0 => (f64::NAN, f64::NAN, f64::NAN),
-            known => (self.sum / f64::from(known), self.min, self.max),
+            known => (self.sum / f64::from(known), -self.low, self.max),
         };
         Run { archive, first_row, count: 1, average, min, max, last, known, reset: false }
     }

@@ -171,15 +171,27 @@ impl Head {
     /// Notes how long before the last reading the one before was; more than a record keeps is forgotten.
     #[inline]
     pub(super) const fn remember_before(&mut self, elapsed_ms: u64) {
+        self.before_ms = Self::before_ms(elapsed_ms);
+    }
+
+    /// As [`Head::remember_before`] keeps it.
+    #[inline]
+    pub(super) const fn before_ms(elapsed_ms: u64) -> [u8; 3] {
         let kept = if elapsed_ms < MOST_BEFORE_MS { elapsed_ms } else { 0 };
         let [low, middle, high, ..] = kept.to_le_bytes();
-        self.before_ms = [low, middle, high];
+        [low, middle, high]
     }
 
     /// Neither ended nor silent, and no count fell in the open step.
     #[inline]
     pub(super) const fn is_plain(&self) -> bool {
         self.flags & (ENDED | HUSHED) == 0 && self.resets.is_quiet()
+    }
+
+    /// As [`Head::is_plain`], where no count is to have fallen in any of these rows: 0 if that is so.
+    #[inline]
+    pub(super) fn oddities(&self, resets: Resets) -> u64 {
+        u64::from(self.flags & (ENDED | HUSHED)) | u64::from(self.resets.among(resets))
     }
 
     #[inline]
@@ -298,10 +310,7 @@ impl OpenMut<'_> {
     pub(super) fn close_one(&mut self, phase: &Phase<'_>, value: f64, out: &mut impl Out) {
         out.one(phase.newest_row() + 1, value);
         if !value.is_nan() {
-            for (row, known) in self.rows.iter_mut().zip(&mut *self.known) {
-                row.add(value);
-                *known += 1;
-            }
+            Sums::add_all(self.rows, self.known, value);
         }
         if phase.fills() {
             self.hand_out(phase, value, out);

@@ -339,8 +339,11 @@ impl Open {
         let widths = grid.widths().iter();
         let left = widths.map(|width| if is_unborn { u32::MAX } else { width.left(newest_row) });
         let rows = rows.0.iter().zip(rows.1).zip(left);
-        let rows = (1..).zip(rows).map(|(archive, ((&Sums { sum, min, max }, &known), left))| {
-            OpenRow { sum, min, max, known, left, reset: head.resets.has(archive) }
+        let rows = (1..).zip(rows).map(|(archive, ((sums, &known), left))| OpenRow {
+            known,
+            left,
+            reset: head.resets.has(archive),
+            ..sums.open()
         });
         Self {
             birth,

@@ -10,7 +10,7 @@ use crate::{Policy, Step, Timestamp};
 /// Finest steps of which a counter keeps one anchor.
 pub(crate) const RUN_STEPS: i64 = 64;
 /// Archives beside the finest.
-const MOST_COARSER: usize = Policy::MOST_ARCHIVES - 1;
+pub(super) const MOST_COARSER: usize = Policy::MOST_ARCHIVES - 1;
 
 /// The widths of an instance's rows.
 #[derive(Clone, Debug)]

@@ -20,7 +20,7 @@ const WRAP_64: i128 = 1 << 64;
 const WRAP_64_REAL: f64 = 18_446_744_073_709_551_616.0;
 
 /// Beyond it finite rates are unknown, so that no sum of rate and time overflows to infinity.
-const LARGEST_RATE: f64 = 1e290;
+pub(super) const LARGEST_RATE: f64 = 1e290;
 
 impl Reading {
     /// True for NaN, which ends the series until its next reading.
@@ -161,6 +161,6 @@ fn whole_rise(kind: Kind, previous: Option<i128>, value: Option<i128>) -> f64 {
 
 #[inline]
 #[expect(clippy::cast_precision_loss, reason = "exact below 285,000 years")]
-fn per_second(amount: f64, elapsed_ms: u64) -> f64 {
+pub(super) fn per_second(amount: f64, elapsed_ms: u64) -> f64 {
     amount * 1000.0 / elapsed_ms as f64
 }

@@ -14,7 +14,7 @@ const LEAST_DISTANCES: usize = 2;
 /// Distances are alike that differ by at most this share of the present one: a quarter.
 const SHARE: u64 = 4;
 /// Readings that a heartbeat spans, as for our own agents.
-const INTERVALS: u64 = 3;
+pub(super) const INTERVALS: u64 = 3;
 /// Heartbeats that are learned are whole minutes, so that few differ, and at most a day.
 const GRAIN_MS: u64 = 60_000;
 const MOST_MS: u64 = 86_400_000;

@@ -16,6 +16,17 @@ impl Resets {
         self.0 & (STEP | FELL) == 0
     }
 
+    /// The open step, and the reading that is being taken.
+    pub(super) const OF_STEP: Self = Self(STEP | FELL);
+    /// All rows.
+    pub(super) const ALL: Self = Self(u16::MAX);
+
+    /// Those of these that are set; 0 for none.
+    #[inline]
+    pub(super) const fn among(self, these: Self) -> u16 {
+        self.0 & these.0
+    }
+
     /// Notes that the reading at hand is below the one before.
     pub(super) const fn fall(&mut self) {
         self.0 |= FELL;

@@ -2,12 +2,14 @@
 
 use super::head::{Head, OpenMut, Out};
 use super::phase::{Grid, Phase};
-use super::{Definition, Open, Reading, Run, Sums, Verdict, hush, take, take_reading};
+use super::{
+    Closed, Definition, Open, Reading, Run, Sums, Usual, Verdict, Way, hush, take, take_reading,
+};
 use crate::policy::ArchiveSpec;
 use crate::{Anchor, Timestamp};
 
-/// Takes one reading at `at`, as [`super::take`], which has a way of its own for usual readings: both ways
-/// are gone, and must end at the same place to the last bit.
+/// Takes one reading at `at`, as [`super::take`]. A usual one has a way of its own, [`Usual`]: both ways are
+/// gone, and must end at the same place to the last bit.
 pub(crate) fn apply(
     definition: &Definition,
     archives: &[ArchiveSpec],
@@ -22,10 +24,17 @@ pub(crate) fn apply(
     });
     let mut keep = |run| other_runs.push(run);
     let other_verdict = change(archives, &mut other, &mut keep, |phase, mut open, out| {
-        if !open.head.is_unborn() {
-            phase.seek(open.head.in_open_step(phase.step())); // As neighbours leave it.
+        let usual = Usual::of(phase, open.head, at).and_then(|mut usual| {
+            let weighed = usual.weigh(&Way::of(definition, false), open.head, (at, value))?;
+            Some((usual, weighed))
+        });
+        match usual {
+            None => take(definition, phase, &mut open, (at, value), out),
+            Some((usual, weighed)) => {
+                usual.take(weighed, &mut open, out);
+                Verdict::Stored
+            }
         }
-        take(definition, phase, &mut open, (at, value), out)
     });
     let told = |open: &Open, runs: &[Run], verdict| format!("{verdict:?} {open:?} {runs:?}");
     assert_eq!(
@@ -86,6 +95,16 @@ fn change<F: FnMut(Run), T>(
 struct Each<'a, F> {
     out: &'a mut F,
     birth: &'a mut Timestamp,
+}
+
+impl<F: FnMut(Run)> Closed for Each<'_, F> {
+    fn fine(&mut self, row: i64, value: f64) {
+        (self.out)(Run::of_equal(0, row, 1, (value, 1)));
+    }
+
+    fn coarse(&mut self, _: usize, run: &Run) {
+        (self.out)(*run);
+    }
 }
 
 impl<F: FnMut(Run)> Out for Each<'_, F> {

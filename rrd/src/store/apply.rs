@@ -7,10 +7,11 @@ use super::instance::{Form, Instance, block_of};
 use super::keys::Key;
 use super::other::Going;
 use super::state::{NO_ROW, State, number_of};
+use super::taking::{Hearing, Taken};
 use super::{Store, lock, write};
 use crate::codec::GrantedSeries;
 use crate::file::Block;
-use crate::series::{self, Definition, Head, OpenMut, Out, Phase, Run, Verdict};
+use crate::series::{self, Definition, Head, OpenMut, Out, Phase, Run};
 use crate::waiting::{Kept, Waiting};
 use crate::{
     Anchor, Column, Damage, GrantFrame, InstanceId, Labels, SampleFrame, StoreError, Timestamp,
@@ -19,9 +20,6 @@ use crate::{
 /// Classes of an instance beyond which no heartbeat is learned: series differ in kind, cell and minutes of
 /// heartbeat, unless an import gave each limits of its own.
 const MOST_CLASSES: usize = 40_000;
-
-/// Samples whose series are looked at together: 10 KiB, so that they are still near when their turn comes.
-const LOOKED_AHEAD: usize = 64;
 
 /// What became of the samples of a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,51 +69,12 @@ impl Store {
         }
         let second = Head::second_of(stamp);
         state.listen(second);
-        let State { form, columns, names, classes, waiting, newest_row, .. } = &mut *state;
-        let columns = Arc::make_mut(columns);
-        let mut keep = Keep::into(waiting, columns.len());
-        keep.waiting.expect_rows(frame.samples.len());
-        let mut phase = Phase::new(&form.grid);
-        let (mut births, mut late, mut learned) = (Vec::new(), Vec::new(), Vec::new());
         // Our agents number their batches and are told how often to read.
-        let learns = form.policy.heartbeat_ms().is_none() && frame.batch.number == 0;
-        for samples in frame.samples.chunks(LOOKED_AHEAD) {
-            columns.look_ahead(samples);
-            for sample in samples {
-                let Column { index, generation } = sample.column;
-                let open = columns.open(index as usize);
-                // Where no series lives the generation is 0, which is none.
-                let open = open.filter(|open| open.head.generation == generation && generation > 0);
-                let Some(mut open) = open else {
-                    verdicts.stale_generation += 1;
-                    continue;
-                };
-                let mut class = &classes[usize::from(open.head.class)];
-                if learns
-                    && let Some(wider_ms) =
-                        open.head.wider_heartbeat(&class.definition, form.policy.step(), sample.at)
-                {
-                    open.head.class = widened(classes, open.head.class, wider_ms);
-                    class = &classes[usize::from(open.head.class)];
-                    learned.push(index);
-                }
-                keep.of(sample.column, class.kept);
-                let reading = (sample.at, sample.value);
-                match series::take(&class.definition, &mut phase, &mut open, reading, &mut keep) {
-                    Verdict::Stored => {
-                        open.head.hear(second);
-                        verdicts.stored += 1;
-                    }
-                    Verdict::Duplicate => verdicts.duplicate += 1,
-                    Verdict::Late if class.definition.takes_late() => late.push(*sample),
-                    Verdict::Late => verdicts.late += 1,
-                }
-                if let Some(birth) = keep.birth.take() {
-                    births.push((index as usize, birth));
-                }
-            }
-        }
-        *newest_row = keep.newest_row.max(*newest_row);
+        let learns = state.form.policy.heartbeat_ms().is_none() && frame.batch.number == 0;
+        let taken = state.take(&frame.samples, Hearing { second, learns });
+        let Taken { births, late, learned, .. } = taken;
+        verdicts = taken.verdicts;
+        let names = &mut state.names;
         if !births.is_empty() {
             let names = Arc::make_mut(names);
             for (index, birth) in births {
@@ -231,15 +190,15 @@ impl State {
 
 /// Where the worker puts what samples bring about.
 pub(super) struct Keep<'a> {
-    waiting: &'a mut Waiting,
+    pub(super) waiting: &'a mut Waiting,
     column: (u32, u32),
     kept: Kept,
-    newest_row: i64,
-    birth: Option<Timestamp>,
+    pub(super) newest_row: i64,
+    pub(super) birth: Option<Timestamp>,
 }
 
 impl<'a> Keep<'a> {
-    fn into(waiting: &'a mut Waiting, column_count: usize) -> Self {
+    pub(super) fn into(waiting: &'a mut Waiting, column_count: usize) -> Self {
         waiting.grow(column_count);
         let kept = Kept { cell: crate::Cell::F64, last: false };
         Self { waiting, column: (0, 0), kept, newest_row: NO_ROW, birth: None }
@@ -247,7 +206,7 @@ impl<'a> Keep<'a> {
 
     /// What follows is of this series.
     #[inline]
-    const fn of(&mut self, column: Column, kept: Kept) {
+    pub(super) const fn of(&mut self, column: Column, kept: Kept) {
         self.column = (column.index, column.generation);
         self.kept = kept;
     }
@@ -391,7 +350,7 @@ impl State {
 
 /// The number of the class that is as another but for a wider heartbeat.
 #[cold]
-fn widened(classes: &mut Arc<Vec<Class>>, number: u16, heartbeat_ms: u64) -> u16 {
+pub(super) fn widened(classes: &mut Arc<Vec<Class>>, number: u16, heartbeat_ms: u64) -> u16 {
     let former = classes[usize::from(number)];
     if classes.len() >= MOST_CLASSES {
         return number;

@@ -24,7 +24,7 @@ pub(super) struct Dense {
 
 /// Where in pages a column has its cells, and of which width these are. Small, since every column has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place(u16);
+pub(super) struct Place(u16);
 
 impl Place {
     const NONE: Self = Self(u16::MAX);
@@ -33,6 +33,13 @@ impl Place {
 
     fn new(number: u16, cell: Cell) -> Self {
         Self(number | if cell == Cell::F64 { Self::WIDE } else { 0 })
+    }
+
+    /// The number among those of this cell; beyond any page where it has none.
+    #[inline]
+    pub(super) fn among(self, cell: Cell) -> usize {
+        let mark = if cell == Cell::F64 { Self::WIDE } else { 0 };
+        usize::from(self.0 ^ mark)
     }
 
     fn of(self) -> Option<(Cell, usize)> {
@@ -57,6 +64,11 @@ impl Default for Dense {
 impl Dense {
     pub(super) fn is_empty(&self) -> bool {
         self.fine.iter().chain(&self.coarse).all(Lane::is_empty)
+    }
+
+    /// Where columns have their cells, and the lanes: by cell those of the finest archive, and all others.
+    pub(super) const fn parts(&mut self) -> (&[Place], &mut [Lane; 2], &mut [Lane]) {
+        (self.places.as_slice(), &mut self.fine, self.coarse.as_mut_slice())
     }
 
     pub(super) const fn column_count(&self) -> usize {

@@ -75,6 +75,10 @@ impl Lane {
         (self.archive, self.kept.cell) == (archive, cell)
     }
 
+    pub(super) const fn cell(&self) -> Cell {
+        self.kept.cell
+    }
+
     pub(super) const fn keeps_last(&self) -> bool {
         self.kept.last
     }
@@ -89,6 +93,31 @@ impl Lane {
         cell.copy_from_slice(&bits(value).to_le_bytes());
         self.taken += 1;
         true
+    }
+
+    /// The cells of the newest page, none if it is not of this row, and the count of all that have been put.
+    pub(super) fn newest(&mut self, row: i64) -> (&mut [u8], &mut usize) {
+        let page = self.pages.last_mut().filter(|page| page.row == row);
+        (page.map_or(&mut [], |page| &mut page.cells), &mut self.taken)
+    }
+
+    /// How many places the newest page has, if it is of this row.
+    pub(super) fn newest_width(&self, row: i64) -> usize {
+        let page = self.pages.last().filter(|page| page.row == row);
+        page.map_or(0, |page| page.cells.len() / self.row_len)
+    }
+
+    /// Adds a row at a place that its page has, which is the newest.
+    #[inline]
+    pub(super) fn put_last(&mut self, place: usize, run: &Run) {
+        let (len, kept) = (self.row_len, self.kept);
+        let (cells, taken) = self.newest(run.first_row);
+        let Some(cells) = cells.get_mut(place * len..(place + 1) * len) else { return };
+        *taken += 1;
+        match cells.try_into() {
+            Ok(row) => write_usual(run, row),
+            Err(_) => kept.write(run, cells),
+        }
     }
 
     /// Adds a row; false where there is no room for it, nor any to be made.
@@ -226,12 +255,8 @@ impl Kept {
     fn write(self, run: &Run, bytes: &mut [u8]) {
         let size = self.cell.size();
         // Of a constant length, so that each of its numbers is known to lie within.
-        if let Ok(row) = <&mut [u8; USUAL_COARSE]>::try_from(&mut *bytes) {
-            for (number, at) in [(run.average, 0), (run.min, 4), (run.max, 8)] {
-                row[at..at + 4].copy_from_slice(&bits(number).to_le_bytes());
-            }
-            row[12..].copy_from_slice(&known(run));
-            return;
+        if let Ok(row) = bytes.try_into() {
+            return write_usual(run, row);
         }
         put(self.cell, run.average, &mut bytes[..size]);
         if run.archive > 0 {
@@ -244,6 +269,15 @@ impl Kept {
             bytes[at..].copy_from_slice(&known(run));
         }
     }
+}
+
+/// Writes a row of three narrow numbers.
+#[inline]
+fn write_usual(run: &Run, row: &mut [u8; USUAL_COARSE]) {
+    for (number, at) in [(run.average, 0), (run.min, 4), (run.max, 8)] {
+        row[at..at + 4].copy_from_slice(&bits(number).to_le_bytes());
+    }
+    row[12..].copy_from_slice(&known(run));
 }
 
 fn known(run: &Run) -> [u8; KNOWN_LEN] {
@@ -265,7 +299,7 @@ fn number(cell: Cell, bytes: &[u8]) -> Option<f64> {
     }
 }
 
-fn put(cell: Cell, value: f64, bytes: &mut [u8]) {
+pub(super) fn put(cell: Cell, value: f64, bytes: &mut [u8]) {
     match cell {
         Cell::F32 => bytes.copy_from_slice(&bits(value).to_le_bytes()),
         Cell::F64 => {
@@ -278,7 +312,7 @@ fn put(cell: Cell, value: f64, bytes: &mut [u8]) {
 /// The number in a cell of four bytes.
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "rounding to the cell is the purpose")]
-fn bits(value: f64) -> u32 {
+pub(super) fn bits(value: f64) -> u32 {
     let number = value as f32;
     if number.is_finite() { number.to_bits() } else { odd_bits(value) }
 }

@@ -1,5 +1,6 @@
 //! Waiting rows: closed, but not yet in the file. Readers see them; a round writes them.
 
+mod cells;
 mod chain;
 mod dense;
 mod lane;
@@ -13,6 +14,7 @@ mod tests;
 use crate::series::Run;
 use crate::{Anchor, Cell, Column};
 
+pub(crate) use cells::Cells;
 use chain::{Chain, ChainRuns};
 use dense::Dense;
 use lane::LaneRuns;
@@ -75,6 +77,15 @@ impl Waiting {
         if !is_usual || !self.dense.put_next(column as usize, row, value) {
             self.push_equal(of, kept, (row, 1), value);
         }
+    }
+
+    /// The cells of these rows, one of each archive, as far as their pages are there.
+    #[inline]
+    pub(crate) fn cells(
+        &mut self,
+        rows: &(impl Iterator<Item = (usize, i64)> + Clone),
+    ) -> Cells<'_> {
+        Cells::of(&mut self.dense, &self.generations, rows)
     }
 
     /// As [`Waiting::push_one`], for equal rows.

@@ -8,7 +8,7 @@ use rrd::InstanceId;
 
 pub(super) use meters::Meters;
 pub use meters::{Rate, Rates};
-pub(super) use turns::Turns;
+pub(super) use turns::{Turn, Turns};
 
 use crate::registry::{Instance, TokenId};
 

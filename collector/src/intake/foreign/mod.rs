@@ -48,14 +48,14 @@ impl Inner {
         let this = self.clone();
         let (sender, bytes) = (Sender::Relay(origin.relay), held.body_len());
         self.charge(sender, 0, bytes);
-        let turn = self.turns.take(sender, bytes).await;
-        let (turn, held, mut sorted) = aside(move || {
+        let leave = self.leave(sender, bytes).await?;
+        let (leave, held, mut sorted) = aside(move || {
             let keep_ms = Self::keep_ms(&this.parts.foreign_policy);
             let window = Window::at(this.parts.clock.wall(), keep_ms);
             let rules = this.rules_of(origin);
             let sorter = Sorter::new(&this.cache, origin, window).under(rules);
             let sorted = read(&this, &mut held, sorter)?;
-            Ok((turn, held, sorted))
+            Ok((leave, held, sorted))
         })
         .await?;
         let families = std::mem::take(&mut sorted.families);
@@ -73,7 +73,7 @@ impl Inner {
         let this = self.clone();
         let taken = to_the_end(async move {
             let taken = take(this.clone(), origin, sorted).await;
-            drop(turn);
+            drop(leave);
             // Here, so that who hangs up meanwhile pays as well.
             if let Ok(taken) = &taken {
                 this.charge(sender, taken.samples + taken.refusals.samples(), 0);

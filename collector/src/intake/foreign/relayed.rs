@@ -69,11 +69,10 @@ impl Inner {
         &self,
         sorted: &mut Sorted,
     ) -> BTreeMap<Namespace, (InstanceId, Option<Timestamp>)> {
-        let ids: Vec<InstanceId> = sorted.groups.instances().collect();
         let mut withdrawn = BTreeMap::new();
-        for id in ids {
-            let Some(instance) = self.parts.registry.instance(id) else { continue };
-            if let (false, Source::Relay(space)) = (instance.is_active(), &instance.source) {
+        for instance in self.parts.registry.inactive_of(sorted.groups.instances()) {
+            if let Source::Relay(space) = &instance.source {
+                let id = instance.id;
                 let samples = sorted.groups.of(id).iter().map(|sample| (sample.at, sample.value));
                 withdrawn.insert(space.clone(), (id, newest_known(samples)));
             }
