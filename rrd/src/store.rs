@@ -22,6 +22,7 @@ mod grant;
 mod instance;
 mod keys;
 mod late;
+mod other;
 mod places;
 mod read;
 mod rebuild;

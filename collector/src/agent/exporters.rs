@@ -14,6 +14,7 @@ use super::settings::parse_step;
 use super::source::{Answer, Look, Source, Trouble};
 use crate::exposition::{self, Page, Sample, Series};
 use crate::foreign::kinds;
+use crate::scrape::access::Access;
 use crate::scrape::fetch::Fetcher;
 use crate::scrape::seen::Seen;
 
@@ -40,12 +41,32 @@ struct Table {
     step: Option<String>,
     timeout: Option<String>,
     samples: Option<usize>,
+    /// Authorities of its certificate, in a file that is read for each page, as those below are.
+    ca_file: Option<String>,
+    /// The token that it is shown.
+    bearer_file: Option<String>,
+    /// The user that it is told, with the password in a file.
+    username: Option<String>,
+    password_file: Option<String>,
+}
+
+impl Table {
+    fn access(&self) -> Result<Access, String> {
+        Access::written(|name| match name {
+            "ca_file" => self.ca_file.as_deref(),
+            "bearer_file" => self.bearer_file.as_deref(),
+            "username" => self.username.as_deref(),
+            "password_file" => self.password_file.as_deref(),
+            _ => None,
+        })
+    }
 }
 
 /// An exporter and what is known of its page.
 pub(super) struct Exporter {
     name: String,
     uri: Uri,
+    access: Access,
     step: Option<Step>,
     limit: Duration,
     sample_limit: usize,
@@ -72,6 +93,7 @@ pub(super) fn build(name: &str, table: toml::Table) -> Result<Box<dyn Source>, S
     Ok(Box::new(Exporter {
         name: name.to_owned(),
         uri: checked(&table.url, table.remote)?,
+        access: table.access()?,
         step: duration(&table.step)?,
         limit: limit.unwrap_or(TIMEOUT),
         sample_limit,
@@ -98,7 +120,7 @@ impl Source for Exporter {
     fn read<'a>(&'a mut self, _: Look, out: &'a mut Readings) -> Answer<'a> {
         Box::pin(async move {
             let started = tokio::time::Instant::now();
-            let fetched = self.fetcher.page(&self.uri, self.limit).await;
+            let fetched = self.fetcher.opened(&self.uri, &self.access, self.limit).await;
             let outcome = match &fetched {
                 Ok(fetched) => exposition::read(&fetched.body, fetched.format, self.sample_limit)
                     .map_err(|fault| Trouble(fault.to_string())),

@@ -67,10 +67,16 @@ struct Past {
 
 /// What an instance's archive is.
 #[derive(Debug, Serialize)]
-struct Archive {
+pub(super) struct Archive {
     policy: String,
     series: usize,
     bytes: u64,
+}
+
+impl From<rrd::InstanceInfo> for Archive {
+    fn from(info: rrd::InstanceInfo) -> Self {
+        Self { policy: info.policy.to_string(), series: info.series_count, bytes: info.file_len }
+    }
 }
 
 /// Which instances are asked for: `state=` once, `label=NAME:VALUE` or `label=NAME=VALUE` any number of
@@ -122,13 +128,8 @@ pub(super) async fn list(
     let wanted = Wanted::read(&query)?;
     let registry = &intake.0.parts.registry;
     let store = &intake.0.parts.store;
-    let archive = |info: rrd::InstanceInfo| Archive {
-        policy: info.policy.to_string(),
-        series: info.series_count,
-        bytes: info.file_len,
-    };
     let shown = |instance: &Arc<Instance>| Shown {
-        archive: store.info(instance.id).map(archive),
+        archive: store.info(instance.id).map(Archive::from),
         ..show(instance, registry.last_seen(instance.id))
     };
     let instances = registry.instances();

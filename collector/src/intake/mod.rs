@@ -201,6 +201,7 @@ pub fn router(intake: Intake) -> Router {
         .route("/v1/tokens/{id}/relabel", get(relabel::get).put(relabel::put))
         .route("/v1/tokens/{id}/approve", post(approve::approve_token))
         .route("/v1/instances", get(instances::list))
+        .route("/v1/roles", get(roles::list))
         .route("/v1/instances/{id}/withdraw", post(instances::withdraw))
         .route("/v1/instances/{id}/goodbye", post(instances::goodbye))
         .route("/v1/instances/{id}/quarantine", post(instances::quarantine))

@@ -3,10 +3,17 @@
 //! The role is the instance's label `role`. Its archive is an instance of the store that the registry
 //! does not know: nobody sends for it, and it has no life that could end.
 
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use http::HeaderMap;
 use rrd::{Change, ChangeError, InstanceId, Labels, RollUp, RollUpFrame, RolledUp, Room};
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::Inner;
+use super::instances::Archive;
+use super::{Denial, Inner, Intake};
 use crate::registry::Instance;
 
 /// The label that names the role of an instance.
@@ -41,6 +48,40 @@ fn id_of(name: &str) -> InstanceId {
     let digest: [u8; 32] = Sha256::digest(format!("roundel role {name}")).into();
     let (half, _) = digest.split_first_chunk::<8>().expect("32 bytes have 8");
     InstanceId(u128::from(u64::from_le_bytes(*half)))
+}
+
+/// A role as the list shows it.
+#[derive(Debug, Serialize)]
+pub(super) struct Shown {
+    id: String,
+    name: String,
+    labels: BTreeMap<String, String>,
+    /// END of its newest row, which may be later than now: members' rows end with the widest.
+    newest_ms: Option<i64>,
+    archive: Archive,
+}
+
+/// The roles that have an archive, by name. They are no instances: the registry knows none of them.
+pub(super) async fn list(
+    State(intake): State<Intake>,
+    headers: HeaderMap,
+) -> Result<Json<Vec<Shown>>, Denial> {
+    intake.0.reader(&headers)?;
+    let shown = |info: rrd::InstanceInfo| {
+        let name = info.labels.get(ROLE)?.to_owned();
+        // The archive of a role has an id of its name; an instance may have the same labels.
+        (info.id == id_of(&name)).then(|| Shown {
+            id: info.id.to_string(),
+            name,
+            labels: info.labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect(),
+            newest_ms: (info.newest > rrd::Timestamp::MIN).then(|| info.newest.as_millis()),
+            archive: Archive::from(info),
+        })
+    };
+    let instances = intake.0.parts.store.instances();
+    let mut roles: Vec<_> = instances.into_iter().filter_map(shown).collect();
+    roles.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(Json(roles))
 }
 
 impl Inner {

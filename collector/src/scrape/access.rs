@@ -36,27 +36,42 @@ pub(super) enum Shown {
 impl Access {
     /// What labels of a group say. Errors with the first thing that is wrong with them.
     pub(super) fn read(labels: &BTreeMap<String, String>) -> Result<Self, String> {
-        let file = |name: &str| match labels.get(name) {
+        let name = |plain: &str| format!("__{plain}__");
+        Self::named(name, |name| labels.get(name).map(String::as_str))
+    }
+
+    /// What is written under `ca_file`, `bearer_file`, `username` and `password_file`.
+    pub(crate) fn written<'a>(find: impl Fn(&str) -> Option<&'a str>) -> Result<Self, String> {
+        Self::named(str::to_owned, find)
+    }
+
+    fn named<'a>(
+        name: impl Fn(&str) -> String,
+        find: impl Fn(&str) -> Option<&'a str>,
+    ) -> Result<Self, String> {
+        let [ca_file, bearer_file, username, password_file] =
+            ["ca_file", "bearer_file", "username", "password_file"].map(name);
+        let file = |name: &str| match find(name) {
             None => Ok(None),
             Some(path) if path.starts_with('/') => Ok(Some(PathBuf::from(path))),
             Some(path) => Err(format!("{name} {path:?}: write the whole path, from / on")),
         };
-        let (bearer, password) = (file("__bearer_file__")?, file("__password_file__")?);
-        let shown = match (bearer, labels.get("__username__"), password) {
+        let shown = match (file(&bearer_file)?, find(&username), file(&password_file)?) {
             (None, None, None) => None,
             (Some(token), None, None) => Some(Shown::Bearer(token)),
             (None, Some(user), Some(password)) if !user.contains(':') => {
-                Some(Shown::Basic(user.clone(), password))
+                Some(Shown::Basic(user.to_owned(), password))
             }
             (None, Some(user), Some(_)) => {
-                return Err(format!("__username__ {user:?}: a colon ends it on its way"));
+                return Err(format!("{username} {user:?}: a colon ends it on its way"));
             }
             _ => {
-                return Err("write either __bearer_file__, or __username__ and __password_file__"
-                    .to_owned());
+                return Err(format!(
+                    "write either {bearer_file}, or {username} and {password_file}"
+                ));
             }
         };
-        Ok(Self { authority: file("__ca_file__")?, shown })
+        Ok(Self { authority: file(&ca_file)?, shown })
     }
 
     /// The header that shows it. Reads a file.

@@ -60,12 +60,7 @@ impl Fetcher {
         Self { http, private: Arc::default(), large }
     }
 
-    /// The page at `uri`, or why there is none, for a person.
-    pub(crate) async fn page(&self, uri: &Uri, limit: Duration) -> Result<Fetched, String> {
-        self.opened(uri, &Access::default(), limit).await
-    }
-
-    /// As [`Fetcher::page`], of a target that wants more than to be asked.
+    /// The page at `uri`, shown what its target wants to see, or why there is none, for a person.
     pub(crate) async fn opened(
         &self,
         uri: &Uri,
@@ -204,7 +199,7 @@ mod tests {
         let limit = Duration::from_secs(20);
         let page = async |path: &str| {
             let uri: Uri = format!("{base}{path}").parse().unwrap();
-            fetcher.page(&uri, limit).await
+            fetcher.opened(&uri, &Access::default(), limit).await
         };
         let text = page("/text").await.unwrap();
         assert_eq!(
@@ -223,10 +218,11 @@ mod tests {
             assert_eq!(page(path).await.unwrap_err(), why);
         }
         let slow: Uri = format!("{base}/slow").parse().unwrap();
-        let refused = fetcher.page(&slow, Duration::from_millis(50)).await.unwrap_err();
+        let refused =
+            fetcher.opened(&slow, &Access::default(), Duration::from_millis(50)).await.unwrap_err();
         assert_eq!(refused, "no answer in 0.05 s");
         let nobody: Uri = "http://127.0.0.1:1/".parse().unwrap();
-        let refused = fetcher.page(&nobody, limit).await.unwrap_err();
+        let refused = fetcher.opened(&nobody, &Access::default(), limit).await.unwrap_err();
         assert!(refused.starts_with("no connection: "), "{refused}");
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::columns::Class;
 use super::instance::{Form, Instance, block_of};
 use super::keys::Key;
+use super::other::Going;
 use super::state::{NO_ROW, State, number_of};
 use super::taking::{Hearing, Taken};
 use super::{Store, lock, write};
@@ -120,7 +121,14 @@ impl Store {
             state.labels_seq = seq;
             self.directory.has_changed();
         }
+        let going = Going::of(&instance, &mut state, frame);
         instance.define(&mut state, &layout, seq, frame, |bytes| self.keys.intern(bytes));
+        if let Some(going) = going {
+            going.fold(&mut state, seq);
+            if state.has_many_folds() {
+                self.ask_for_round();
+            }
+        }
         state.took(seq);
         Ok(())
     }

@@ -18,10 +18,10 @@ use super::state::{Filed, State};
 use super::view::View;
 use super::{Store, lock, read};
 use crate::calendar::RowWidth;
-use crate::file::TILE_ROWS;
+use crate::file::{Block, TILE_ROWS};
 use crate::series::{Head, Open, OpenRow, Run};
 use crate::waiting::repairs_of;
-use crate::{Column, Policy, Timestamp};
+use crate::{Cell, Column, Policy, Timestamp};
 
 impl Form {
     pub(super) fn width(&self, archive: usize) -> RowWidth {
@@ -69,7 +69,7 @@ impl State {
         for class in Arc::make_mut(&mut self.classes) {
             class.kept.last = form.policy.keeps_last();
             if form.policy.all_f64() {
-                class.kept.cell = crate::Cell::F64;
+                class.kept.cell = Cell::F64;
             }
             if old != new {
                 class.definition.heartbeat_ms = new.unwrap_or(form.usual_heartbeat_ms());
@@ -153,8 +153,7 @@ impl Derived<'_> {
             }
         }
         parts.push(Run::unknown(archive, rows.start..upto).into_iter().collect());
-        let cell = block_of(&self.former.layout, self.column.index)
-            .map_or(crate::Cell::F64, |(_, block)| self.form.cell(block));
+        let cell = self.cell(&self.former.layout, self.column);
         let kept = |run: Run| Run {
             archive,
             average: cell.kept(run.average),
@@ -274,6 +273,11 @@ impl Derived<'_> {
             wide.push(if is_same { Run { last, ..newest } } else { sum.run(archive, row, last) });
         }
         wide
+    }
+
+    /// The cell of a column of this layout.
+    pub(super) fn cell(&self, layout: &[Block], column: Column) -> Cell {
+        block_of(layout, column.index).map_or(Cell::F64, |(_, block)| self.form.cell(block))
     }
 
     /// The newest step in a row, where rows keep it.

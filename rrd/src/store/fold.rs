@@ -10,10 +10,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::change::Derived;
-use super::former::{End, Former};
+use super::columns::Series;
+use super::former::{End, Ends, Former};
 use super::instance::{Form, Instance};
 use super::read::Source;
-use super::rolled::{Of, Rolled, named};
+use super::rolled::{Of, Pair, Rolled, named};
 use super::state::{Filed, State};
 use super::{Store, lock, read};
 use crate::file::TILE_ROWS;
@@ -29,10 +30,12 @@ pub(super) struct Fold {
     /// The frame that said so.
     seq: u64,
     member: Arc<Instance>,
+    /// The member is this instance itself, as it was before others had columns of it.
+    is_own: bool,
     /// By column of the role.
-    parts: BTreeMap<u32, Part>,
-    /// How far the role's columns have come with it.
-    ends: Vec<Option<End>>,
+    parts: BTreeMap<u32, Vec<Part>>,
+    /// How far these columns have come with it.
+    ends: Ends,
 }
 
 /// What becomes of one column of a role.
@@ -46,11 +49,20 @@ struct Part {
 }
 
 /// A series of a member as it leaves.
-struct Leaving {
-    labels: Labels,
-    kind: Kind,
-    column: Column,
-    open: Open,
+pub(super) struct Leaving {
+    pub(super) labels: Labels,
+    pub(super) kind: Kind,
+    pub(super) column: Column,
+    pub(super) open: Open,
+}
+
+/// Who leaves what, and how the series that it is added to are called.
+pub(super) struct Legacy<'a> {
+    pub(super) member: &'a Arc<Instance>,
+    pub(super) is_own: bool,
+    pub(super) former: &'a Former,
+    pub(super) series: Vec<Leaving>,
+    pub(super) named: fn(&Labels, Kind) -> Option<Pair>,
 }
 
 impl Fold {
@@ -58,18 +70,17 @@ impl Fold {
         self.seq
     }
 
-    /// How far the role's columns have come with it.
-    pub(super) fn ends(&self) -> &[Option<End>] {
-        &self.ends
+    pub(super) const fn is_own(&self) -> bool {
+        self.is_own
     }
 
     pub(super) fn member(&self) -> &Arc<Instance> {
         &self.member
     }
 
-    fn part(&self, column: Column) -> Option<&Part> {
-        let part = self.parts.get(&column.index)?;
-        part.pair.contains(&column).then_some(part)
+    fn parts(&self, column: Column) -> impl Iterator<Item = &Part> {
+        let parts = self.parts.get(&column.index).into_iter().flatten();
+        parts.filter(move |part| part.pair.contains(&column))
     }
 }
 
@@ -109,65 +120,44 @@ impl Store {
             return member.remove(seq);
         };
         let leaving = lock(&member.state).leaving();
-        taker.take_over(member, seq, (&former, leaving));
+        taker.take_over(
+            seq,
+            Legacy { member, is_own: false, former: &former, series: leaving, named },
+        );
         member.leave(seq, former, taker);
     }
 }
 
 impl State {
     fn leaving(&self) -> Vec<Leaving> {
-        let all = self.all_series().filter(|series| !series.head.is_unborn());
-        let leaving = all.filter_map(|series| {
-            let labels = Labels::from_key(series.key.bytes()).ok()?;
-            let kind = series.class.definition.kind;
-            let open = series.open(&self.form.grid);
-            Some(Leaving { labels, kind, column: series.column(), open })
-        });
-        leaving.collect()
+        self.all_series().filter_map(|series| self.as_leaving(&series)).collect()
+    }
+
+    /// `None` of one that never had a reading.
+    pub(super) fn as_leaving(&self, series: &Series<'_>) -> Option<Leaving> {
+        if series.head.is_unborn() {
+            return None;
+        }
+        let labels = Labels::from_key(series.key.bytes()).ok()?;
+        let kind = series.class.definition.kind;
+        let open = series.open(&self.form.grid);
+        Some(Leaving { labels, kind, column: series.column(), open })
     }
 }
 
 impl Instance {
     /// Adds the series of a member to those of this role, in memory. Done again it changes nothing.
-    fn take_over(
-        &self,
-        member: &Arc<Self>,
-        seq: u64,
-        (member_former, leaving): (&Former, Vec<Leaving>),
-    ) {
+    fn take_over(&self, seq: u64, legacy: Legacy<'_>) {
         let layout = self.layout();
         let mut state = lock(&self.state);
         if state.has_taken(seq) {
             return;
         }
-        let mut parts = BTreeMap::new();
-        let mut grown = Vec::new();
-        let known = state.columns_by_key();
-        for series in leaving {
-            let Some(names) = named(&series.labels, series.kind) else { continue };
-            let columns = names.each_ref().map(|(_, labels)| known.get(&*labels.to_key()).copied());
-            let ([Some(mean), Some(count)], Some(span)) =
-                (columns, member_former.span(series.column, &series.open))
-            else {
-                continue;
-            };
-            let (pair, open) = ([mean, count], Arc::new(series.open));
-            for (column, of) in [(mean, Of::Average), (count, Of::Count)] {
-                let (from, open) = (series.column, Arc::clone(&open));
-                parts.insert(column.index, Part { of, pair, from, open });
-                grown.push((column, span));
-            }
-        }
         let former = match state.former.take() {
             Some(former) => former,
             None => state.begin_folding(layout),
         };
-        for (column, span) in grown {
-            state.reach(column, span);
-        }
-        let ends = Former::ends_of(&state);
-        let fold = Arc::new(Fold { seq, member: Arc::clone(member), parts, ends });
-        state.former = Some(Arc::new(former.with_fold(fold)));
+        state.add_fold(seq, &former, legacy);
         let step = state.form.policy.step();
         state.look_for_newest(step);
         state.applied_seq = state.applied_seq.max(seq);
@@ -201,8 +191,37 @@ impl Instance {
 }
 
 impl State {
+    /// Adds what a member leaves to the columns that have its names.
+    pub(super) fn add_fold(&mut self, seq: u64, former: &Former, legacy: Legacy<'_>) {
+        let Legacy { member, is_own, former: of_member, series, named } = legacy;
+        let mut parts = BTreeMap::<u32, Vec<Part>>::new();
+        let mut grown = Vec::new();
+        let known = self.columns_by_key();
+        for series in series {
+            let Some(names) = named(&series.labels, series.kind) else { continue };
+            let columns = names.each_ref().map(|(_, labels)| known.get(&*labels.to_key()).copied());
+            let ([Some(mean), Some(count)], Some(span)) =
+                (columns, of_member.span(series.column, &series.open))
+            else {
+                continue;
+            };
+            let (pair, open) = ([mean, count], Arc::new(series.open));
+            for (column, of) in [(mean, Of::Average), (count, Of::Count)] {
+                let (from, open) = (series.column, Arc::clone(&open));
+                parts.entry(column.index).or_default().push(Part { of, pair, from, open });
+                grown.push((column, span));
+            }
+        }
+        for (column, span) in grown {
+            self.reach(column, span);
+        }
+        let ends = Former::ends_among(self, parts.keys().copied());
+        let fold = Arc::new(Fold { seq, member: Arc::clone(member), is_own, parts, ends });
+        self.former = Some(Arc::new(former.with_fold(fold)));
+    }
+
     /// From here on rows are derived from the file as it is, until a round has written them anew.
-    fn begin_folding(&mut self, layout: Arc<Vec<crate::file::Block>>) -> Arc<Former> {
+    pub(super) fn begin_folding(&mut self, layout: Arc<Vec<crate::file::Block>>) -> Arc<Former> {
         let former = Arc::new(Former::of(self, layout));
         self.filed = Filed::default();
         self.filed.grow(self.columns.len(), self.form.archives.len());
@@ -260,9 +279,8 @@ impl Derived<'_> {
     pub(super) fn rolled_rows(&self, archive: usize, rows: Range<i64>) -> Vec<Run> {
         let folds = self.former.folds();
         let column = self.column;
-        let Some((of, [mean, count])) =
-            folds.iter().find_map(|fold| fold.part(column)).map(|part| (part.of, part.pair))
-        else {
+        let part = folds.iter().find_map(|fold| fold.parts(column).next());
+        let Some(&Part { of, pair: [mean, count], .. }) = part else {
             return self.own_rows(archive, rows);
         };
         let Some(rows) = self.reached(archive, &rows) else { return Vec::new() };
@@ -277,10 +295,16 @@ impl Derived<'_> {
         for (row, mean) in own(mean) {
             all[place(row)] = counts.get(&row).map_or(Rolled::NONE, |n| Rolled::of(&mean, n));
         }
+        // Rounded as a round in between would have: rows are the same whenever there was one.
+        let layout = self.source.instance.layout();
+        let cells = [mean, count].map(|column| self.cell(&layout, column));
         for fold in folds {
-            let Some(part) = fold.part(mean) else { continue };
-            for (row, run) in self.member_rows(fold, part, (archive, rows.clone())) {
-                all[place(row)].add(&run, width.steps(row));
+            for part in fold.parts(mean) {
+                for (row, run) in self.member_rows(fold, part, (archive, rows.clone())) {
+                    let rolled = &mut all[place(row)];
+                    rolled.add(&run, width.steps(row));
+                    *rolled = rolled.kept(cells);
+                }
             }
         }
         let run = |(row, rolled): (i64, Rolled)| rolled.run(of, archive, (row, width.steps(row)));

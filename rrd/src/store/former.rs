@@ -1,10 +1,12 @@
 //! The archives that an instance had, while its file still has them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::columns::Series;
 use super::fold::Fold;
 use super::instance::Form;
+use super::lock;
 use super::state::{Filed, State};
 use super::view::Extent;
 use crate::calendar::RowWidth;
@@ -21,11 +23,13 @@ pub(crate) struct Former {
     filed: Filed,
     /// Rows that were not yet in the file.
     pub(super) waiting: Vec<Arc<Waiting>>,
-    /// By column.
-    ends: Vec<Option<End>>,
+    ends: Ends,
     /// Members whose rows are to be added to those of a role, in order of their frames.
     folds: Vec<Arc<Fold>>,
 }
+
+/// How far columns had come, by their number.
+pub(super) type Ends = BTreeMap<u32, End>;
 
 /// How far a column had come.
 #[derive(Clone, Copy)]
@@ -40,9 +44,16 @@ pub(super) struct End {
 
 impl End {
     /// That of a column among these.
-    pub(super) fn find(ends: &[Option<Self>], column: Column) -> Option<Self> {
-        let end = ends.get(usize::try_from(column.index).ok()?).copied()??;
+    pub(super) fn find(ends: &Ends, column: Column) -> Option<Self> {
+        let end = *ends.get(&column.index)?;
         (end.generation == column.generation).then_some(end)
+    }
+
+    fn of(series: &Series<'_>, step: Step) -> Option<Self> {
+        let (birth_row, newest_row) = series.closed_rows(step)?;
+        let tells_resets = series.class.definition.kind.tells_resets();
+        let (generation, last) = (series.head.generation, series.head.last());
+        Some(Self { generation, birth_row, newest_row, tells_resets, last })
     }
 
     /// Its birth and its newest closed row, as rows of the finest archive.
@@ -73,15 +84,53 @@ impl Former {
     }
 
     /// How far each column has come.
-    pub(super) fn ends_of(state: &State) -> Vec<Option<End>> {
+    pub(super) fn ends_of(state: &State) -> Ends {
+        let columns = 0..u32::try_from(state.columns.len()).unwrap_or(u32::MAX);
+        Self::ends_among(state, columns)
+    }
+
+    /// How far these columns have come.
+    pub(super) fn ends_among(state: &State, columns: impl IntoIterator<Item = u32>) -> Ends {
         let step = state.form.policy.step();
-        let end = |series: Series<'_>| {
-            let (birth_row, newest_row) = series.closed_rows(step)?;
-            let tells_resets = series.class.definition.kind.tells_resets();
-            let (generation, last) = (series.head.generation, series.head.last());
-            Some(End { generation, birth_row, newest_row, tells_resets, last })
+        let end = |index: u32| {
+            let series = state.series_at(usize::try_from(index).ok()?)?;
+            Some((index, End::of(&series, step)?))
         };
-        (0..state.columns.len()).map(|index| end(state.series_at(index)?)).collect()
+        columns.into_iter().filter_map(end).collect()
+    }
+
+    /// What tells of these series, which are to go from their columns, as `state` has them now: the file
+    /// of this one, and all that came since.
+    pub(super) fn with_later(
+        &self,
+        state: &mut State,
+        layout: Arc<Vec<Block>>,
+        going: impl Iterator<Item = u32>,
+    ) -> Self {
+        if !state.waiting.is_empty() {
+            let waiting = std::mem::take(&mut state.waiting);
+            state.frozen.push(Arc::new(waiting));
+        }
+        let later = state.frozen.iter().cloned();
+        let going = Self {
+            waiting: self.waiting.iter().cloned().chain(later).collect(),
+            ends: Self::ends_among(state, going),
+            folds: Vec::new(),
+            ..self.clone()
+        };
+        going.in_file((layout, self.filed.clone()), &self.ends)
+    }
+
+    /// The same, of a file that holds columns up to these ends; of later series in them it holds nothing.
+    fn in_file(&self, (layout, mut filed): (Arc<Vec<Block>>, Filed), ends: &Ends) -> Self {
+        let last = self.ends.last_key_value().map_or(0, |(&index, _)| index as usize);
+        filed.grow(last + 1, self.form.archives.len());
+        for (&index, end) in &self.ends {
+            if ends.get(&index).is_none_or(|filed| filed.generation != end.generation) {
+                filed.forget(index as usize);
+            }
+        }
+        Self { layout, filed, ..self.clone() }
     }
 
     pub(super) fn folds(&self) -> &[Arc<Fold>] {
@@ -95,16 +144,24 @@ impl Former {
         Self { folds, ..self.clone() }
     }
 
-    /// What is left to be done once the file, which holds `filed` now, has the members up to `seq`.
+    /// What is left to be done once the file, which holds this much up to these ends now, has the
+    /// members up to `seq`.
     pub(super) fn after(
         &self,
         seq: u64,
         form: &Arc<Form>,
-        now: (Arc<Vec<Block>>, Filed),
+        (layout, filed, ends): (Arc<Vec<Block>>, Filed, Ends),
     ) -> Option<Self> {
-        let (done, left) = self.folds.split_at(self.folds.partition_point(|f| f.seq() <= seq));
-        let (layout, filed) = now;
-        let ends = done.last().map_or(&*self.ends, |fold| fold.ends()).to_vec();
+        let left = &self.folds[self.folds.partition_point(|fold| fold.seq() <= seq)..];
+        for fold in left.iter().filter(|fold| fold.is_own()) {
+            let member = fold.member();
+            member.set_layout(layout.to_vec());
+            let mut state = lock(&member.state);
+            let moved = |former: &Arc<Self>| {
+                Arc::new(former.in_file((Arc::clone(&layout), filed.clone()), &ends))
+            };
+            state.former = state.former.as_ref().map(moved);
+        }
         (!left.is_empty()).then(|| Self {
             form: Arc::clone(form),
             layout,

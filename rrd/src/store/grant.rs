@@ -7,7 +7,7 @@ use std::sync::{Arc, MutexGuard};
 use super::instance::{Form, Growth, Index, Instance};
 use super::keys::Key;
 use super::places::Places;
-use super::takeover::{self, Room, Silent};
+use super::takeover::{Candidates, Other, Room, Silent};
 use super::{Store, lock, read, write};
 use crate::file::{Block, write_labels};
 use crate::{
@@ -179,13 +179,14 @@ impl Store {
         let plan = {
             let index = read(&instance.index);
             let count = index.len() + request.series.len();
-            let silent = if count > room.most && room.reuse_after_ms < u64::MAX {
+            let may_take = count > room.most && instance.may_take_over(&growth, room);
+            let candidates = if may_take {
                 let now = *lock(&self.advanced_to);
-                takeover::silent(instance, &index, request, (now, room))
+                Candidates::of(instance, &index, request, (now, room))
             } else {
-                Vec::new()
+                Candidates::default()
             };
-            Plan::of(&forms, &layout, &index, (request, room.most, silent))
+            Plan::of(&forms, &layout, &index, (request, room.most, candidates))
         };
         let needed = grown(&layout, &plan.blocks);
         if plan.series.is_empty() || needed > room.bytes {
@@ -206,7 +207,7 @@ impl Store {
         granting: Granting<'_>,
         append: &mut dyn FnMut(&GrantFrame) -> Result<u64, E>,
     ) -> Answer<E> {
-        let Granting { instance, growth: _growth, request, forms, layout, plan } = granting;
+        let Granting { instance, mut growth, request, forms, layout, plan } = granting;
         let Plan { answers, series, names, taken, blocks } = plan;
         if !blocks.is_empty() {
             instance.set_layout(layout.iter().chain(&blocks).cloned().collect());
@@ -215,9 +216,18 @@ impl Store {
             let state = lock(&instance.state);
             if state.is_granted { state.labels.clone() } else { request.labels.clone() }
         };
+        let reserved =
+            if taken.is_empty() { None } else { self.make_room_to_fold(instance, &growth)? };
         let policy = forms.asked().policy.clone();
         let frame = GrantFrame { instance: instance.id, policy, labels, series };
-        append(&frame).map_err(GrantError::Append)?;
+        append(&frame).map_err(|refused| {
+            if reserved.is_some() {
+                // Best effort: what is left over is removed after the next start.
+                drop(self.handles.disk().remove(&instance.next_path()));
+            }
+            GrantError::Append(refused)
+        })?;
+        growth.asked = reserved.or(growth.asked.take());
         let layout = instance.layout();
         let keys = names.into_iter().map(|name| match name {
             Named::Known(key) => key,
@@ -337,7 +347,7 @@ impl Plan {
         forms: &Forms,
         layout: &[Block],
         index: &Index,
-        (request, most, silent): (&GrantRequest<'_>, usize, Vec<Silent>),
+        (request, most, candidates): (&GrantRequest<'_>, usize, Candidates),
     ) -> Self {
         let asked = forms.asked();
         let mut places = Places {
@@ -348,8 +358,9 @@ impl Plan {
             blocks: Vec::new(),
             free: index.free.clone(),
             most: most.min(MAX_COLUMNS),
-            silent,
+            candidates,
             taken: Vec::new(),
+            others: Vec::new(),
         };
         // A request may name a series twice: columns of known keys by their address, of new ones by bytes.
         // A key may become known meanwhile, because another instance is granted a series of it.
@@ -371,6 +382,14 @@ impl Plan {
             let cell = Cell::choose(new.kind, name, new.first_reading, asked.policy.all_f64());
             let answer = places.place(count, cell, &bytes);
             plan.answers.push(answer);
+            for Other { labels, column, cell } in places.others.drain(..) {
+                let bytes = labels.to_key();
+                let (kind, first_reading) = (Kind::Gauge, None);
+                let new = NewSeries { labels, kind, first_reading };
+                plan.series.push(grant(asked, &new, column, cell));
+                by_bytes.insert(bytes.clone(), column);
+                plan.names.push(Named::New(bytes));
+            }
             let Ok(column) = answer else { continue };
             plan.series.push(grant(asked, new, column, cell));
             plan.names.push(if let Some(key) = key {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::instance::{Used, block_of};
-use super::takeover::Silent;
+use super::takeover::{Candidates, Other, Silent};
 use crate::file::{Block, Catalogue, FIRST_BLOCK_AT, MOST_BLOCKS};
 use crate::size::block_width;
 use crate::{Cell, Column, MAX_COLUMNS, Policy, Refusal};
@@ -20,15 +20,17 @@ pub(super) struct Places<'a> {
     pub(super) free: BTreeMap<u32, u32>,
     /// Series there may be.
     pub(super) most: usize,
-    /// Series that others may take the place of, in this order.
-    pub(super) silent: Vec<Silent>,
+    /// Series that others may take the place of.
+    pub(super) candidates: Candidates,
     /// Those whose place has been taken.
     pub(super) taken: Vec<Silent>,
+    /// Columns for what those have kept.
+    pub(super) others: Vec<Other>,
 }
 
 impl<'a> Places<'a> {
     /// All there is in a new file.
-    pub(super) const fn new(policy: &'a Policy) -> Self {
+    pub(super) fn new(policy: &'a Policy) -> Self {
         Self {
             policy,
             all_f64: false,
@@ -37,8 +39,9 @@ impl<'a> Places<'a> {
             blocks: Vec::new(),
             free: BTreeMap::new(),
             most: MAX_COLUMNS,
-            silent: Vec::new(),
+            candidates: Candidates::default(),
             taken: Vec::new(),
+            others: Vec::new(),
         }
     }
 
@@ -71,26 +74,6 @@ impl<'a> Places<'a> {
         Ok(Column { index: first + position, generation: 1 })
     }
 
-    /// The column of the series that has been silent longest, of those with this cell and room for
-    /// the key.
-    fn take_over(&mut self, cell: Cell, key: &[u8]) -> Option<Column> {
-        let fits = |former: &Silent| {
-            let (number, block) = block_of(self.layout, former.index)?;
-            let mut used = *self.used.get(number)?;
-            used.text = used.text.saturating_sub(Catalogue::entry_len(former.key.bytes()));
-            (self.is_of(block, cell) && used.has_text(block, key)).then_some((number, used))
-        };
-        let mut found = self.silent.iter().enumerate();
-        let (place, (number, used)) =
-            found.find_map(|(place, former)| Some((place, fits(former)?)))?;
-        let former = self.silent.remove(place);
-        self.used[number] = used;
-        self.used[number].add(0, key);
-        let column = Column { index: former.index, generation: former.generation + 1 };
-        self.taken.push(former);
-        Some(column)
-    }
-
     /// The first column of a dropped series that has the cell, and room for the key.
     fn reuse(&mut self, cell: Cell, key: &[u8]) -> Option<Column> {
         let fits = |(&index, &generation): (&u32, &u32)| {
@@ -104,11 +87,11 @@ impl<'a> Places<'a> {
         Some(column)
     }
 
-    fn is_of(&self, block: &Block, cell: Cell) -> bool {
+    pub(super) fn is_of(&self, block: &Block, cell: Cell) -> bool {
         self.all_f64 || block.cell == cell
     }
 
-    fn block(&self, number: usize) -> &Block {
+    pub(super) fn block(&self, number: usize) -> &Block {
         self.layout.get(number).unwrap_or_else(|| &self.blocks[number - self.layout.len()])
     }
 

@@ -39,8 +39,10 @@ impl Rebuild {
         seq: u64,
     ) -> Self {
         let begun = Begun::of(instance, state, seq);
+        let ends = Former::ends_of(state);
         if let Some(round) = &mut state.round {
             round.successor = Some(begun.generations());
+            round.ends = ends;
         }
         Self { begun, former }
     }
@@ -60,11 +62,15 @@ impl Rebuild {
                 repair::put_back(handles.file(member.id, &member.path)?.as_ref(), member)?;
             }
         }
-        let file = match handles.disk().open(&instance.next_path()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                reserve(handles.disk(), instance, form, &layout)?
-            }
-            found => found?,
+        let found = match handles.disk().open(&instance.next_path()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            found => Some(found?),
+        };
+        // What was made by a round that power cut short is not whole.
+        let end = layout.last().map_or(0, Block::end);
+        let file = match found {
+            Some(file) if file.len()? >= end => file,
+            _ => reserve(handles.disk(), instance, form, &layout)?,
         };
         let (policy, batch) = (&form.policy, self.begun.batch);
         let whole = Whole { instance: instance.id, policy, labels, batch, seq, epoch };
@@ -214,11 +220,12 @@ fn put_in_place(
     let layout = state.form.lay_all(&instance.layout());
     instance.set_layout(layout);
     let former = state.former.take();
-    if let Some(round) = state.round.take() {
+    if let Some(mut round) = state.round.take() {
         let seq = round.seq;
+        let (ends, filed) = (std::mem::take(&mut round.ends), round.filed.clone());
         state.succeed(round);
         state.folded_upto = seq;
-        let now = (instance.layout(), state.filed.clone());
+        let now = (instance.layout(), filed.unwrap_or_default(), ends);
         let left = former.and_then(|former| former.after(seq, &state.form, now));
         state.former = left.map(Arc::new);
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::former::Ends;
 use super::instance::Instance;
 use super::lock;
 use super::state::{InRound, State};
@@ -26,7 +27,9 @@ impl Removal {
         let at = slot_at(filed.slot);
         let successor = Some(Vec::new());
         let frozen_count = state.frozen.len();
-        state.round = Some(InRound { seq, frozen_count, filed: None, successor, counts: false });
+        let (filed_then, ends, counts) = (None, Ends::new(), false);
+        state.round =
+            Some(InRound { seq, frozen_count, filed: filed_then, successor, ends, counts });
         let slot = Slot { seq, epoch, is_removed: true, ..Slot::default() };
         Self { instance: Arc::clone(instance), at, slot }
     }

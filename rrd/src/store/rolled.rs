@@ -5,7 +5,7 @@
 //! whose rows are rates. The sum is their product.
 
 use crate::series::Run;
-use crate::{Kind, Labels, NAME};
+use crate::{Cell, Kind, Labels, NAME};
 
 /// What a role keeps of one row of one series.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,6 +21,9 @@ pub(super) struct Rolled {
     /// Members, one that knew half of the row's steps counting half.
     count: f64,
 }
+
+/// The two series that are made of one, by their labels.
+pub(super) type Pair = [(Of, Labels); 2];
 
 /// Which of the two series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +64,12 @@ impl Rolled {
         self.count = count;
     }
 
+    /// As the cells of the mean and of the count keep it.
+    pub(super) fn kept(self, [mean, count]: [Cell; 2]) -> Self {
+        let [average, min, max] = [self.average, self.min, self.max].map(|value| mean.kept(value));
+        Self { average, min, max, known: self.known, count: count.kept(self.count) }
+    }
+
     /// The row of one of the two series. The finest archive keeps one number a row.
     pub(super) fn run(&self, of: Of, archive: usize, (row, steps): (i64, u32)) -> Run {
         let (average, min, max, known) = match of {
@@ -76,7 +85,7 @@ impl Rolled {
 }
 
 /// What a role calls the two series that it makes of one of a member's; `None` for one without a name.
-pub(super) fn named(labels: &Labels, kind: Kind) -> Option<[(Of, Labels); 2]> {
+pub(super) fn named(labels: &Labels, kind: Kind) -> Option<Pair> {
     let metric = labels.metric()?;
     let prefix = if kind.is_counter() { "rate_" } else { "" };
     let named = |of, what: &str| (of, labels.with(NAME, &format!("role:{metric}:{prefix}{what}")));

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use super::anchors::push_anchors;
 use super::column_rows::ColumnRows;
 use super::columns::{Class, Columns, Names, Series};
+use super::former::Ends;
 use super::instance::{Form, Instance, block_of};
 use super::repair::{self, Repairs};
 use super::state::{Filed, InRound, NO_ROW, State, Written};
@@ -266,8 +267,8 @@ impl Begun {
     pub(super) fn of(instance: &Arc<Instance>, state: &mut State, seq: u64) -> Self {
         state.freeze(seq);
         let frozen_count = state.frozen.len();
-        state.round =
-            Some(InRound { seq, frozen_count, filed: None, successor: None, counts: false });
+        let (filed, successor, ends, counts) = (None, None, Ends::new(), false);
+        state.round = Some(InRound { seq, frozen_count, filed, successor, ends, counts });
         Self {
             form: Arc::clone(&state.form),
             layout: instance.layout(),

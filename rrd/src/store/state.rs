@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::columns::{Class, Columns, Names, Series};
-use super::former::Former;
+use super::former::{Ends, Former};
 use super::instance::{Form, Instance};
+use super::other::is_other;
 use super::view::Extent;
 use crate::file::{Block, Copy, FIRST_BLOCK_AT};
 use crate::series::Run;
@@ -98,6 +99,8 @@ pub(crate) struct InRound {
     /// It writes another file, or none, for the place of the one there is; by column, the generation
     /// that `filed` speaks of.
     pub(crate) successor: Option<Vec<u32>>,
+    /// How far it has columns, where it writes another file.
+    pub(crate) ends: Ends,
     /// The journal's record has it: a restart begins here, whatever the file is called by now.
     pub(crate) counts: bool,
 }
@@ -245,7 +248,9 @@ impl State {
 
     /// Looks for the newest row after a series has gone.
     pub(crate) fn look_for_newest(&mut self, step: Step) {
-        let newest = self.all_series().map(|series| series.newest(step)).max();
+        // Rows of what was folded end later than anybody was heard.
+        let living = self.all_series().filter(|series| !is_other(series.key.bytes()));
+        let newest = living.map(|series| series.newest(step)).max();
         let newest = newest.filter(|&newest| newest > Timestamp::MIN);
         self.newest_row = newest.map_or(NO_ROW, |newest| newest.row(step));
     }

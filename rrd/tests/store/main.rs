@@ -14,6 +14,7 @@ mod grants;
 mod history;
 mod late;
 mod learned;
+mod other;
 mod random;
 mod repair;
 mod restart;

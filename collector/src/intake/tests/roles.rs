@@ -83,6 +83,9 @@ async fn who_is_reclaimed_leaves_its_rows_to_its_role() {
     };
     check(&server);
     assert!(has_archive(&server, &ids[2]), "who is there stays");
+    let roles = server.get("/v1/roles").await.json;
+    assert_eq!((&roles[0]["name"], roles.as_array().unwrap().len()), (&"web".into(), 1));
+    assert!(roles[0]["archive"]["bytes"].as_u64() > Some(0), "{roles}");
     let listed = server.get("/v1/instances").await.json;
     assert_eq!(
         listed.as_array().unwrap().len(),
