@@ -111,7 +111,7 @@ impl Clouds {
         match document.cloud {
             Cloud::Aws => {
                 let file = self.trust.aws.clone().ok_or_else(|| not_given("aws"))?;
-                document::aws(text, &certificates(file).await?)
+                document::aws(text, &certificates(file).await?, now.wall)
             }
             Cloud::Azure => {
                 let file = self.trust.azure.clone().ok_or_else(|| not_given("azure"))?;

@@ -17,8 +17,8 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use super::PublicKey;
-use super::moment;
 use super::signed_data::{SignedData, rsa_key};
+use super::{dates, moment};
 use crate::limits::LABEL_VALUE_LIMIT;
 
 /// How far a cloud's clock may be from ours.
@@ -92,16 +92,16 @@ pub(crate) fn nonce(key: &PublicKey) -> String {
     format!("{:010}", number % 10_000_000_000)
 }
 
-/// Reads AWS' document (`rsa2048`), which one of these certificates has to have signed.
-pub(super) fn aws(text: &str, known: &[CertificateDer<'_>]) -> Result<Attested, String> {
+/// Reads AWS' document (`rsa2048`), which one of these certificates has to have signed that is good now.
+pub(super) fn aws(
+    text: &str,
+    known: &[CertificateDer<'_>],
+    now: Timestamp,
+) -> Result<Attested, String> {
     let bytes = signed_bytes(text)?;
     let signed =
         SignedData::read(&bytes).ok_or("the document is no signed data of RSA and SHA-2")?;
-    let keys = known.iter().filter_map(|one| rsa_key(one));
-    if !keys.into_iter().any(|key| signed.is_signed_by(&key)) {
-        return Err("none of AWS' certificates given here signed it; is its region's among them?"
-            .to_owned());
-    }
+    is_aws(&signed, known, now)?;
     let said = json(&signed.content)?;
     let started_at = said["pendingTime"].as_str().and_then(moment::iso);
     let labels = labels(
@@ -115,6 +115,25 @@ pub(super) fn aws(text: &str, known: &[CertificateDer<'_>]) -> Result<Attested, 
         ],
     )?;
     Ok(Attested { labels, started_at })
+}
+
+/// Several certificates may have one key: one of them has to be good.
+fn is_aws(
+    signed: &SignedData<'_>,
+    known: &[CertificateDer<'_>],
+    now: Timestamp,
+) -> Result<(), String> {
+    let mut why =
+        "none of AWS' certificates given here signed it; is its region's among them?".to_owned();
+    let signs =
+        |one: &&CertificateDer<'_>| rsa_key(one).is_some_and(|key| signed.is_signed_by(&key));
+    for signer in known.iter().filter(signs) {
+        match dates::hold(signer, now) {
+            Ok(()) => return Ok(()),
+            Err(dates) => why = format!("AWS' certificate that signed it {dates}"),
+        }
+    }
+    Err(why)
 }
 
 /// Reads Azure's document for the holder of `key`; its certificate has to lead to one of these.
@@ -153,7 +172,14 @@ fn is_azure(
     (known, now): (&[CertificateDer<'_>], Timestamp),
 ) -> Result<(), String> {
     let refused = |error: webpki::Error| format!("the certificate of the document: {error}");
-    let anchors = known.iter().map(anchor_from_trusted_cert).collect::<Result<Vec<_>, _>>();
+    // A chain's first certificate is believed whatever its dates say; not so those given here.
+    let (good, bad): (Vec<_>, Vec<_>) =
+        known.iter().map(|one| (one, dates::hold(one, now))).partition(|(_, held)| held.is_ok());
+    if let (true, Some((_, Err(why)))) = (good.is_empty(), bad.into_iter().next()) {
+        return Err(format!("the authority given for Azure {why}"));
+    }
+    let good = good.into_iter().map(|(one, _)| one);
+    let anchors = good.map(anchor_from_trusted_cert).collect::<Result<Vec<_>, _>>();
     let anchors = anchors.map_err(|error| format!("the authorities given for Azure: {error}"))?;
     let leaf = EndEntityCert::try_from(signer).map_err(refused)?;
     let algorithms = default_provider().signature_verification_algorithms.all;

@@ -33,7 +33,7 @@ async fn document_of(server: &Server, request: &Value) -> String {
 async fn a_policy_that_wants_a_document_lets_in_who_shows_one_and_the_others_wait() {
     let Some(tool) = OpenSsl::for_test("policies that want a document") else { return };
     let server = Server::start();
-    let regions = tool.itself("region");
+    let regions = tool.dated("region", "20260101000000Z", "20290101000000Z");
     tool.itself("stranger");
     let policy = json!({"name": "fleet", "require": "verified", "labels": {"cloud_account": "123"},
                         "started_within_secs": 86_400});
@@ -139,19 +139,23 @@ fn message(tool: &OpenSsl, (signer, version): (&str, &str), about: &Value) -> Va
 async fn a_message_of_sns_is_taken_by_its_own_signature_where_its_topic_is_named() {
     let Some(tool) = OpenSsl::for_test("messages of SNS") else { return };
     let server = Server::start();
-    let certificate = tool.itself("sns");
+    let certificate = tool.dated("sns", "20260901000000Z", "20270901000000Z");
+    let ended = tool.dated("ended", "20250901000000Z", "20260920235959Z");
+    let early = tool.dated("early", "20260922000000Z", "20270921000000Z");
+    let all = [&certificate, &ended, &early].map(|pem| std::fs::read(pem).unwrap()).concat();
+    std::fs::write(tool.path("all.pem"), all).unwrap();
     tool.itself("stranger");
-    let ended = json!({"id": "e1", "detail-type": "EC2 Instance State-change Notification",
+    let is_over = json!({"id": "e1", "detail-type": "EC2 Instance State-change Notification",
                        "detail": {"instance-id": "i-1", "state": "terminated"}});
     let post = async |message: &Value| {
         let request = http::Request::post("/v1/cloud-events").body(message.to_string().into());
         server.send(request.unwrap()).await
     };
-    let good = message(&tool, ("sns", "2"), &ended);
+    let good = message(&tool, ("sns", "2"), &is_over);
     post(&good).await.is(401, "unauthorised");
     let trust = CloudTrust {
         sns_topics: vec!["arn:aws:sns:eu-west-1:123:fleet".to_owned()],
-        sns_certificate: Some(certificate),
+        sns_certificate: Some(tool.path("all.pem")),
         ..CloudTrust::default()
     };
     server.intake.trust_clouds(trust).unwrap();
@@ -160,9 +164,9 @@ async fn a_message_of_sns_is_taken_by_its_own_signature_where_its_topic_is_named
     let labels = json!({"labels": {"cloud_instance_id": "i-1"}});
     assert_eq!(shows(&server, &web, Some(&token), labels).await.status, 201);
 
-    let forged = message(&tool, ("stranger", "2"), &ended);
+    let forged = message(&tool, ("stranger", "2"), &is_over);
     let mut changed = good.clone();
-    changed["Message"] = json!(ended.to_string().replace("i-1", "i-2"));
+    changed["Message"] = json!(is_over.to_string().replace("i-1", "i-2"));
     let mut late = good.clone();
     late["Timestamp"] = json!("2026-09-21T13:00:00Z");
     let mut elsewhere = good.clone();
@@ -171,6 +175,11 @@ async fn a_message_of_sns_is_taken_by_its_own_signature_where_its_topic_is_named
     newer["SignatureVersion"] = json!("3");
     for (message, why) in [
         (forged, "the signature does not fit"),
+        (
+            message(&tool, ("ended", "2"), &is_over),
+            "the certificate that it is signed with ended 14 h ago",
+        ),
+        (message(&tool, ("early", "1"), &is_over), "signed with begins only in 9 h"),
         (changed, "the signature does not fit"),
         (late, "too old"),
         (elsewhere, "its topic is not one of"),
@@ -180,7 +189,7 @@ async fn a_message_of_sns_is_taken_by_its_own_signature_where_its_topic_is_named
         assert!(answer.json["message"].as_str().unwrap().contains(why), "{why}: {:?}", answer.json);
     }
     // What is no message of SNS is not heard from a stranger.
-    post(&ended).await.is(401, "unauthorised");
+    post(&is_over).await.is(401, "unauthorised");
     let taken = post(&good).await;
     assert_eq!(
         (taken.status.as_u16(), &taken.json["taken"]),
@@ -190,7 +199,7 @@ async fn a_message_of_sns_is_taken_by_its_own_signature_where_its_topic_is_named
     );
     let again = post(&good).await;
     assert_eq!(again.json["taken"], json!(false), "it comes twice");
-    let mut runs = ended.clone();
+    let mut runs = is_over.clone();
     runs["detail"]["state"] = json!("running");
     let mut older = message(&tool, ("sns", "1"), &runs);
     older["MessageId"] = json!("m-2");
