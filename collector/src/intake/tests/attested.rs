@@ -116,6 +116,55 @@ async fn a_policy_that_wants_a_document_lets_in_who_shows_one_and_the_others_wai
     assert!(tried.to_string().contains("s before it asked"), "{tried}");
 }
 
+#[tokio::test]
+async fn a_policy_names_the_accounts_that_a_token_s_machines_may_be_of() {
+    let Some(tool) = OpenSsl::for_test("policies that name accounts") else { return };
+    let server = Server::start();
+    let aws_trust = Some(tool.dated("region", "20260101000000Z", "20290101000000Z"));
+    server.intake.trust_clouds(CloudTrust { aws: aws_trust, ..CloudTrust::default() }).unwrap();
+    let minted = json!({"kind": "join", "auto_approve": false});
+    let minted = server.json("POST", "/v1/tokens", ADMIN, minted).await.json;
+    let (id, token) = (&minted["id"], minted["token"].as_str().unwrap());
+    let policy = |accounts: &[&str]| json!({"name": "fleet", "token": id, "accounts": accounts});
+    for (accounts, part) in [(&["123"][..], "write aws:"), (&["aws:1"; 101], "at most 100")] {
+        let refused = server.json("POST", "/v1/policies", ADMIN, policy(accounts)).await;
+        let said = refused.is(400, "bad_request").json["message"].as_str().unwrap().to_owned();
+        assert!(said.contains(part), "{said}");
+    }
+    let machine = |seed: u64| Machine::of(seed, &format!("web-{seed}"));
+    let shown = |instance: &str| json!({"document": aws(&tool, instance, "region")});
+    let waits = shows(&server, &machine(1), Some(token), shown("i-1")).await;
+    assert_eq!(waits.status, 202, "no policy yet: {:?}", waits.json);
+    assert_eq!(shows(&server, &machine(2), Some(token), json!({})).await.status, 202);
+    let claimed = json!({"labels": {"cloud_provider": "aws", "cloud_account": "123"}});
+    assert_eq!(shows(&server, &machine(3), Some(token), claimed).await.status, 202);
+    // The account's number is that of AWS alone.
+    for (accounts, admits) in [
+        (&["aws:999", "gcp:123"][..], [false, false, false]),
+        (&["aws:999", "aws:123"], [true, false, false]),
+    ] {
+        let tried = json!({"policy": policy(accounts)});
+        let tried = server.json("POST", "/v1/policies/try", ADMIN, tried).await.json;
+        for (seed, admits) in (1..).zip(admits) {
+            let listed = tried[if admits { "admitted" } else { "refused" }].as_array().unwrap();
+            let name = format!("web-{seed}");
+            assert!(listed.iter().any(|one| one["name"] == name), "{name} {accounts:?} {tried}");
+        }
+        if !admits[0] {
+            let text = tried.to_string();
+            assert!(text.contains("its document is of aws:123, none of its accounts"), "{text}");
+            assert!(text.contains("it shows no document of a cloud"), "{text}");
+        }
+    }
+    let added = server.json("POST", "/v1/policies", ADMIN, policy(&["aws:999", "aws:123"])).await;
+    assert_eq!(added.status, 204);
+    assert_eq!(server.get("/v1/policies").await.json[0]["accounts"], json!(["aws:999", "aws:123"]));
+    assert_eq!(shows(&server, &machine(4), Some(token), shown("i-4")).await.status, 201);
+    let strangers = shows(&server, &machine(5), None, shown("i-5")).await;
+    assert_eq!(strangers.status, 202, "the account without the token: {:?}", strangers.json);
+    assert_eq!(shows(&server, &machine(6), Some(token), json!({})).await.status, 202);
+}
+
 /// A message of SNS about a machine, signed by `signer`.
 fn message(tool: &OpenSsl, (signer, version): (&str, &str), about: &Value) -> Value {
     let mut message = json!({
