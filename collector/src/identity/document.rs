@@ -198,12 +198,9 @@ fn is_azure(
     Err("the certificate of the document is not that of Azure's metadata service".to_owned())
 }
 
-/// Reads GCP's document (a JWT) for the holder of `key`, signed by one of a set of keys (JWKS).
-pub(super) fn gcp(
-    text: &str,
-    keys: &Value,
-    (key, now): (&PublicKey, Timestamp),
-) -> Result<Attested, String> {
+/// Reads what Google says in a token (a JWT) that is good now, signed by one of a set of keys (JWKS).
+/// For whom it was made is still to be checked.
+pub(super) fn google(text: &str, keys: &Value, now: Timestamp) -> Result<Value, String> {
     let (signed, signature) = text.rsplit_once('.').ok_or("the document is no JWT")?;
     let head = jwt_part(signed.split('.').next())?;
     if head["alg"] != "RS256" {
@@ -225,14 +222,19 @@ pub(super) fn gcp(
     {
         return Err("the document is not Google's".to_owned());
     }
-    if said["aud"].as_str() != Some(&audience(key)) {
-        return Err("the document was made for another machine's key".to_owned());
-    }
     let time = |name: &str| said[name].as_i64().map(Timestamp::from_secs);
     let is_over = time("exp").is_none_or(|ends| now.millis_since(ends) > CLOCK_SLACK_MS);
     let is_early = time("iat").is_some_and(|made| made.millis_since(now) > CLOCK_SLACK_MS);
     if is_over || is_early {
         return Err("the document has expired, or is made ahead of the time here".to_owned());
+    }
+    Ok(said)
+}
+
+/// Reads what Google says of a machine for the holder of `key`.
+pub(super) fn gcp(said: &Value, key: &PublicKey) -> Result<Attested, String> {
+    if said["aud"].as_str() != Some(&audience(key)) {
+        return Err("the document was made for another machine's key".to_owned());
     }
     let machine = &said["google"]["compute_engine"];
     let zone = machine["zone"].as_str().unwrap_or_default();
@@ -243,6 +245,7 @@ pub(super) fn gcp(
         [
             ("cloud_instance_id", &machine["instance_id"]),
             ("cloud_account", &account.map_or(Value::Null, Value::from)),
+            ("cloud_project", &machine["project_id"]),
             ("cloud_region", &Value::from(region)),
             ("cloud_zone", &machine["zone"]),
         ],

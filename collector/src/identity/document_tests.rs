@@ -212,6 +212,7 @@ async fn a_token_of_gcp_is_believed_by_google_s_keys_for_its_own_machine_and_hou
     std::fs::write(tool.path("keys.json"), keys.to_string()).unwrap();
     let said = verified(asked(&clouds, Cloud::Gcp, &good, Some(&KEY)).await);
     assert_eq!(said.labels["cloud_account"], "42");
+    assert_eq!(said.labels["cloud_project"], "p");
     assert_eq!(said.labels["cloud_zone"], "europe-west1-b");
     assert_eq!(said.labels["cloud_region"], "europe-west1");
     assert_eq!(said.started_at, Some(Timestamp::from_secs(1_767_323_045)));
