@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::Uri;
 use lettre::message::Mailbox;
+use rrd::hex::bytes_of_hex;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -316,7 +317,8 @@ fn decoded(text: &str) -> Result<String, String> {
         }
         let digits = [rest.next().ok_or_else(bad)?, rest.next().ok_or_else(bad)?];
         let hex = std::str::from_utf8(&digits).map_err(|_| bad())?;
-        bytes.push(u8::from_str_radix(hex, 16).map_err(|_| bad())?);
+        let [byte] = bytes_of_hex(hex).ok_or_else(bad)?;
+        bytes.push(byte);
     }
     String::from_utf8(bytes).map_err(|_| "user and password must be UTF-8".to_owned())
 }

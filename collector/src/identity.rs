@@ -18,9 +18,8 @@ use std::fmt;
 use http::HeaderMap;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use rrd::Timestamp;
+use rrd::hex::{Hex, bytes_of_hex};
 use sha2::{Digest as _, Sha256};
-
-use crate::hex::{Hex, bytes_of_hex};
 
 /// The header with the public key, 64 hexadecimal digits.
 pub(crate) const KEY_HEADER: &str = "roundel-key";

@@ -5,7 +5,6 @@
 //! that is the worker's part. `agent` is the other end of the line and shares only the formats.
 
 mod address;
-mod hex;
 mod https;
 mod identity;
 mod limits;

@@ -291,8 +291,9 @@ pub mod hex_id {
 
 #[cfg(test)]
 mod tests {
+    use rrd::hex::Hex;
+
     use super::*;
-    use crate::hex::Hex;
 
     fn push() -> Push {
         Push {

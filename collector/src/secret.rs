@@ -3,10 +3,10 @@
 use std::fmt;
 
 use rrd::InstanceId;
+use rrd::hex::Hex;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::hex::Hex;
 use crate::registry::TokenId;
 
 /// Random bytes in a secret: nobody guesses 256 bits, so that one round of SHA-256 keeps them.

@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rrd::disk::{WatchedDisk, Watcher};
 use rrd::{
     Batch, Column, Disk, File, GrantFrame, GrantRequest, InstanceId, Kind, Labels, MatchOp,
-    Matcher, NewSeries, Policy, Sample, SampleFrame, Store, Timestamp,
+    Matcher, NewSeries, OsDisk, Policy, Sample, SampleFrame, Store, Timestamp,
 };
 
 /// Midnight UTC.
@@ -278,7 +279,7 @@ fn cpu() -> Duration {
 
 /// Real files of a short policy with as many archives as the default, opened warm.
 fn open_files(folder: &Path, count: usize, each: usize) -> Result<(), Box<dyn std::error::Error>> {
-    let disk: Arc<dyn Disk> = Arc::new(Unsynced(rrd::OsDisk));
+    let disk: Arc<dyn Disk> = Arc::new(WatchedDisk::new(OsDisk, Arc::new(Unsynced)));
     let mut out = io::stdout().lock();
     let (store, _) = Store::open(Arc::clone(&disk), folder, u64::MAX)?;
     let is_empty = store.instances().is_empty();
@@ -304,63 +305,15 @@ fn open_files(folder: &Path, count: usize, each: usize) -> Result<(), Box<dyn st
     Ok(())
 }
 
-/// The real disk without syncs: making the files is not what is measured.
-struct Unsynced(rrd::OsDisk);
+/// Syncs of the real disk that are left out: making the files is not what is measured.
+struct Unsynced;
 
-struct UnsyncedFile(Arc<dyn File>);
-
-impl Disk for Unsynced {
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(UnsyncedFile(self.0.open(path)?)))
-    }
-
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(UnsyncedFile(self.0.create(path)?)))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.remove(path)
-    }
-
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.create_dir(path)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        self.0.list(dir)
-    }
-
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+impl Watcher for Unsynced {
+    fn sync(&self, _: &dyn File) -> io::Result<()> {
         Ok(())
     }
 
-    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-        self.0.free_bytes(dir)
-    }
-}
-
-impl File for UnsyncedFile {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_at(buffer, offset)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_at(bytes, offset)
-    }
-
-    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.0.allocate(offset, len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
+    fn sync_dir(&self, _: &dyn Disk, _: &Path) -> io::Result<()> {
         Ok(())
     }
 }

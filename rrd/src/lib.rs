@@ -16,6 +16,7 @@ mod error;
 mod file;
 mod frame;
 mod handles;
+pub mod hex;
 mod ids;
 pub mod import;
 mod kind;

@@ -1,22 +1,16 @@
 //! A policy: which archives a series has, how wide their rows are and how many are kept.
 
+mod archive;
+mod error;
+
 use std::fmt;
 use std::str::FromStr;
 
-use crate::calendar::{Calendar, DAY_MS, RowWidth};
-use crate::time::parse_duration_ms;
-use crate::{Step, Timestamp};
+pub use archive::ArchiveSpec;
+pub use error::PolicyError;
 
-/// One archive of a series: rows of one width, a fixed number of them (rrdtool's RRA).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ArchiveSpec {
-    /// The width of a row; 24 hours for the days of a zone, which may be longer or shorter.
-    pub step: Step,
-    /// How many rows are kept; the newest takes the place of the oldest.
-    pub row_count: u64,
-    /// Where the rows are days of a time zone: which; else rows end on multiples of the step.
-    pub days: Option<&'static Calendar>,
-}
+use crate::Step;
+use crate::time::parse_duration_ms;
 
 /// The archives of a series, finest first, and how unknown time is treated in them.
 ///
@@ -29,116 +23,6 @@ pub struct Policy {
     heartbeat_ms: Option<u64>,
     all_f64: bool,
     keeps_last: bool,
-}
-
-/// Why a policy text is none.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PolicyError {
-    /// Nothing before the options.
-    #[error("a policy names at least one archive, as in \"{default}\"", default = Policy::DEFAULT)]
-    Empty,
-    /// More archives than [`Policy::MOST_ARCHIVES`].
-    #[error("a policy has at most {most} archives; drop some of the {0}", most = Policy::MOST_ARCHIVES)]
-    TooManyArchives(usize),
-    /// A part that is not `STEP:KEEP`.
-    #[error("\"{0}\": an archive is written STEP:KEEP, as in \"5m:14d\"")]
-    NotAnArchive(String),
-    /// A step or keep that is no duration.
-    #[error("\"{part}\": \"{text}\" is no duration; write a number and one of ms s m h d w y")]
-    NotADuration {
-        /// The part of the policy.
-        part: String,
-        /// The text that was expected to be a duration.
-        text: String,
-    },
-    /// A step of zero, or of more than a century.
-    #[error("\"{0}\": a step is at least 1ms and at most 100 years")]
-    BadStep(String),
-    /// Kept for less than one row.
-    #[error("\"{0}\": kept for less than one row; keep it at least as long as its step")]
-    KeepsNothing(String),
-    /// More rows than [`Policy::MOST_ROWS`].
-    #[error("\"{part}\": {rows} rows are more than the {most} an archive may have; keep it shorter or widen its step", most = Policy::MOST_ROWS)]
-    TooManyRows {
-        /// The part of the policy.
-        part: String,
-        /// The rows it asks for.
-        rows: u64,
-    },
-    /// A step not wider than the one before.
-    #[error("\"{part}\": steps must rise, and {previous} stands before it; write the finest first")]
-    NotRising {
-        /// The part of the policy.
-        part: String,
-        /// The step before.
-        previous: Step,
-    },
-    /// A step which the finest does not divide.
-    #[error("\"{part}\": a coarser step must be a multiple of the finest, {finest}")]
-    NotAMultiple {
-        /// The part of the policy.
-        part: String,
-        /// The finest step.
-        finest: Step,
-    },
-    /// More finest steps in one row than can be counted.
-    #[error("\"{part}\": one row would hold more than {most} steps of {finest}; widen the finest step", most = u32::MAX)]
-    RowTooWide {
-        /// The part of the policy.
-        part: String,
-        /// The finest step.
-        finest: Step,
-    },
-    /// A zone behind a step that is no day.
-    #[error("\"{0}\": only days have a time zone; write 1d@ZONE, or leave the zone out")]
-    ZoneOfNoDay(String),
-    /// A zone nobody knows.
-    #[error(
-        "\"{part}\": time zones {version} have no \"{zone}\"; write a name such as Europe/Paris, or \"1d\" for days of UTC",
-        version = Calendar::tzdb_version()
-    )]
-    UnknownZone {
-        /// The part of the policy.
-        part: String,
-        /// The name.
-        zone: String,
-    },
-    /// Days of a zone without finer rows to put them together from.
-    #[error(
-        "\"{0}\": days of a time zone are put together from finer rows; write them before it, as in \"5m:14d,{0}\""
-    )]
-    DaysAlone(String),
-    /// Days that begin within a finest step.
-    #[error(
-        "\"{part}\": days of {zone} begin within steps of {finest}; choose a finest step that divides {grain}, or another zone"
-    )]
-    DaysBetweenSteps {
-        /// The part of the policy.
-        part: String,
-        /// The zone.
-        zone: String,
-        /// The finest step.
-        finest: Step,
-        /// What divides every boundary of the zone.
-        grain: Step,
-    },
-    /// Two archives of days.
-    #[error("\"{0}\": a policy has one archive of days; keep one of 1d and 1d@ZONE")]
-    RepeatedDays(String),
-    /// An option nobody knows.
-    #[error("\"{0}\": no such option; there are f64, hb=DURATION, xff=NUMBER and last")]
-    UnknownOption(String),
-    /// An option written twice.
-    #[error("\"{0}\": the option is given twice; keep one")]
-    RepeatedOption(String),
-    /// A heartbeat that is no duration, zero, or above a century.
-    #[error("\"{0}\": a heartbeat is a duration from 1ms to 100 years, as in \"hb=5m\"")]
-    BadHeartbeat(String),
-    /// A share that is not in [0, 1).
-    #[error(
-        "\"{0}\": the share of a row that may be unknown is at least 0 and below 1, as in \"xff=0.5\""
-    )]
-    BadXff(String),
 }
 
 impl Policy {
@@ -255,169 +139,6 @@ impl FromStr for Policy {
     }
 }
 
-impl ArchiveSpec {
-    /// Rows that end on multiples of `step`.
-    pub const fn even(step: Step, row_count: u64) -> Self {
-        Self { step, row_count, days: None }
-    }
-
-    /// How many steps of `finest` one row holds; 1 for the finest archive itself. For the days of a
-    /// zone, those of a day of 24 hours.
-    pub fn steps_per_row(&self, finest: Step) -> u32 {
-        u32::try_from(self.step.as_millis() / finest.as_millis())
-            .expect("Policy::parse refuses rows of more than u32::MAX steps")
-    }
-
-    /// How many steps of `finest` this row holds.
-    pub fn steps_in(&self, row: i64, finest: Step) -> u32 {
-        self.width(finest).steps(row)
-    }
-
-    /// The newest row that has ended at `at`.
-    #[inline]
-    pub fn ended_row(&self, at: Timestamp) -> i64 {
-        match self.days {
-            None => at.as_millis().div_euclid(self.step.as_millis().cast_signed()),
-            Some(days) => days.ended_row(at),
-        }
-    }
-
-    /// When row `row` ends.
-    #[inline]
-    pub fn row_end(&self, row: i64) -> Timestamp {
-        match self.days {
-            None => Timestamp::row_end(row, self.step),
-            Some(days) => days.row_end(row),
-        }
-    }
-
-    /// The first row that begins at `at`, or later.
-    pub(crate) fn first_after(&self, at: Timestamp) -> i64 {
-        let newest = self.ended_row(at);
-        if self.row_end(newest) < at { newest + 2 } else { newest + 1 }
-    }
-
-    /// The last end of a row at or before `at`.
-    #[must_use]
-    pub fn floor(&self, at: Timestamp) -> Timestamp {
-        self.row_end(self.ended_row(at))
-    }
-
-    /// True where both have the same rows, as far as they are kept.
-    pub fn has_rows_of(&self, other: &Self) -> bool {
-        (self.step, self.days) == (other.step, other.days)
-    }
-
-    /// Its step with the zone, as policies write it.
-    pub fn step_name(&self) -> String {
-        let zone = self.days.map_or_else(String::new, |days| format!("@{}", days.zone()));
-        format!("{}{zone}", self.step)
-    }
-
-    /// Where its rows end among those of the finest archive.
-    pub(crate) fn width(&self, finest: Step) -> RowWidth {
-        match self.days {
-            None => RowWidth::Even(self.steps_per_row(finest)),
-            Some(days) => RowWidth::Days(days, finest.as_millis().cast_signed()),
-        }
-    }
-
-    fn parse(part: &str) -> Result<Self, PolicyError> {
-        let refuse = || PolicyError::NotAnArchive(part.to_owned());
-        let (step, keep) = part.split_once(':').ok_or_else(refuse)?;
-        let (step, zone) = match step.split_once('@') {
-            Some((step, zone)) => (step, Some(zone)),
-            None => (step, None),
-        };
-        let no_duration =
-            |text: &str| PolicyError::NotADuration { part: part.to_owned(), text: text.to_owned() };
-        let step_ms = parse_duration_ms(step).ok_or_else(|| no_duration(step))?;
-        let keep_ms = parse_keep_ms(keep).ok_or_else(|| no_duration(keep))?;
-        let step =
-            Step::from_millis(step_ms).ok_or_else(|| PolicyError::BadStep(part.to_owned()))?;
-        if keep_ms < step_ms {
-            return Err(PolicyError::KeepsNothing(part.to_owned()));
-        }
-        let row_count = keep_ms.div_ceil(step_ms);
-        if row_count > Policy::MOST_ROWS {
-            return Err(PolicyError::TooManyRows { part: part.to_owned(), rows: row_count });
-        }
-        let days = zone.map(|zone| days_of(zone, step, part)).transpose()?;
-        Ok(Self { step, row_count, days })
-    }
-
-    /// Errors if a row of this archive cannot be put together from steps of `finest`.
-    fn check_over(&self, finest: Step, part: &str) -> Result<(), PolicyError> {
-        let (wide, narrow) = (self.step.as_millis(), finest.as_millis());
-        let part = || part.to_owned();
-        if !wide.is_multiple_of(narrow) {
-            return Err(PolicyError::NotAMultiple { part: part(), finest });
-        }
-        if wide / narrow > u64::from(u32::MAX) {
-            return Err(PolicyError::RowTooWide { part: part(), finest });
-        }
-        match self.days {
-            Some(days) if !days.fits(finest) => Err(PolicyError::DaysBetweenSteps {
-                part: part(),
-                zone: days.zone().to_owned(),
-                finest,
-                grain: Step::from_millis(days.grain_ms()).expect("a divisor of a day"),
-            }),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// `STEP:KEEP`, KEEP in the largest unit that says it exactly.
-impl fmt::Display for ArchiveSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let keep_ms = self.row_count * self.step.as_millis();
-        let years = keep_ms.div_ceil(365 * A_DAY_MS + A_DAY_MS / 4);
-        let step = self.step_name();
-        if years > 0 && years_ms(years) == Some(keep_ms) {
-            return write!(f, "{step}:{years}y");
-        }
-        write!(f, "{step}:{}", Duration(keep_ms))
-    }
-}
-
-/// A span of time that may be longer than a step can be; prints as a step does.
-struct Duration(u64);
-
-impl fmt::Display for Duration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = [("d", A_DAY_MS), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
-        let (unit, width) = units
-            .into_iter()
-            .find(|&(_, width)| self.0.is_multiple_of(width))
-            .expect("every number is a multiple of one");
-        write!(f, "{}{unit}", self.0 / width)
-    }
-}
-
-const A_DAY_MS: u64 = DAY_MS.unsigned_abs();
-
-/// The days that `part` names the zone of.
-fn days_of(zone: &str, step: Step, part: &str) -> Result<&'static Calendar, PolicyError> {
-    if step.as_millis() != A_DAY_MS {
-        return Err(PolicyError::ZoneOfNoDay(part.to_owned()));
-    }
-    let unknown = || PolicyError::UnknownZone { part: part.to_owned(), zone: zone.to_owned() };
-    Calendar::of(zone).ok_or_else(unknown)
-}
-
-/// Whole days in `years` years of 365.25 days, so that "5y" keeps five calendar years of days.
-fn years_ms(years: u64) -> Option<u64> {
-    (years.checked_mul(1461)? / 4).checked_mul(A_DAY_MS)
-}
-
-fn parse_keep_ms(text: &str) -> Option<u64> {
-    match text.strip_suffix('y').map(str::parse) {
-        Some(Ok(years)) => years_ms(years),
-        _ => parse_duration_ms(text),
-    }
-}
-
 fn parse_archives(text: &str) -> Result<Vec<ArchiveSpec>, PolicyError> {
     if text.is_empty() {
         return Err(PolicyError::Empty);
@@ -463,6 +184,7 @@ fn parse_xff(option: &str, text: &str) -> Result<f64, PolicyError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Timestamp;
 
     fn rows(text: &str) -> Vec<(u64, u64)> {
         let policy = Policy::parse(text).unwrap();

@@ -1,10 +1,10 @@
 //! Sessions: who is signed in, and the one-time tokens that let them in.
 
 use std::collections::HashMap;
-use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rrd::hex::Hex;
 use subtle::ConstantTimeEq;
 
 /// A browser left alone for this long is signed out.
@@ -148,11 +148,7 @@ pub(crate) fn same(a: &str, b: &str) -> bool {
 fn secret() -> std::io::Result<String> {
     let mut bytes = [0_u8; SECRET_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| std::io::Error::other(error.to_string()))?;
-    let mut text = String::with_capacity(2 * SECRET_BYTES);
-    for byte in bytes {
-        write!(text, "{byte:02x}").expect("a string takes all");
-    }
-    Ok(text)
+    Ok(Hex(&bytes).to_string())
 }
 
 #[cfg(test)]

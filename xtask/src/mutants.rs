@@ -88,7 +88,8 @@ impl Tree {
         ensure!(count == 1, "the text to be replaced is {count} times in {}", mutant.file);
         let sound = self.test(mutant)?;
         if !sound.status.success() {
-            bail!("its tests fail without it:\n{}", last_lines(&sound.stdout));
+            let said = [sound.stderr, sound.stdout].concat();
+            bail!("its tests fail without it:\n{}", last_lines(&said));
         }
         let said = String::from_utf8_lossy(&sound.stdout);
         let ran = said.lines().any(|line| line.starts_with("test ") && line.ends_with(" ok"));
@@ -118,7 +119,7 @@ impl Tree {
         command.args(["test", "--package", &mutant.package]);
         command.current_dir(&self.folder);
         command.env("CARGO_TARGET_DIR", self.folder.with_file_name("target"));
-        command.env("RUSTFLAGS", "--cap-lints=warn");
+        command.env_remove("RUSTFLAGS"); // What a mistake leaves unused is a warning, no error.
         command
     }
 }

@@ -47,6 +47,7 @@ fn each_mistake_is_named_with_its_line_and_remedy() {
         ("[mail]\nsmtp = \"smtp://h?tls=none\"", 2, "this machine only"),
         ("[mail]\nsmtp = \"smtp://u:p@127.0.0.1?tls=none\"", 2, "not sent in the clear"),
         ("[mail]\nsmtp = \"smtps://u:p%4@h\"", 2, "two hex digits"),
+        ("[mail]\nsmtp = \"smtps://u:p%+4@h\"", 2, "two hex digits"),
         ("[mail]\nsmtp = \"smtps://u@h\"", 2, "a user without a password"),
         ("[[webhook]]\nname = \"x\"\nurl = \"https://h/\"", 2, "add `secret = \"whsec_"),
         ("[[webhook]]\nname = \"x\"\nurl = \"https://h/\"\nsecret = \"s\"", 4, "whsec_"),

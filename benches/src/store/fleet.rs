@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use rrd::disk::{WatchedDisk, Watcher};
 use rrd::parallel::in_pieces;
 use rrd::{
     Batch, Column, Disk, GrantFrame, GrantRequest, InstanceId, Kind, Labels, NewSeries, OsDisk,
@@ -15,7 +16,6 @@ use rrd::{
 use crate::cold;
 use crate::data::{self, moment, value};
 use crate::meter::{median, timed};
-use crate::store::unmapped::Unmapped;
 
 pub(crate) const INSTANCES: u32 = 2000;
 /// A day, and half an hour, so that the day does not begin with a tile.
@@ -41,6 +41,11 @@ pub(crate) struct Times {
     pub(crate) aggregate_pread: Duration,
 }
 
+/// Files in somebody's hands cannot be mapped, so that the store reads them by `pread`.
+struct Unmapped;
+
+impl Watcher for Unmapped {}
+
 pub(crate) fn measure(folder: &Path) -> Result<Times> {
     let seq = fill(folder)?;
     let mapped: Arc<dyn Disk> = Arc::new(OsDisk);
@@ -52,7 +57,7 @@ pub(crate) fn measure(folder: &Path) -> Result<Times> {
     let store = cold_store(folder, seq, &mapped)?;
     let (read_cold, read_warm) = (reads(&store, INSTANCES)?, reads(&store, OPEN_INSTANCES)?);
     drop(store);
-    let unmapped: Arc<dyn Disk> = Arc::new(Unmapped);
+    let unmapped: Arc<dyn Disk> = Arc::new(WatchedDisk::new(OsDisk, Arc::new(Unmapped)));
     let store = cold_store(folder, seq, &unmapped)?;
     aggregate(&store)?;
     let aggregate_pread = aggregates(&store)?;

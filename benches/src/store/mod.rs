@@ -7,7 +7,6 @@ mod load;
 mod order;
 mod peers;
 mod reopen;
-mod unmapped;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Write as _};

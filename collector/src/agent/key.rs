@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use rrd::Timestamp;
+use rrd::hex::{Hex, bytes_of_hex};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::credential::{check_mode, replace};
 use super::error::AgentError;
-use crate::hex::{Hex, bytes_of_hex};
 use crate::identity::{KEY_HEADER, PROOF_HEADER, PublicKey, Signed, TIME_HEADER};
 
 const FILE_NAME: &str = "agent.key";

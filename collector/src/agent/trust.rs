@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use hyper_rustls::ConfigBuilderExt as _;
+use rrd::hex::bytes_of_hex;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use sha2::{Digest as _, Sha256};
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
@@ -22,7 +23,6 @@ use tokio_rustls::rustls::{
 };
 
 use super::AgentError;
-use crate::hex::bytes_of_hex;
 use crate::listen::{certificates, read};
 
 /// How the agent knows its collector. Without more: by the public authorities.

@@ -1,10 +1,10 @@
 //! Tests of the registry: names, replay, snapshots.
 
 use rrd::Labels;
+use rrd::hex::Hex;
 
 use super::instance::Credential;
 use super::*;
-use crate::hex::Hex;
 use crate::lifecycle::{Evidence, Move, Terms, Who};
 use crate::native::Facts;
 use crate::secret::Digest;

@@ -3,15 +3,14 @@
 //! Every file has two contents: the live one, which programs see, and the durable one, which a
 //! power cut leaves. The same holds for the names in folders; folders themselves last at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod image;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Disk, File};
-
-/// What a device writes whole or not at all: a cut may fall between any two of these.
-const SECTOR: usize = 512;
+use image::{Change, Dice, Image, NameChange, Node, named};
 
 /// A disk in memory. Clones share one image; [`MemDisk::crash`] and [`MemDisk::kill`] start another.
 #[derive(Clone, Default)]
@@ -215,188 +214,6 @@ impl File for MemFile {
     }
 }
 
-/// All that is on the disk, and the faults it is told to have.
-#[derive(Default)]
-struct Image {
-    names: BTreeMap<PathBuf, usize>,
-    durable_names: BTreeMap<PathBuf, usize>,
-    unsynced_names: Vec<NameChange>,
-    nodes: Vec<Node>,
-    op_count: u64,
-    stop_at: Option<u64>,
-    off: bool,
-    capacity: Option<u64>,
-    failing: BTreeSet<PathBuf>,
-}
-
-impl Image {
-    fn powered(&self) -> io::Result<&Self> {
-        if self.off { Err(power_is_off()) } else { Ok(self) }
-    }
-
-    /// Counts a change, and cuts the power when the count given to `stop_after` is used up.
-    fn change(&mut self) -> io::Result<()> {
-        self.powered()?;
-        if self.stop_at == Some(self.op_count) {
-            self.off = true;
-            return Err(power_is_off());
-        }
-        self.op_count += 1;
-        Ok(())
-    }
-
-    /// The write in whose midst the power goes is as unsynced as any: parts of it may be on disk.
-    fn change_file(&mut self, node: usize, change: Change) -> io::Result<()> {
-        let was_on = !self.off;
-        let room = self.check_room(node, change.end());
-        let outcome = self.change();
-        if outcome.is_ok() {
-            room?;
-        } else if room.is_err() {
-            return outcome;
-        }
-        if was_on {
-            self.nodes[node].write(change);
-        }
-        outcome
-    }
-
-    fn check_room(&self, node: usize, end: usize) -> io::Result<()> {
-        let growth = end.saturating_sub(self.nodes[node].live.len()) as u64;
-        match self.capacity {
-            Some(bytes) if self.used_bytes() + growth > bytes => {
-                Err(io::Error::new(io::ErrorKind::StorageFull, "injected: the disk is full"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn used_bytes(&self) -> u64 {
-        self.names.values().map(|node| self.nodes[*node].live.len() as u64).sum()
-    }
-
-    fn node(&self, path: &Path) -> io::Result<usize> {
-        self.names.get(path).copied().ok_or_else(|| named(io::ErrorKind::NotFound, path))
-    }
-
-    fn rename_all(&mut self, change: NameChange) {
-        change.apply(&mut self.names);
-        self.unsynced_names.push(change);
-    }
-}
-
-/// One change of a folder's names: whole or not at all.
-#[derive(Clone)]
-struct NameChange {
-    dir: PathBuf,
-    set: Vec<(PathBuf, Option<usize>)>,
-}
-
-impl NameChange {
-    fn apply(&self, names: &mut BTreeMap<PathBuf, usize>) {
-        for (path, node) in &self.set {
-            match node {
-                Some(node) => names.insert(path.clone(), *node),
-                None => names.remove(path),
-            };
-        }
-    }
-}
-
-/// One file's contents, and in what they differ.
-#[derive(Clone, Default)]
-struct Node {
-    live: Vec<u8>,
-    durable: Vec<u8>,
-    unsynced: Vec<Change>,
-}
-
-#[derive(Clone)]
-enum Change {
-    Write { offset: usize, bytes: Vec<u8> },
-    Grow { len: usize },
-}
-
-impl Node {
-    fn write(&mut self, change: Change) {
-        change.apply(&mut self.live, &mut |_| true);
-        self.unsynced.push(change);
-    }
-
-    fn sync(&mut self) {
-        for change in std::mem::take(&mut self.unsynced) {
-            change.apply(&mut self.durable, &mut |_| true);
-        }
-    }
-
-    fn lose_every_other_sector(&mut self) {
-        for change in std::mem::take(&mut self.unsynced) {
-            change.apply(&mut self.durable, &mut |sector| sector % 2 == 0);
-        }
-    }
-
-    /// In their order, because a device may have written an older version of a sector, and later
-    /// not the newer one, but never an older one over a newer.
-    fn after_power_cut(&self, dice: &mut Dice) -> Self {
-        let mut durable = self.durable.clone();
-        for change in &self.unsynced {
-            match dice.below(3) {
-                0 => {}
-                1 => change.apply(&mut durable, &mut |_| true),
-                _ => change.apply(&mut durable, &mut |_| dice.below(2) == 0),
-            }
-        }
-        Self { live: durable.clone(), durable, unsynced: Vec::new() }
-    }
-}
-
-impl Change {
-    fn end(&self) -> usize {
-        match self {
-            Self::Write { offset, bytes } => offset.saturating_add(bytes.len()),
-            Self::Grow { len } => *len,
-        }
-    }
-
-    /// Applies the sectors that `keep` lets through; `keep` is asked with the sector's number.
-    fn apply(&self, content: &mut Vec<u8>, keep: &mut dyn FnMut(usize) -> bool) {
-        match self {
-            Self::Grow { len } => {
-                if content.len() < *len && keep(0) {
-                    content.resize(*len, 0);
-                }
-            }
-            Self::Write { offset, bytes } => {
-                let (mut at, end) = (*offset, *offset + bytes.len());
-                while at < end {
-                    let sector = at / SECTOR;
-                    let stop = end.min((sector + 1) * SECTOR);
-                    if keep(sector) {
-                        let grown = content.len().max(stop);
-                        content.resize(grown, 0);
-                        content[at..stop].copy_from_slice(&bytes[at - offset..stop - offset]);
-                    }
-                    at = stop;
-                }
-            }
-        }
-    }
-}
-
-/// `SplitMix64`: enough to choose which sectors survive, and the same everywhere.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        let bound = bound as u64;
-        usize::try_from((mixed ^ (mixed >> 31)) % bound).expect("below a usize")
-    }
-}
-
 fn dir_of(path: &Path) -> PathBuf {
     path.parent().unwrap_or(Path::new("")).to_owned()
 }
@@ -405,16 +222,11 @@ fn index(offset: u64) -> io::Result<usize> {
     usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge.into())
 }
 
-fn power_is_off() -> io::Error {
-    io::Error::other("injected: the power is off")
-}
-
-fn named(kind: io::ErrorKind, path: &Path) -> io::Error {
-    io::Error::new(kind, format!("{}: {kind}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use super::image::SECTOR;
     use super::*;
 
     fn content(disk: &MemDisk, path: &str) -> Option<Vec<u8>> {

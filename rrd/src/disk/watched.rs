@@ -18,9 +18,15 @@ pub trait Watcher: Send + Sync {
     fn sync(&self, file: &dyn File) -> io::Result<()> {
         file.sync_data()
     }
+
+    /// In the place of [`Disk::sync_dir`].
+    fn sync_dir(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+        disk.sync_dir(dir)
+    }
 }
 
-/// Passes everything on to another disk, and changes of files to its watcher first.
+/// Passes everything on to another disk, and changes of files to its watcher first. Its files are never
+/// mapped.
 #[derive(Clone)]
 pub struct WatchedDisk<D> {
     disk: D,
@@ -69,7 +75,7 @@ impl<D: Disk> Disk for WatchedDisk<D> {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.disk.sync_dir(dir)
+        self.watcher.sync_dir(&self.disk, dir)
     }
 
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {

@@ -9,165 +9,19 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::anchors::{Anchors, runs_kept};
-use super::columns::{Columns, Series};
-use super::fold::Fold;
+use super::columns::Columns;
+use super::former::{End, Former};
 use super::instance::{Form, Instance, block_of};
 use super::read::Source;
 use super::restep::Restepped;
 use super::state::{Filed, State};
-use super::view::{Extent, View};
+use super::view::View;
 use super::{Store, lock, read};
 use crate::calendar::RowWidth;
-use crate::file::{Block, TILE_ROWS};
+use crate::file::TILE_ROWS;
 use crate::series::{Head, Open, OpenRow, Run};
-use crate::waiting::{Waiting, repairs_of};
-use crate::{Column, Policy, Step, Timestamp};
-
-/// The archives that an instance had, as they were when the frame of the change was applied.
-#[derive(Clone)]
-pub(crate) struct Former {
-    form: Arc<Form>,
-    layout: Arc<Vec<Block>>,
-    filed: Filed,
-    /// Rows that were not yet in the file.
-    waiting: Vec<Arc<Waiting>>,
-    /// By column.
-    ends: Vec<Option<End>>,
-    /// Members whose rows are to be added to those of a role, in order of their frames.
-    folds: Vec<Arc<Fold>>,
-}
-
-/// How far a column had come.
-#[derive(Clone, Copy)]
-pub(super) struct End {
-    generation: u32,
-    birth_row: i64,
-    pub(super) newest_row: i64,
-    tells_resets: bool,
-    /// Its last reading or marker.
-    pub(super) last: Timestamp,
-}
-
-impl End {
-    /// That of a column among these.
-    pub(super) fn find(ends: &[Option<Self>], column: Column) -> Option<Self> {
-        let end = ends.get(usize::try_from(column.index).ok()?).copied()??;
-        (end.generation == column.generation).then_some(end)
-    }
-
-    /// Its birth and its newest closed row, as rows of the finest archive.
-    pub(super) const fn rows(self) -> (i64, i64) {
-        (self.birth_row, self.newest_row)
-    }
-
-    /// Where its first row began, in steps of this width.
-    pub(super) const fn birth_ms(self, step: Step) -> i64 {
-        Timestamp::row_end(self.birth_row, step).as_millis()
-    }
-}
-
-impl Former {
-    pub(super) fn of(state: &mut State, layout: Arc<Vec<Block>>) -> Self {
-        if !state.waiting.is_empty() {
-            let waiting = std::mem::take(&mut state.waiting);
-            state.frozen.push(Arc::new(waiting));
-        }
-        Self {
-            form: Arc::clone(&state.form),
-            layout,
-            filed: state.filed.clone(),
-            waiting: state.frozen.clone(),
-            ends: Self::ends_of(state),
-            folds: Vec::new(),
-        }
-    }
-
-    /// How far each column has come.
-    pub(super) fn ends_of(state: &State) -> Vec<Option<End>> {
-        let step = state.form.policy.step();
-        let end = |series: Series<'_>| {
-            let (birth_row, newest_row) = series.closed_rows(step)?;
-            let tells_resets = series.class.definition.kind.tells_resets();
-            let (generation, last) = (series.head.generation, series.head.last());
-            Some(End { generation, birth_row, newest_row, tells_resets, last })
-        };
-        (0..state.columns.len()).map(|index| end(state.series_at(index)?)).collect()
-    }
-
-    pub(super) fn folds(&self) -> &[Arc<Fold>] {
-        &self.folds
-    }
-
-    /// The same with one more member.
-    pub(super) fn with_fold(&self, fold: Arc<Fold>) -> Self {
-        let mut folds = self.folds.clone();
-        folds.insert(folds.partition_point(|known| known.seq() < fold.seq()), fold);
-        Self { folds, ..self.clone() }
-    }
-
-    /// What is left to be done once the file, which holds `filed` now, has the members up to `seq`.
-    pub(super) fn after(
-        &self,
-        seq: u64,
-        form: &Arc<Form>,
-        now: (Arc<Vec<Block>>, Filed),
-    ) -> Option<Self> {
-        let (done, left) = self.folds.split_at(self.folds.partition_point(|f| f.seq() <= seq));
-        let (layout, filed) = now;
-        let ends = done.last().map_or(&*self.ends, |fold| fold.ends()).to_vec();
-        (!left.is_empty()).then(|| Self {
-            form: Arc::clone(form),
-            layout,
-            filed,
-            waiting: Vec::new(),
-            ends,
-            folds: left.to_vec(),
-        })
-    }
-
-    /// The time that a column's rows tell of, the one still open among them.
-    pub(super) fn span(&self, column: Column, open: &Open) -> Option<(Timestamp, Timestamp)> {
-        let (end, step) = (self.end(column)?, self.form.policy.step());
-        let begin = Timestamp::from_millis(end.birth_ms(step));
-        Some((begin, Timestamp::row_end(end.newest_row, step).max(open.last)))
-    }
-
-    /// The same, of a file that holds this.
-    pub(super) fn with_filed(&self, filed: Filed) -> Self {
-        Self { filed, ..self.clone() }
-    }
-
-    /// What the file is known to hold.
-    pub(super) const fn filed(&self) -> &Filed {
-        &self.filed
-    }
-
-    /// The archives that the file still has.
-    pub(super) const fn form(&self) -> &Arc<Form> {
-        &self.form
-    }
-
-    fn end(&self, column: Column) -> Option<End> {
-        End::find(&self.ends, column)
-    }
-
-    fn extent(&self, column: Column, archive: usize) -> Option<Extent> {
-        let End { birth_row, newest_row, tells_resets, .. } = self.end(column)?;
-        let rows = (birth_row, newest_row);
-        let extent = self.filed.extent(column, archive, rows, self.form.archives.len());
-        Some(Extent { tells_resets, ..extent })
-    }
-
-    /// How wide the rows of an archive are.
-    fn width(&self, archive: usize) -> RowWidth {
-        self.form.width(archive)
-    }
-
-    /// Milliseconds of a row of an archive.
-    pub(super) fn width_ms(&self, archive: usize) -> i64 {
-        self.form.archives[archive].step.as_millis().cast_signed()
-    }
-}
+use crate::waiting::repairs_of;
+use crate::{Column, Policy, Timestamp};
 
 impl Form {
     pub(super) fn width(&self, archive: usize) -> RowWidth {
@@ -210,7 +64,7 @@ impl State {
         former: Arc<Former>,
         opens: Vec<(Column, Open)>,
     ) {
-        let (old, new) = (former.form.policy.heartbeat_ms(), form.policy.heartbeat_ms());
+        let (old, new) = (former.form().policy.heartbeat_ms(), form.policy.heartbeat_ms());
         let least_ms = if new.is_none() { form.usual_heartbeat_ms() } else { 0 };
         for class in Arc::make_mut(&mut self.classes) {
             class.kept.last = form.policy.keeps_last();
@@ -271,7 +125,7 @@ impl Derived<'_> {
     pub(super) fn own_rows(&self, archive: usize, rows: Range<i64>) -> Vec<Run> {
         let Some(end) = self.former.end(self.column) else { return Vec::new() };
         let restepped = Restepped::of(self, end);
-        let (spec, former_step) = (self.form.archives[archive], self.former.form.policy.step());
+        let (spec, former_step) = (self.form.archives[archive], self.former.form().policy.step());
         let newest_at = match &restepped {
             Some(restepped) => restepped.newest(),
             None => Timestamp::row_end(end.newest_row, former_step),
@@ -321,7 +175,7 @@ impl Derived<'_> {
             return;
         };
         // What its ring had no more room for is gone, be it that it never left memory.
-        let runs = runs_kept(&former.form, end.newest_row);
+        let runs = runs_kept(former.form(), end.newest_row);
         let waiting = former.waiting.iter().rev().map(Arc::as_ref);
         anchors.add_former(waiting, self.source, (block, runs));
     }
@@ -365,7 +219,7 @@ impl Derived<'_> {
     /// of the same step, then the finer ones.
     fn sources(&self, archive: usize) -> impl Iterator<Item = usize> {
         let width = self.form.width(archive);
-        let all = || (0..self.former.form.archives.len()).map(|n| (n, self.former.width(n)));
+        let all = || (0..self.former.form().archives.len()).map(|n| (n, self.former.width(n)));
         let same = all().filter(move |(_, narrow)| *narrow == width);
         let finer = all().filter(move |(_, narrow)| *narrow != width && width.is_made_of(*narrow));
         same.chain(finer).map(|(from, _)| from)
@@ -380,7 +234,7 @@ impl Derived<'_> {
     pub(super) fn oldest(&self, from: usize, end: End) -> i64 {
         let narrow = self.former.width(from);
         let (begin, newest) = (narrow.newest(end.birth_row), narrow.newest(end.newest_row));
-        let kept = self.former.form.archives[from].row_count;
+        let kept = self.former.form().archives[from].row_count;
         newest.saturating_sub_unsigned(kept).max(begin) + 1
     }
 
@@ -390,7 +244,7 @@ impl Derived<'_> {
         if before <= self.former.width(from).newest(end.birth_row) {
             return i64::MIN;
         }
-        let begun = self.former.form.archives[from].row_end(before);
+        let begun = self.former.form().archives[from].row_end(before);
         self.form.archives[archive].first_after(begun)
     }
 
@@ -429,7 +283,7 @@ impl Derived<'_> {
         }
         match from {
             0 => newest.average,
-            _ if self.former.form.policy.keeps_last() => newest.last,
+            _ if self.former.form().policy.keeps_last() => newest.last,
             _ => {
                 let step = self.form.width(archive).end(row);
                 let found = self.kept(0, step..step + 1);
@@ -443,7 +297,7 @@ impl Derived<'_> {
         let former = self.former;
         let found = block_of(&former.layout, self.column.index).and_then(|(_, block)| {
             let extent = former.extent(self.column, from)?;
-            View::of(&former.form, block, self.column, from, extent, None)?.within(rows)
+            View::of(former.form(), block, self.column, from, extent, None)?.within(rows)
         });
         let Some(view) = found else { return Vec::new() };
         let mut rows = view.empty();

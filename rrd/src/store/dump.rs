@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::columns::Series;
 use super::instance::Instance;
 use super::{Store, lock};
+use crate::hex::Hex;
 use crate::series::{Grid, Open};
 use crate::{Anchor, Column, Labels};
 
@@ -76,9 +77,5 @@ fn describe(series: Series<'_>, grid: &Grid) -> (Column, String) {
     let text = format!("series {index} {generation} {labels} {:?} ", series.class.kept.cell);
     let mut open = vec![0; Open::encoded_len(grid.coarser_count())];
     series.open(grid).encode(&mut open);
-    let mut hex = String::with_capacity(2 * open.len());
-    for nibble in open.iter().flat_map(|byte| [byte >> 4, byte & 15]) {
-        hex.extend(char::from_digit(u32::from(nibble), 16));
-    }
-    (column, format!("{text}{definition:?}\nopen {hex}\n"))
+    (column, format!("{text}{definition:?}\nopen {}\n", Hex(&open)))
 }

@@ -9,7 +9,8 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::change::{Derived, End, Former};
+use super::change::Derived;
+use super::former::{End, Former};
 use super::instance::{Form, Instance};
 use super::read::Source;
 use super::rolled::{Of, Rolled, named};

@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use super::anchors::Anchors;
 use super::build::{BuiltSeries, Whole, fill, remove_if_there};
-use super::change::{Derived, Former};
+use super::change::Derived;
 use super::columns::Series;
+use super::former::Former;
 use super::instance::{Form, Growth, Instance};
 use super::read::Source;
 use super::round::Begun;

@@ -5,7 +5,8 @@
 
 use std::ops::Range;
 
-use super::change::{Derived, End};
+use super::change::Derived;
+use super::former::End;
 use crate::series::{Open, OpenRow, OpenStep, Run};
 use crate::{Policy, Step, Timestamp};
 

@@ -11,9 +11,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 
 use super::columns::Class;
+use super::first_read::{Problem, Reading};
 use super::instance::{Form, Instance};
 use super::keys::Keys;
-use super::recover::{Problem, Reading};
 use super::room::fill;
 use super::state::NO_ROW;
 use super::{Rows, Store, lock};

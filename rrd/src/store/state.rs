@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::change::Former;
 use super::columns::{Class, Columns, Names, Series};
+use super::former::Former;
 use super::instance::{Form, Instance};
 use super::view::Extent;
 use crate::file::{Block, Copy, FIRST_BLOCK_AT};

@@ -11,9 +11,13 @@ const STEPS: i64 = 80;
 
 /// Five whole tiles are filed, and step 20 is unknown.
 fn filled() -> World {
+    filled_until(STEPS + 1)
+}
+
+fn filled_until(newest: i64) -> World {
     let mut world = World::new("10s:1h,1m:5h;hb=15s;f64");
     world.grant(&[gauge("load")]).unwrap();
-    for step in (1..=STEPS + 1).filter(|&step| step != 20) {
+    for step in (1..=newest).filter(|&step| step != 20) {
         world.push(&[("load", step * STEP, step as f64)]);
     }
     world.round();
@@ -66,6 +70,25 @@ fn rows_of_former_archives_are_not_taken_for_those_of_new_ones() {
         assert_eq!(rows(&world).average[30..], filled_rows(), "round {round}");
         assert_eq!((minutes(&world, 2), minutes(&world, 1).len()), (before.clone(), 10));
         world.push(&[("load", (STEPS + 2 + round) * STEP, 1.0)]);
+        world.round();
+    }
+}
+
+#[test]
+fn whole_tiles_of_former_archives_are_not_those_of_new_ones_in_their_places() {
+    let mut world = filled_until(301);
+    let minutes = world.rows("load", 1, 0, 2880);
+    let of_minutes = (0..48).map(|minute| f64::from(6 * minute) + 3.5);
+    assert_eq!(minutes.average[4..], of_minutes.skip(4).collect::<Vec<_>>());
+    let warm_before = world.store.warm_bytes();
+    assert!(warm_before > 0, "tiles of minutes are in memory");
+    world.change(Change::Policy(Policy::parse("10s:1h,30s:1h,1m:5h;hb=15s;f64").unwrap())).unwrap();
+    let of_halves: Vec<_> = (40..56).map(|half| f64::from(3 * half) + 2.0).collect();
+    for round in 0..3 {
+        // Tile 2 and a part of tile 3 of either: the minutes until 2880 were read.
+        let halves = world.rows("load", 1, 40 * 30, 56 * 30);
+        assert_eq!(halves.average, of_halves, "round {round}");
+        world.push(&[("load", (302 + round) * STEP, 1.0)]);
         world.round();
     }
 }

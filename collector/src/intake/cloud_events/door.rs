@@ -7,10 +7,10 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Uri};
 use ring::hmac;
 use rrd::Timestamp;
+use rrd::hex::bytes_of_hex;
 
 use super::{Denial, Inner, sns};
 use crate::auth::Caller;
-use crate::hex::bytes_of_hex;
 use crate::identity::clouds::Clouds;
 use crate::registry::{Approval, Token, TokenId, TokenKind};
 

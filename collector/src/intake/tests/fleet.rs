@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use fixtures::dice::{Dice, told};
 use ring::hmac;
+use rrd::hex::Hex;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::keys::{Machine, push};
 use super::support::*;
-use crate::hex::Hex;
 use crate::lifecycle::State;
 use crate::native::EnrollAnswer;
 use crate::registry::Registry;

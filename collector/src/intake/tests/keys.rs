@@ -8,12 +8,12 @@ use axum::extract::ConnectInfo;
 use http::Request;
 use http_body_util::BodyExt as _;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use rrd::hex::Hex;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::super::router;
 use super::support::*;
-use crate::hex::Hex;
 use crate::identity::{KEY_HEADER, PROOF_HEADER, Signed, TIME_HEADER};
 use crate::lifecycle::State;
 use crate::native::{EnrollAnswer, Entry, Push, Reading};

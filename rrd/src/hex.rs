@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Shows bytes as lowercase digits.
-pub(crate) struct Hex<'a>(pub(crate) &'a [u8]);
+pub struct Hex<'a>(pub &'a [u8]);
 
 impl fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -12,7 +12,7 @@ impl fmt::Display for Hex<'_> {
 }
 
 /// So many bytes written as digits, and nothing else.
-pub(crate) fn bytes_of_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+pub fn bytes_of_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     if text.len() != 2 * N {
         return None;
     }
