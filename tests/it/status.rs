@@ -61,7 +61,7 @@ async fn the_status_page_names_who_sends_what_is_not_taken_and_why() {
         relay(&server, "<b>edge-8").await,
     );
     assert_eq!(send(&server, &good, &[0, 0]).await, 204);
-    assert_eq!(refused(&server).await, [], "nothing is refused");
+    assert!(refused(&server).await.is_empty(), "nothing is refused");
     assert_eq!(send(&server, &bad, &[0, 7200, 7200]).await, 400);
     assert_eq!(send(&server, &worse, &[7200, 7200, 7200, 7200]).await, 400);
     let row = |name: &str, of: u32, refused: u32| {

@@ -33,7 +33,7 @@ impl Account {
             signed.get(*label).is_some_and(|name| name.eq_ignore_ascii_case(&self.name))
         };
         signed.get("cloud_provider").is_some_and(|cloud| cloud == self.cloud)
-            && LABELS.iter().any(|label| is_its(&label))
+            && LABELS.iter().any(is_its)
     }
 }
 
