@@ -1,8 +1,10 @@
-//! Measured comparisons with rival engines: `cargo xtask bench quick`, `rrd`, `ingest`, `query`, `layout`.
+//! Measured comparisons with rival engines: `cargo xtask bench quick`, `rrd`, `ingest`, `query`, `layout`,
+//! `bombs`.
 //!
 //! Each figure is measured in this run, on this machine, beside rrdtool where it can do the same.
 
 mod apply;
+mod bombs;
 mod cached;
 mod cold;
 mod data;
@@ -49,6 +51,8 @@ fn chosen() -> Result<()> {
         ["ingest"] => ingest::run(&scratch_parent()?, ingest::TARGETS, "all"),
         ["ingest", targets] => ingest::run(&scratch_parent()?, targets.parse()?, "all"),
         ["ingest", targets, part] => ingest::run(&scratch_parent()?, targets.parse()?, part),
+        ["bombs"] => bombs::run(&scratch_parent()?, bombs::TIMES),
+        ["bombs", times] => bombs::run(&scratch_parent()?, times.parse()?),
         ["layout"] => layout::run(&scratch_parent()?, layout::INSTANCES),
         ["layout", instances] => layout::run(&scratch_parent()?, instances.parse()?),
         // Processes that `rrd` starts, to be killed.
@@ -58,7 +62,7 @@ fn chosen() -> Result<()> {
         _ => {
             bail!(
                 "no such benchmark; there are: quick, rrd [INSTANCES], fleet, ingest [TARGETS [PART]], \
-                 query, layout [INSTANCES]"
+                 query, layout [INSTANCES], bombs [TIMES]"
             )
         }
     }

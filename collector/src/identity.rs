@@ -7,6 +7,7 @@
 
 mod ber;
 pub(crate) mod clouds;
+pub(crate) mod dates;
 pub(crate) mod document;
 pub(crate) mod moment;
 pub(crate) mod signed_data;

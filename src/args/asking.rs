@@ -154,6 +154,10 @@ pub(crate) struct PolicyWish {
     /// has to be among them
     #[arg(long, value_name = "WHAT", value_parser = ["verified"])]
     pub(crate) require: Option<String>,
+    /// Whose it is by that document: aws:ACCOUNT, gcp:PROJECT or azure:SUBSCRIPTION; may be repeated,
+    /// one of them has to fit
+    #[arg(long = "account", value_name = "CLOUD:NAME")]
+    pub(crate) accounts: Vec<String>,
     /// By that document, how long ago the machine was started at most
     #[arg(long = "started-within", value_name = "DURATION", value_parser = span)]
     pub(crate) started_within_ms: Option<u64>,

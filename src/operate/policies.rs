@@ -43,6 +43,9 @@ fn body(wish: &PolicyWish) -> Value {
     body.insert("cidr".to_owned(), json!(wish.cidr));
     body.insert("labels".to_owned(), Value::from(labels(&wish.labels)));
     body.insert("forced_labels".to_owned(), Value::from(labels(&wish.forced)));
+    if !wish.accounts.is_empty() {
+        body.insert("accounts".to_owned(), json!(wish.accounts));
+    }
     for (name, value) in
         [("name_like", &wish.name_like), ("token", &wish.token), ("require", &wish.require)]
     {
@@ -74,7 +77,9 @@ fn list(answer: &Value) -> String {
 }
 
 fn conditions(policy: &Value) -> Vec<String> {
-    let networks = entries(&policy["cidr"]).iter().map(shown).collect::<Vec<_>>().join(", ");
+    let listed =
+        |name: &str| entries(&policy[name]).iter().map(shown).collect::<Vec<_>>().join(", ");
+    let (networks, accounts) = (listed("cidr"), listed("accounts"));
     let mut lines = Vec::new();
     if !networks.is_empty() {
         lines.push(format!("from {networks}"));
@@ -87,6 +92,7 @@ fn conditions(policy: &Value) -> Vec<String> {
     let declared = pairs(&policy["labels"]);
     lines.extend((!declared.is_empty()).then(|| format!("labels {declared}")));
     lines.extend(policy["require"].is_string().then(|| "verified by its cloud".to_owned()));
+    lines.extend((!accounts.is_empty()).then(|| format!("its cloud says it is of {accounts}")));
     let within = policy["started_within_secs"].as_u64();
     lines.extend(within.map(|secs| format!("started at most {secs} s before it asks")));
     lines
@@ -140,10 +146,12 @@ mod tests {
         let policy = json!([{"name": "fleet", "cidr": ["10.0.0.0/8", "192.0.2.0/24"],
                              "name_like": "web-*", "labels": {"cloud_account": "123"},
                              "require": "verified", "started_within_secs": 3600,
+                             "accounts": ["aws:123", "gcp:shop"],
                              "forced_labels": {"role": "web"}, "lifecycle": "ephemeral",
                              "lost_secs": 60}]);
         let text = "fleet\n    from 10.0.0.0/8, 192.0.2.0/24\n    name like web-*\n    \
                     labels cloud_account=123\n    verified by its cloud\n    \
+                    its cloud says it is of aws:123, gcp:shop\n    \
                     started at most 3600 s before it asks\n    -> labels role=web\n    \
                     -> ephemeral\n    -> lost after 60 s\n";
         assert_eq!(list(&policy), text);

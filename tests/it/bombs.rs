@@ -5,8 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ::http::Request;
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use fixtures::bombs::{Bomb, bombs};
 
 use crate::http;
 use crate::server::{ADMIN, Server, folder};
@@ -16,124 +15,6 @@ const GROWTH_LIMIT_KIB: u64 = 16 << 10;
 /// Far above what a release build takes on an idle machine (below 50 ms), far below what unpacking or
 /// building what is claimed would take.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-const V1: &str = "application/x-protobuf";
-const V2: &str = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
-
-struct Bomb {
-    name: &'static str,
-    path: &'static str,
-    content_type: &'static str,
-    encoding: &'static str,
-    body: Vec<u8>,
-}
-
-/// A message in a field.
-fn field(number: u8, content: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![number << 3 | 2];
-    let mut len = content.len();
-    while len >= 0x80 {
-        bytes.push(u8::try_from(len & 0x7f).unwrap() | 0x80);
-        len >>= 7;
-    }
-    bytes.push(u8::try_from(len).unwrap());
-    [bytes.as_slice(), content].concat()
-}
-
-fn snappy(bytes: &[u8]) -> Vec<u8> {
-    snap::raw::Encoder::new().compress_vec(bytes).unwrap()
-}
-
-/// A file of many members, each packed a thousand to one.
-fn gzip_many(byte: u8) -> Vec<u8> {
-    gzip(&vec![byte; 1 << 20]).repeat(256)
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
-    packed.write_all(bytes).unwrap();
-    packed.finish().unwrap()
-}
-
-fn write(name: &'static str, content_type: &'static str, body: Vec<u8>) -> Bomb {
-    Bomb { name, path: "/api/v1/write", content_type, encoding: "snappy", body }
-}
-
-fn otlp(
-    name: &'static str,
-    (content_type, encoding): (&'static str, &'static str),
-    body: Vec<u8>,
-) -> Bomb {
-    Bomb { name, path: "/v1/metrics", content_type, encoding, body }
-}
-
-/// An attribute that is a text.
-fn attribute(name: &[u8], value: &[u8]) -> Vec<u8> {
-    [field(1, name), field(2, &field(1, value))].concat()
-}
-
-/// One metric of one resource, around what stands in field 5, a gauge.
-fn gauge(points: &[u8]) -> Vec<u8> {
-    let metric = [field(1, b"x"), field(5, points)].concat();
-    field(1, &field(2, &field(2, &metric)))
-}
-
-fn bombs() -> Vec<Bomb> {
-    let four_gib = || vec![0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 0, 0];
-    let million = |pair: [u8; 2]| pair.repeat(1_000_000);
-    let label = vec![b'x'; 1 << 20];
-    let sample = field(2, &[0x09, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f]);
-    let old_label = field(1, &[field(1, b"__name__"), field(2, &label)].concat());
-    let of_label = [field(4, b"__name__"), field(4, &label)].concat();
-    let new_label = field(5, &[field(1, &[0, 1]), sample.clone()].concat());
-    let many_refs = field(5, &[field(1, &vec![0; 7 << 20]), sample.clone()].concat());
-    let value = [&[0x21][..], &1.0_f64.to_le_bytes()].concat();
-    let points = field(5, &field(1, &value).repeat(20_000));
-    let long_name = field(1, &field(2, &field(2, &[field(1, &label), points.clone()].concat())));
-    let service = field(1, &field(1, &attribute(b"service.name", &label)));
-    let metrics = field(2, &field(2, &[field(1, b"x"), points].concat()));
-    let long_service = field(1, &[service, metrics].concat());
-    let bounds = [field(6, &[0; 8 * 1001]), field(7, &[0; 8 * 1000])].concat();
-    let wide_point = [field(9, &attribute(b"x", &label.repeat(4))), bounds].concat();
-    let wide = [&[0x10, 2][..], &field(1, &wide_point)].concat();
-    let wide = [field(1, b"x"), field(9, &wide)].concat();
-    let wide = field(1, &field(2, &field(2, &wide)));
-    let json = |points: &str| {
-        format!(r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"gauge":{{"dataPoints":{points}}}}}]}}]}}]}}"#)
-            .into_bytes()
-    };
-    vec![
-        write("4 GiB claimed of 1.0", V1, four_gib()),
-        write("4 GiB claimed of 2.0", V2, four_gib()),
-        write("a million series of 1.0", V1, snappy(&million([0x0a, 0]))),
-        write("a million series of 2.0", V2, snappy(&million([0x2a, 0]))),
-        write("a million symbols", V2, snappy(&million([0x22, 0]))),
-        write("seven million references", V2, snappy(&[field(4, b""), many_refs].concat())),
-        write("a label of 1 MiB of 1.0", V1, snappy(&field(1, &[old_label, sample].concat()))),
-        write(
-            "a label of 1 MiB of 2.0",
-            V2,
-            snappy(&[of_label, new_label.repeat(10_000)].concat()),
-        ),
-        otlp("gzip 1000:1", (V1, "gzip"), gzip_many(0)),
-        otlp("gzip 1000:1 as JSON", ("application/json", "gzip"), gzip_many(b' ')),
-        otlp("a million points", (V1, "gzip"), gzip(&gauge(&million([0x0a, 0])))),
-        otlp(
-            "a million points as JSON",
-            ("application/json", "gzip"),
-            gzip(&json(&format!("[{}{{}}]", "{},".repeat(1_000_000)))),
-        ),
-        otlp(
-            "a million attributes as JSON, in a list that does not end",
-            ("application/json", "gzip"),
-            gzip(&json(&format!(r#"[{{"attributes":[{}"#, "{},".repeat(1_000_000)))),
-        ),
-        otlp("a name of 1 MiB for twenty thousand points", (V1, ""), long_name),
-        otlp("a service of 1 MiB for twenty thousand points", (V1, ""), long_service),
-        otlp("an attribute of 4 MiB on a histogram", (V1, ""), wide),
-        otlp("deep JSON", ("application/json", ""), json(&"[".repeat(1_000_000))),
-    ]
-}
 
 /// The most memory that a process had at once since [`forget_peak`].
 fn peak_kib(pid: u32) -> u64 {

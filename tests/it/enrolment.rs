@@ -246,7 +246,7 @@ async fn an_agent_whose_cloud_vouches_for_it_is_let_in_by_a_policy_and_a_forger_
     let section = format!("[cloud]\naws = {:?}\n", dir.path().join("region.pem"));
     let written = config(dir.path(), &section);
     let server = Server::start(dir.path(), &["--config", written.to_str().unwrap()]);
-    let policy = ["fleet", "--require", "verified", "--label", "cloud_account=123456789012"];
+    let policy = ["fleet", "--require", "verified", "--account", "aws:123456789012"];
     let tried = server.said(&[&["policy", "try"], &policy[..]].concat());
     assert!(tried.starts_with("of the last 7 days it would have let in 0"), "{tried}");
     let nobody = server.asked(&["policy", "add", "all", "--require", "verified"]);
@@ -255,6 +255,7 @@ async fn an_agent_whose_cloud_vouches_for_it_is_let_in_by_a_policy_and_a_forger_
     assert_eq!(added, "fleet: holds from now on\n");
     let listed = server.said(&["policy", "list"]);
     assert!(listed.contains("verified by its cloud"), "{listed}");
+    assert!(listed.contains("its cloud says it is of aws:123456789012"), "{listed}");
 
     let agent = |name: &str, imds: &str| {
         let folder = dir.path().join(name);
@@ -278,6 +279,12 @@ async fn an_agent_whose_cloud_vouches_for_it_is_let_in_by_a_policy_and_a_forger_
     let queue = server.said(&["approve"]);
     assert!(queue.contains("document not verified: none of AWS' certificates"), "{queue}");
     assert!(queue.lines().all(|line| line.chars().count() <= 120), "{queue}");
+    let tried = server.said(&["policy", "try", "x", "--account", "aws:1", "--account", "gcp:shop"]);
+    assert!(tried.contains("its document is of aws:123456789012, none of its accounts"), "{tried}");
+    assert!(tried.contains("its document is not verified: none of AWS'"), "{tried}");
+    let wrong = server.asked(&["policy", "add", "x", "--account", "123456789012"]);
+    let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(!wrong.status.success() && said.contains("write aws:123456789012"), "{said}");
     let removed = server.said(&["policy", "remove", "fleet"]);
     assert_eq!(removed, "fleet: removed; whoever came by it stays\n");
 }

@@ -39,6 +39,7 @@ mod scraping;
 mod senders;
 mod server;
 mod statsd;
+mod status;
 mod steady;
 mod tidy;
 mod tls;

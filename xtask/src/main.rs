@@ -30,7 +30,7 @@ enum Task {
     /// Measure, beside peers in the same run
     Bench {
         /// `quick` (two minutes), `rrd` (a million series), `ingest` and `query` (over HTTP, beside two
-        /// peers), `layout` (tiles), `counts` (instructions)
+        /// peers), `bombs` (bodies to be refused), `layout` (tiles), `counts` (instructions)
         name: String,
         /// For `counts`: keep what is measured as the new baseline
         #[arg(long)]

@@ -5,7 +5,7 @@
 
 mod agents;
 mod bodies;
-mod sender;
+pub(crate) mod sender;
 
 use std::io::{self, Write as _};
 use std::path::Path;

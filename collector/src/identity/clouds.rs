@@ -45,6 +45,10 @@ pub struct CloudTrust {
     pub sns_topics: Vec<String>,
     /// The certificate that these are signed with, PEM, instead of the one that they name.
     pub sns_certificate: Option<PathBuf>,
+    /// Service accounts of Google that Pub/Sub's pushes are taken from, by the token that it signs.
+    pub pubsub_accounts: Vec<String>,
+    /// For whom these tokens are made: the audience of the subscription.
+    pub pubsub_audience: Option<String>,
 }
 
 /// Checks what clouds say, by what the operator trusts.
@@ -68,6 +72,23 @@ pub(crate) struct Now {
     pub(crate) monotonic: Duration,
 }
 
+impl CloudTrust {
+    /// An audience keeps out tokens that the same account was given for somebody else.
+    fn check_pubsub(&self) -> Result<(), String> {
+        if self.pubsub_accounts.is_empty() {
+            return Ok(());
+        }
+        if self.gcp.is_none() {
+            return Err("pubsub_accounts: name Google's keys too, as gcp".to_owned());
+        }
+        match self.pubsub_audience.as_deref() {
+            Some(audience) if !audience.is_empty() => Ok(()),
+            _ => Err("pubsub_accounts: name the subscription's audience too, as pubsub_audience"
+                .to_owned()),
+        }
+    }
+}
+
 impl Clouds {
     /// Errors in words when an address is none that is asked.
     pub(crate) fn trusting(trust: CloudTrust) -> Result<Self, String> {
@@ -83,6 +104,7 @@ impl Clouds {
                 "sns_topics: {bad:?} is no topic; write arn:aws:sns:eu-west-1:123456789012:fleet"
             ));
         }
+        trust.check_pubsub()?;
         let tls = ClientConfig::builder().with_webpki_roots().with_no_client_auth();
         Ok(Self { trust, http: https::client(tls, Some(FETCH_TIMEOUT)), kept: Mutex::default() })
     }
@@ -111,23 +133,28 @@ impl Clouds {
         match document.cloud {
             Cloud::Aws => {
                 let file = self.trust.aws.clone().ok_or_else(|| not_given("aws"))?;
-                document::aws(text, &certificates(file).await?)
+                document::aws(text, &certificates(file).await?, now.wall)
             }
             Cloud::Azure => {
                 let file = self.trust.azure.clone().ok_or_else(|| not_given("azure"))?;
                 document::azure(text, &certificates(file).await?, (bound()?, now.wall))
             }
             Cloud::Gcp => {
-                let bound = (bound()?, now.wall);
-                let keys = self.google_keys((now.monotonic, FRESH)).await?;
-                match document::gcp(text, &keys, bound) {
-                    Err(why) if why == UNKNOWN_KEY => {
-                        let keys = self.google_keys((now.monotonic, AGAIN)).await?;
-                        document::gcp(text, &keys, bound)
-                    }
-                    outcome => outcome,
-                }
+                let key = bound()?;
+                document::gcp(&self.google_said(text, now).await?, key)
             }
+        }
+    }
+
+    /// What Google says in a token, whoever it was made for.
+    pub(crate) async fn google_said(&self, token: &str, now: Now) -> Result<Value, String> {
+        let keys = self.google_keys((now.monotonic, FRESH)).await?;
+        match document::google(token, &keys, now.wall) {
+            Err(why) if why == UNKNOWN_KEY => {
+                let keys = self.google_keys((now.monotonic, AGAIN)).await?;
+                document::google(token, &keys, now.wall)
+            }
+            outcome => outcome,
         }
     }
 

@@ -17,8 +17,8 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use super::PublicKey;
-use super::moment;
 use super::signed_data::{SignedData, rsa_key};
+use super::{dates, moment};
 use crate::limits::LABEL_VALUE_LIMIT;
 
 /// How far a cloud's clock may be from ours.
@@ -92,16 +92,16 @@ pub(crate) fn nonce(key: &PublicKey) -> String {
     format!("{:010}", number % 10_000_000_000)
 }
 
-/// Reads AWS' document (`rsa2048`), which one of these certificates has to have signed.
-pub(super) fn aws(text: &str, known: &[CertificateDer<'_>]) -> Result<Attested, String> {
+/// Reads AWS' document (`rsa2048`), which one of these certificates has to have signed that is good now.
+pub(super) fn aws(
+    text: &str,
+    known: &[CertificateDer<'_>],
+    now: Timestamp,
+) -> Result<Attested, String> {
     let bytes = signed_bytes(text)?;
     let signed =
         SignedData::read(&bytes).ok_or("the document is no signed data of RSA and SHA-2")?;
-    let keys = known.iter().filter_map(|one| rsa_key(one));
-    if !keys.into_iter().any(|key| signed.is_signed_by(&key)) {
-        return Err("none of AWS' certificates given here signed it; is its region's among them?"
-            .to_owned());
-    }
+    is_aws(&signed, known, now)?;
     let said = json(&signed.content)?;
     let started_at = said["pendingTime"].as_str().and_then(moment::iso);
     let labels = labels(
@@ -115,6 +115,25 @@ pub(super) fn aws(text: &str, known: &[CertificateDer<'_>]) -> Result<Attested, 
         ],
     )?;
     Ok(Attested { labels, started_at })
+}
+
+/// Several certificates may have one key: one of them has to be good.
+fn is_aws(
+    signed: &SignedData<'_>,
+    known: &[CertificateDer<'_>],
+    now: Timestamp,
+) -> Result<(), String> {
+    let mut why =
+        "none of AWS' certificates given here signed it; is its region's among them?".to_owned();
+    let signs =
+        |one: &&CertificateDer<'_>| rsa_key(one).is_some_and(|key| signed.is_signed_by(&key));
+    for signer in known.iter().filter(signs) {
+        match dates::hold(signer, now) {
+            Ok(()) => return Ok(()),
+            Err(dates) => why = format!("AWS' certificate that signed it {dates}"),
+        }
+    }
+    Err(why)
 }
 
 /// Reads Azure's document for the holder of `key`; its certificate has to lead to one of these.
@@ -153,7 +172,14 @@ fn is_azure(
     (known, now): (&[CertificateDer<'_>], Timestamp),
 ) -> Result<(), String> {
     let refused = |error: webpki::Error| format!("the certificate of the document: {error}");
-    let anchors = known.iter().map(anchor_from_trusted_cert).collect::<Result<Vec<_>, _>>();
+    // A chain's first certificate is believed whatever its dates say; not so those given here.
+    let (good, bad): (Vec<_>, Vec<_>) =
+        known.iter().map(|one| (one, dates::hold(one, now))).partition(|(_, held)| held.is_ok());
+    if let (true, Some((_, Err(why)))) = (good.is_empty(), bad.into_iter().next()) {
+        return Err(format!("the authority given for Azure {why}"));
+    }
+    let good = good.into_iter().map(|(one, _)| one);
+    let anchors = good.map(anchor_from_trusted_cert).collect::<Result<Vec<_>, _>>();
     let anchors = anchors.map_err(|error| format!("the authorities given for Azure: {error}"))?;
     let leaf = EndEntityCert::try_from(signer).map_err(refused)?;
     let algorithms = default_provider().signature_verification_algorithms.all;
@@ -172,12 +198,9 @@ fn is_azure(
     Err("the certificate of the document is not that of Azure's metadata service".to_owned())
 }
 
-/// Reads GCP's document (a JWT) for the holder of `key`, signed by one of a set of keys (JWKS).
-pub(super) fn gcp(
-    text: &str,
-    keys: &Value,
-    (key, now): (&PublicKey, Timestamp),
-) -> Result<Attested, String> {
+/// Reads what Google says in a token (a JWT) that is good now, signed by one of a set of keys (JWKS).
+/// For whom it was made is still to be checked.
+pub(super) fn google(text: &str, keys: &Value, now: Timestamp) -> Result<Value, String> {
     let (signed, signature) = text.rsplit_once('.').ok_or("the document is no JWT")?;
     let head = jwt_part(signed.split('.').next())?;
     if head["alg"] != "RS256" {
@@ -199,14 +222,19 @@ pub(super) fn gcp(
     {
         return Err("the document is not Google's".to_owned());
     }
-    if said["aud"].as_str() != Some(&audience(key)) {
-        return Err("the document was made for another machine's key".to_owned());
-    }
     let time = |name: &str| said[name].as_i64().map(Timestamp::from_secs);
     let is_over = time("exp").is_none_or(|ends| now.millis_since(ends) > CLOCK_SLACK_MS);
     let is_early = time("iat").is_some_and(|made| made.millis_since(now) > CLOCK_SLACK_MS);
     if is_over || is_early {
         return Err("the document has expired, or is made ahead of the time here".to_owned());
+    }
+    Ok(said)
+}
+
+/// Reads what Google says of a machine for the holder of `key`.
+pub(super) fn gcp(said: &Value, key: &PublicKey) -> Result<Attested, String> {
+    if said["aud"].as_str() != Some(&audience(key)) {
+        return Err("the document was made for another machine's key".to_owned());
     }
     let machine = &said["google"]["compute_engine"];
     let zone = machine["zone"].as_str().unwrap_or_default();
@@ -217,6 +245,7 @@ pub(super) fn gcp(
         [
             ("cloud_instance_id", &machine["instance_id"]),
             ("cloud_account", &account.map_or(Value::Null, Value::from)),
+            ("cloud_project", &machine["project_id"]),
             ("cloud_region", &Value::from(region)),
             ("cloud_zone", &machine["zone"]),
         ],

@@ -77,12 +77,23 @@ async fn a_document_of_aws_is_believed_by_the_certificates_that_were_given() {
         assert_eq!(said.labels["cloud_provider"], "aws");
         assert_eq!(said.started_at, Some(Timestamp::from_secs(1_767_323_045)));
     }
+    tool.dated("eu-west-3", "20200101000000Z", "20210101000000Z");
+    tool.dated("eu-west-4", "22000101000000Z", "22010101000000Z");
+    for region in ["eu-west-3", "eu-west-4"] {
+        let mut all = std::fs::read(tool.path("regions.pem")).unwrap();
+        all.extend(std::fs::read(tool.path(&format!("{region}.pem"))).unwrap());
+        std::fs::write(tool.path("regions.pem"), all).unwrap();
+    }
+    let old = tool.signed_data("eu-west-3", &aws("i-1"), &["-nocerts"]);
+    let early = tool.signed_data("eu-west-4", &aws("i-1"), &["-nocerts"]);
     let by_other = tool.signed_data("stranger", &aws("i-1"), &[]);
     let weak = tool.signed_data("eu-west-2", &aws("i-1"), &["-md", "sha1"]);
     let nameless = tool.signed_data("eu-west-2", &json!({"accountId": "1"}), &[]);
     for (document, why) in [
         (by_other.as_str(), "none of AWS' certificates"),
         (&weak, "none of AWS' certificates"),
+        (&old, "AWS' certificate that signed it ended "),
+        (&early, "AWS' certificate that signed it begins only in "),
         (&nameless, "no machine and account"),
         ("%", "not in base64"),
         ("aGVsbG8=", "no signed data"),
@@ -104,7 +115,7 @@ async fn no_byte_of_a_signed_document_can_be_changed_or_cut() {
         let bytes = bytes.unwrap();
         let read = |bytes: &[u8]| {
             let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes);
-            document::aws(&text, &known)
+            document::aws(&text, &known, now(0).wall)
         };
         let whole = read(&bytes).unwrap();
         for at in 0..bytes.len() {
@@ -156,6 +167,21 @@ async fn a_document_of_azure_is_believed_by_its_chain_its_name_and_its_nonce() {
         let document = tool.signed_data(name, &content, &[]);
         refused(&asked(&clouds, Cloud::Azure, &document, Some(&KEY)).await, why);
     }
+    // Of an authority given here the dates count too, and of two one is enough.
+    let ended = tool.dated("ended", "20200101000000Z", "20210101000000Z");
+    tool.issued("orphan", "westeurope.metadata.azure.com", "ended");
+    let orphan = tool.signed_data("orphan", &azure(&KEY, later), &[]);
+    let clouds_of = |azure| {
+        Clouds::trusting(CloudTrust { azure: Some(azure), ..CloudTrust::default() }).unwrap()
+    };
+    let old = clouds_of(ended.clone());
+    let said = asked(&old, Cloud::Azure, &orphan, Some(&KEY)).await;
+    refused(&said, "the authority given for Azure ended ");
+    let both = [std::fs::read(&ended).unwrap(), std::fs::read(tool.path("root.pem")).unwrap()];
+    std::fs::write(tool.path("both.pem"), both.concat()).unwrap();
+    let both = clouds_of(tool.path("both.pem"));
+    verified(asked(&both, Cloud::Azure, &good, Some(&KEY)).await);
+    refused(&asked(&both, Cloud::Azure, &orphan, Some(&KEY)).await, "UnknownIssuer");
     let bare = tool.signed_data("west", &azure(&KEY, later), &["-nocerts"]);
     refused(
         &asked(&clouds, Cloud::Azure, &bare, Some(&KEY)).await,
@@ -186,6 +212,7 @@ async fn a_token_of_gcp_is_believed_by_google_s_keys_for_its_own_machine_and_hou
     std::fs::write(tool.path("keys.json"), keys.to_string()).unwrap();
     let said = verified(asked(&clouds, Cloud::Gcp, &good, Some(&KEY)).await);
     assert_eq!(said.labels["cloud_account"], "42");
+    assert_eq!(said.labels["cloud_project"], "p");
     assert_eq!(said.labels["cloud_zone"], "europe-west1-b");
     assert_eq!(said.labels["cloud_region"], "europe-west1");
     assert_eq!(said.started_at, Some(Timestamp::from_secs(1_767_323_045)));

@@ -44,6 +44,22 @@ impl OpenSsl {
         self.path(&format!("{name}.pem"))
     }
 
+    /// The same, good from and until these moments, `20260921000000Z`.
+    pub(crate) fn dated(&self, name: &str, from: &str, until: &str) -> PathBuf {
+        fs::write(self.path(&format!("{name}.index")), "").unwrap();
+        let ours = format!(
+            "[ca]\ndefault_ca=own\n[own]\ndatabase={name}.index\nnew_certs_dir=.\nrand_serial=yes\n\
+             default_md=sha256\npolicy=any\n[any]\ncommonName=supplied\n"
+        );
+        fs::write(self.path("own.cnf"), ours).unwrap();
+        let files = format!("-subj /CN={name} -keyout {name}.key -out {name}.csr");
+        self.run(&format!("req -new -nodes -newkey rsa:2048 {files}"), &[]);
+        let files = format!("-keyfile {name}.key -in {name}.csr -out {name}.pem");
+        let dates = format!("-startdate {from} -enddate {until}");
+        self.run(&format!("ca -config own.cnf -batch -notext -selfsign {files} {dates}"), &[]);
+        self.path(&format!("{name}.pem"))
+    }
+
     /// A key and a certificate for a DNS name, signed by `by`.
     pub(crate) fn issued(&self, name: &str, dns: &str, by: &str) -> PathBuf {
         let extension = format!("subjectAltName=DNS:{dns}\nextendedKeyUsage=serverAuth\n");

@@ -1,5 +1,9 @@
-//! What a cloud says of its machines: events of EC2 as `EventBridge` and SNS send them.
+//! What a cloud says of its machines: events of EC2 as `EventBridge` and SNS send them, of GCP as Pub/Sub
+//! does, and of Azure as Event Grid does.
 
+mod azure;
+mod door;
+mod gcp;
 mod sns;
 mod word;
 
@@ -9,30 +13,28 @@ use std::sync::{Arc, PoisonError};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
-use ring::hmac;
-use rrd::Timestamp;
-use rrd::hex::bytes_of_hex;
+use axum::response::IntoResponse;
+use http::{HeaderMap, HeaderValue, Uri};
 use serde::Serialize;
 
 use super::{Denial, Inner, Intake, to_the_end};
-use crate::auth::Caller;
 use crate::lifecycle::{Evidence, Hint, Who};
 use crate::limits::JSON_BODY_LIMIT;
-use crate::registry::{Approval, Change, Event, Instance, Token, TokenId, TokenKind, What};
-use word::{Verdict, Word, word};
+use crate::registry::{Change, Event, Instance, What};
+use door::Warrant;
+use word::{Told, Verdict, Word, told};
 
-/// The header with `id=TOKEN,t=MILLISECONDS,v1=HMAC`.
-const SIGNATURE_HEADER: &str = "roundel-signature";
-/// How far the time of a signature may be from ours.
-const FRESH_MS: i64 = 5 * 60_000;
+/// Where a sender of `CloudEvents` says who it is, and where it is told that it may send, and how often.
+const REQUEST_ORIGIN: &str = "webhook-request-origin";
+const ALLOWED_ORIGIN: &str = "webhook-allowed-origin";
+const ALLOWED_RATE: &str = "webhook-allowed-rate";
 /// A word on an instance that is repeated within this is not written again; later, it counts from then.
 const REPEAT_MS: i64 = 60_000;
 /// Events remembered, so that one that is sent again is known.
 const KNOWN_LIMIT: usize = 10_000;
 /// Labels that hold what a cloud calls a machine.
-const MACHINE_LABELS: [&str; 3] = ["cloud_instance_id", "instance_id", "cloud_id"];
+const MACHINE_LABELS: [&str; 4] =
+    ["cloud_instance_id", "cloud_resource_id", "instance_id", "cloud_id"];
 
 /// Ids of events taken lately.
 #[derive(Debug, Default)]
@@ -72,88 +74,64 @@ pub(super) struct Outcome {
     message: String,
 }
 
+/// What is answered to a body.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Reply {
+    One(Outcome),
+    Many(Vec<Outcome>),
+    Validation {
+        #[serde(rename = "validationResponse")]
+        code: String,
+    },
+}
+
 pub(super) async fn post(
     State(intake): State<Intake>,
+    uri: Uri,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Outcome>, Denial> {
+) -> Result<Json<Reply>, Denial> {
     let inner = intake.0;
-    let signature = headers.get(SIGNATURE_HEADER).and_then(|value| value.to_str().ok());
-    let by_sns = inner.clouds().filter(|clouds| !clouds.trust.sns_topics.is_empty());
-    let by_sns = by_sns.filter(|_| signature.is_none() && !headers.contains_key(AUTHORIZATION));
-    if signature.is_none() && by_sns.is_none() {
-        match inner.caller(&headers)? {
-            Caller::Admin | Caller::Events(_) => {}
-            _ => return Err(Denial::forbidden("this needs a token of kind events")),
-        }
-    }
-    let (_held, body) = match signature {
-        None if by_sns.is_some() => {
-            inner.room.stranger_body(&headers, body, JSON_BODY_LIMIT).await?
-        }
-        None => inner.room.body(&headers, body, JSON_BODY_LIMIT).await?,
-        Some(signature) => {
-            let claim = inner.claim(signature)?;
-            let (held, body) = inner.room.stranger_body(&headers, body, JSON_BODY_LIMIT).await?;
-            claim.check(&body)?;
-            (held, body)
-        }
+    let warrant = inner.warrant(&headers, &uri).await?;
+    let (_held, body) = match warrant {
+        Warrant::Held => inner.room.body(&headers, body, JSON_BODY_LIMIT).await?,
+        _ => inner.room.stranger_body(&headers, body, JSON_BODY_LIMIT).await?,
     };
-    if let Some(clouds) = by_sns {
-        if !sns::is_message(&body) {
-            let why = "this needs a token of kind events, or a message that SNS signed";
-            return Err(Denial::unauthorised("unauthorised", why));
-        }
-        let checked = sns::check(&clouds, &body, inner.both_clocks()).await;
-        checked.map_err(|why| wrong(&format!("the message of SNS: {why}")))?;
-    }
-    let word = word(&body).map_err(Denial::bad)?;
-    to_the_end(async move { inner.hear(word).await }).await.map(Json)
+    warrant.check(&inner, &body).await?;
+    let told = told(&body).map_err(Denial::bad)?;
+    to_the_end(async move { inner.reply(told).await }).await.map(Json)
 }
 
-/// A signature before the body that it signs is there: an HMAC-SHA256 of time and body. Its key is the
-/// SHA-256 of the token's text, which is all that is kept of the token here.
-struct Claim<'a> {
-    token: Arc<Token>,
-    at: &'a str,
-    mac: [u8; 32],
-}
-
-impl Claim<'_> {
-    fn check(&self, body: &[u8]) -> Result<(), Denial> {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.token.digest.bytes());
-        let signed = [self.at.as_bytes(), b".", body].concat();
-        hmac::verify(&key, &signed, &self.mac).map_err(|_| wrong("the signature does not fit"))
-    }
-}
-
-fn wrong(why: &str) -> Denial {
-    Denial::unauthorised("bad_signature", why)
+/// Who sends `CloudEvents` asks first whether it may.
+pub(super) async fn may_send(
+    State(intake): State<Intake>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, Denial> {
+    intake.0.teller(&headers, &uri)?;
+    let origin = headers.get(REQUEST_ORIGIN).cloned();
+    let origin =
+        origin.ok_or_else(|| Denial::bad("this needs the header WebHook-Request-Origin"))?;
+    Ok([(ALLOWED_ORIGIN, origin), (ALLOWED_RATE, HeaderValue::from_static("*"))])
 }
 
 impl Inner {
-    /// Whose signature it claims to be, and that it is of now: what can be known without the body.
-    fn claim<'a>(&self, header: &'a str) -> Result<Claim<'a>, Denial> {
-        let part = |name: &str| {
-            let mut parts = header.split(',').filter_map(|part| part.trim().split_once('='));
-            parts.find(|(key, _)| *key == name).map(|(_, value)| value)
-        };
-        let (Some(id), Some(at), Some(mac)) = (part("id"), part("t"), part("v1")) else {
-            return Err(wrong("the signature is written id=TOKEN,t=MILLISECONDS,v1=HMAC"));
-        };
-        let now = self.parts.clock.wall();
-        let id: TokenId = id.parse().map_err(|_| wrong("id names no token"))?;
-        let token = self.parts.registry.token(id).filter(|token| is_good(token, now));
-        let token = token.ok_or_else(|| wrong("id names no token of kind events that is good"))?;
-        let mac = bytes_of_hex(mac).ok_or_else(|| wrong("v1 is 64 hexadecimal digits"))?;
-        let at_ms = at.parse().map_err(|_| wrong("t is milliseconds since 1970"))?;
-        if now.millis_since(Timestamp::from_millis(at_ms)).saturating_abs() > FRESH_MS {
-            return Err(wrong("the signature is too old, or ahead of the time here"));
-        }
-        Ok(Claim { token, at, mac })
+    async fn reply(self: Arc<Self>, told: Told) -> Result<Reply, Denial> {
+        Ok(match told {
+            Told::Validation(code) => Reply::Validation { code },
+            Told::One(word) => Reply::One(self.hear(word).await?),
+            Told::Many(words) => {
+                let mut outcomes = Vec::with_capacity(words.len());
+                for word in words {
+                    outcomes.push(self.hear(word).await?);
+                }
+                Reply::Many(outcomes)
+            }
+        })
     }
 
-    async fn hear(self: Arc<Self>, word: Word) -> Result<Outcome, Denial> {
+    async fn hear(self: &Arc<Self>, word: Word) -> Result<Outcome, Denial> {
         let passed_over = |message: String| Ok(Outcome { taken: false, instance: None, message });
         let heard = || self.heard_events.lock().unwrap_or_else(PoisonError::into_inner);
         if !heard().is_new(&word.id) {
@@ -206,15 +184,11 @@ impl Inner {
         let instances = self.parts.registry.instances();
         let is_it = |one: &&Arc<Instance>| {
             one.is_active()
-                && MACHINE_LABELS.iter().any(|label| one.labels.get(label) == Some(machine))
+                && MACHINE_LABELS.iter().any(|label| {
+                    // Azure writes a path now in these letters, now in those.
+                    one.labels.get(label).is_some_and(|name| name.eq_ignore_ascii_case(machine))
+                })
         };
         instances.iter().find(is_it).cloned()
     }
-}
-
-fn is_good(token: &Token, now: Timestamp) -> bool {
-    token.kind == TokenKind::Events
-        && !token.revoked
-        && token.approval == Approval::Auto
-        && token.expires_at.is_none_or(|end| end > now)
 }

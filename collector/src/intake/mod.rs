@@ -208,7 +208,7 @@ pub fn router(intake: Intake) -> Router {
         .route("/v1/instances/{id}/release", post(instances::release))
         .route("/v1/instances/{id}/revoke", post(instances::revoke))
         .route("/v1/instances/{id}/renew", post(renew::post))
-        .route("/v1/cloud-events", post(cloud_events::post))
+        .route("/v1/cloud-events", post(cloud_events::post).options(cloud_events::may_send))
         .route("/v1/events", get(discovery::events))
         .route("/v1/sd/prometheus", get(discovery::prometheus))
         .route("/v1/instances/{id}/policy", post(archive::policy))

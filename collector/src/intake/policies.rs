@@ -13,10 +13,12 @@ use super::tokens::{Spans, networks};
 use super::{Denial, Intake, to_the_end};
 use crate::lifecycle::Terms;
 use crate::limits::{LABEL_NAME_LIMIT, checked_labels};
-use crate::registry::{Change, JoinPolicy, Request};
+use crate::registry::{Account, AccountError, Change, JoinPolicy, Request};
 
 /// Policies at once: each is held against every request.
 const POLICY_LIMIT: usize = 100;
+/// Accounts of one policy: more than an organisation has of one kind.
+const ACCOUNT_LIMIT: usize = 100;
 const DAY_MS: i64 = 86_400_000;
 
 /// A policy as people write it. Everything named in it has to hold.
@@ -35,6 +37,9 @@ pub(super) struct Written {
     /// Its cloud's document has to hold, and to say the labels named here that begin with `cloud_`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     require: Option<Require>,
+    /// Accounts, projects and subscriptions, by its cloud's document: it has to be of one of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    accounts: Vec<String>,
     /// How long before it asked the machine may have been started, by its document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     started_within_secs: Option<u64>,
@@ -175,6 +180,7 @@ fn meant(written: Written) -> Result<JoinPolicy, Denial> {
         labels,
         token: token.map_err(|error| Denial::bad(format!("token: {error}")))?,
         requires_document: require == Some(Require::Verified),
+        accounts: accounts(&written.accounts)?,
         started_within_ms: written.started_within_secs.map(|secs| secs.saturating_mul(1000)),
         forced,
         terms: spans.over(Terms::default())?,
@@ -182,19 +188,30 @@ fn meant(written: Written) -> Result<JoinPolicy, Denial> {
     let says_nothing = policy.networks.is_empty()
         && policy.name_like.is_none()
         && policy.labels.is_empty()
-        && policy.token.is_none();
+        && policy.token.is_none()
+        && policy.accounts.is_empty();
     if says_nothing {
-        let message = "a policy names at least one of cidr, name_like, labels and token: one without \
-                       lets everybody in";
+        let message = "a policy names at least one of cidr, name_like, labels, token and accounts: \
+                       one without lets everybody in";
         return Err(Denial::bad(message));
     }
-    let is_believed = policy.requires_document || policy.started_within_ms.is_some();
-    if is_believed && !policy.labels.contains_key("cloud_account") {
-        let message = "a policy that requires a document names cloud_account in labels: every customer \
-                       of a cloud has documents that hold";
+    let is_anybodys = policy.accounts.is_empty() && !policy.labels.contains_key("cloud_account");
+    if policy.needs_document() && is_anybodys {
+        let message = "a policy that requires a document names accounts (or cloud_account in labels): \
+                       every customer of a cloud has documents that hold";
         return Err(Denial::bad(message));
     }
     Ok(policy)
+}
+
+fn accounts(texts: &[String]) -> Result<Vec<Account>, Denial> {
+    if texts.len() > ACCOUNT_LIMIT {
+        return Err(Denial::bad(format!("accounts: at most {ACCOUNT_LIMIT} a policy")));
+    }
+    let read = |text: &String| {
+        text.parse().map_err(|error: AccountError| Denial::bad(format!("accounts: {error}")))
+    };
+    texts.iter().map(read).collect()
 }
 
 fn written(policy: &JoinPolicy) -> Written {
@@ -206,6 +223,7 @@ fn written(policy: &JoinPolicy) -> Written {
         labels: policy.labels.clone(),
         token: policy.token.map(|id| id.to_string()),
         require: policy.requires_document.then_some(Require::Verified),
+        accounts: policy.accounts.iter().map(ToString::to_string).collect(),
         started_within_secs: policy.started_within_ms.map(|millis| millis / 1000),
         forced_labels: policy.forced.iter().map(owned).collect(),
         spans: Spans::of(&policy.terms),

@@ -22,6 +22,7 @@ mod roles;
 mod scraped;
 mod sockets;
 mod support;
+mod told;
 mod write;
 mod write2;
 mod zabbix;

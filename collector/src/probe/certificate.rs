@@ -1,7 +1,13 @@
-//! A certificate's last second: the few bytes of its encoding that say until when it is good.
+//! A certificate's first and last second: the few bytes of its encoding that say when it is good.
 
 /// When a certificate (DER) stops to be valid, in seconds since 1970; `None` when it cannot be read.
 pub(crate) fn not_after(der: &[u8]) -> Option<i64> {
+    validity(der).map(|(_, last)| last)
+}
+
+/// The first and the last second at which a certificate (DER) is valid, since 1970; `None` when they
+/// cannot be read.
+pub(crate) fn validity(der: &[u8]) -> Option<(i64, i64)> {
     let (_, certificate, _) = element(der)?;
     let (_, signed, _) = element(certificate)?;
     let (tag, _, after_version) = element(signed)?;
@@ -11,8 +17,14 @@ pub(crate) fn not_after(der: &[u8]) -> Option<i64> {
         (_, _, rest) = element(rest)?;
     }
     let (_, validity, _) = element(rest)?;
-    let (_, _, rest) = element(validity)?;
+    let (tag, time, rest) = element(validity)?;
+    let first = seconds(tag, time)?;
     let (tag, time, _) = element(rest)?;
+    Some((first, seconds(tag, time)?))
+}
+
+/// A moment by its tag: with two digits of a year, or with four.
+fn seconds(tag: u8, time: &[u8]) -> Option<i64> {
     let text = str::from_utf8(time).ok()?.strip_suffix('Z')?;
     let (year, rest) = match tag {
         // Two digits of a year are those of 1950 to 2049.
@@ -97,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_time_of_the_validity_is_the_end() {
+    fn the_first_time_of_the_validity_is_its_begin_and_the_second_its_end() {
         for (is_versioned, tag, time, expected) in [
             (true, 0x17, "260102030405Z", Some(1_767_323_045)),
             (false, 0x17, "491231235959Z", Some(2_524_607_999)),
@@ -107,7 +119,8 @@ mod tests {
             (true, 0x17, "261302030405Z", None),
             (true, 0x0c, "260102030405Z", None),
         ] {
-            assert_eq!(not_after(&certificate(is_versioned, tag, time)), expected, "{time}");
+            let read = validity(&certificate(is_versioned, tag, time));
+            assert_eq!(read, expected.map(|last| (1_577_836_800, last)), "{time}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! a frame and waits until it is applied. Every frame holds a whole record, so that replay is
 //! idempotent.
 
+mod account;
 mod event;
 pub(crate) mod instance;
 mod record;
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use rrd::{InstanceId, Labels, Timestamp};
 
 pub use crate::lifecycle::{Lifecycle, State};
+pub use account::{Account, AccountError};
 pub use event::{Event, What};
 pub use instance::{Instance, Namespace, Source};
 pub(crate) use record::Change;

@@ -15,7 +15,7 @@ use crate::foreign::relabel::Rules;
 use first::{InstanceV1, TokenV1};
 use life::EventV1;
 use second::{InstanceV2, PolicyV1, RequestV1, TokenV2};
-use third::{PolicyV2, RequestV2};
+use third::{PolicyV2, PolicyV3, RequestV2};
 
 /// A change of the registry: the whole record as it is afterwards, so that applying it twice is
 /// applying it once.
@@ -58,7 +58,9 @@ impl Change {
             Self::Token(token) => Record::TokenV2(token.into()),
             Self::Forget(id) => Record::Forget { token: id.0 },
             Self::Request(request) => Record::RequestV2(request.into()),
-            Self::Policy(policy) => Record::PolicyV2(policy.into()),
+            // An older program reads what it can know.
+            Self::Policy(policy) if policy.accounts.is_empty() => Record::PolicyV2(policy.into()),
+            Self::Policy(policy) => Record::PolicyV3(policy.into()),
             Self::ForgetPolicy(name) => Record::ForgetPolicy { name: name.clone() },
             Self::Event(event) => Record::Event(event.into()),
             Self::Rules(relay, rules) => {
@@ -95,6 +97,7 @@ pub(crate) enum Record {
     },
     RequestV2(RequestV2),
     PolicyV2(PolicyV2),
+    PolicyV3(PolicyV3),
 }
 
 impl Record {
@@ -110,6 +113,7 @@ impl Record {
             Self::Policy(record) => record.policy().map(Change::Policy),
             Self::RequestV2(record) => record.request().map(Change::Request),
             Self::PolicyV2(record) => record.policy().map(Change::Policy),
+            Self::PolicyV3(record) => record.policy().map(Change::Policy),
             Self::ForgetPolicy { name } => Ok(Change::ForgetPolicy(name)),
             Self::Event(record) => record.event().map(Change::Event),
             Self::Rules { relay, json } => {

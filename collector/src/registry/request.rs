@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use rrd::{InstanceId, Labels, Timestamp};
 
-use super::TokenId;
+use super::{Account, TokenId};
 use crate::address::Network;
 use crate::identity::PublicKey;
 use crate::identity::document::Attestation;
@@ -77,6 +77,8 @@ pub struct JoinPolicy {
     pub token: Option<TokenId>,
     /// Its cloud has to say so: labels that begin with `cloud_` are then held against its document.
     pub requires_document: bool,
+    /// Its cloud has to say that it is of one of these; any that it may otherwise be, when empty.
+    pub accounts: Vec<Account>,
     /// How long ago the machine may have been started, by its document.
     pub started_within_ms: Option<u64>,
     /// Labels forced on whom it lets in.
@@ -106,10 +108,15 @@ impl JoinPolicy {
         if self.token.is_some() && self.token != request.token {
             return Err("it showed another token, or none".to_owned());
         }
-        if self.requires_document || self.started_within_ms.is_some() {
+        if self.needs_document() {
             self.believes(request)?;
         }
         Ok(())
+    }
+
+    /// True when what a machine says of itself is not enough.
+    pub fn needs_document(&self) -> bool {
+        self.requires_document || self.started_within_ms.is_some() || !self.accounts.is_empty()
     }
 
     /// Why the machine's document is not enough; `Ok` when it is.
@@ -125,6 +132,12 @@ impl JoinPolicy {
             if attested.labels.get(name) != Some(value) {
                 return Err(format!("its document does not say {name}={value}"));
             }
+        }
+        let is_its = |account: &Account| account.owns(&attested.labels);
+        if !self.accounts.is_empty() && !self.accounts.iter().any(is_its) {
+            let said = |name: &str| attested.labels.get(name).map_or("", String::as_str);
+            let (cloud, account) = (said("cloud_provider"), said("cloud_account"));
+            return Err(format!("its document is of {cloud}:{account}, none of its accounts"));
         }
         let Some(most_ms) = self.started_within_ms else { return Ok(()) };
         let age_ms = attested.started_at.map(|started| request.at.millis_since(started));

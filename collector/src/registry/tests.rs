@@ -110,6 +110,33 @@ fn a_snapshot_restores_every_record_and_index() {
 }
 
 #[test]
+fn a_policy_is_restored_with_its_accounts_or_without() {
+    let registry = Registry::default();
+    let policy = |name: &str, accounts: &[&str]| JoinPolicy {
+        name: name.to_owned(),
+        networks: Vec::new(),
+        name_like: None,
+        labels: std::collections::BTreeMap::new(),
+        token: Some(TokenId(7)),
+        requires_document: true,
+        accounts: accounts.iter().map(|text| text.parse().unwrap()).collect(),
+        started_within_ms: Some(9),
+        forced: Labels::default(),
+        terms: Terms::default(),
+    };
+    let all = [policy("few", &["aws:123", "gcp:shop"]), policy("none", &[])];
+    for (seq, policy) in (1..).zip(&all) {
+        apply(&registry, seq, Change::Policy(policy.clone()));
+    }
+    let restored = Registry::restore(&registry.snapshot()).unwrap();
+    for registry in [&registry, &restored] {
+        let held: Vec<JoinPolicy> =
+            registry.policies().iter().map(|one| JoinPolicy::clone(one)).collect();
+        assert_eq!(held, all);
+    }
+}
+
+#[test]
 fn a_token_can_be_forgotten() {
     let registry = Registry::default();
     apply(&registry, 1, Change::Token(token(1)));

@@ -67,6 +67,7 @@ impl Imds {
             region: text("region"),
             zone: text("availabilityZone"),
             machine_type: text("instanceType"),
+            resource_id: String::new(),
             is_spot: cycle.as_deref().map(str::trim) == Some("spot"),
         })
     }
@@ -104,6 +105,7 @@ impl Imds {
             region,
             zone,
             machine_type: last("machineType"),
+            resource_id: String::new(),
             is_spot: instance["scheduling"]["preemptible"].as_str() == Some("TRUE"),
         })
     }
@@ -123,6 +125,7 @@ impl Imds {
             region: text("location"),
             zone: text("zone"),
             machine_type: text("vmSize"),
+            resource_id: text("resourceId"),
             is_spot: text("priority") == "Spot",
         })
     }

@@ -42,6 +42,9 @@ pub(super) struct Identity {
     pub(super) region: String,
     pub(super) zone: String,
     pub(super) machine_type: String,
+    /// Azure's path of the machine, by which its events name it.
+    #[serde(default)]
+    pub(super) resource_id: String,
     /// The cloud may take it away at any time.
     pub(super) is_spot: bool,
 }
@@ -69,6 +72,7 @@ impl Identity {
             ("cloud_region", &self.region),
             ("cloud_zone", &self.zone),
             ("cloud_type", &self.machine_type),
+            ("cloud_resource_id", &self.resource_id),
             ("cloud_lifecycle", lifecycle),
         ];
         let known = pairs.into_iter().filter(|(_, value)| !value.is_empty());

@@ -67,7 +67,7 @@ const GCE: [(&str, &str); 1] = [(
 const AZURE: [(&str, &str); 1] = [(
     "/metadata/instance/compute",
     r#"{"vmId":"02aab8a4","location":"westeurope","zone":"1","vmSize":"Standard_B1s",
-        "subscriptionId":"8d10","priority":"Spot"}"#,
+        "subscriptionId":"8d10","priority":"Spot","resourceId":"/subscriptions/8d10/x"}"#,
 )];
 
 #[tokio::test]
@@ -92,6 +92,8 @@ async fn each_cloud_names_its_machine() {
         for (name, value) in names.into_iter().zip(labels) {
             assert_eq!(found[&format!("cloud_{name}")], value, "{name} of {id}");
         }
+        let path = found.get("cloud_resource_id").map(String::as_str);
+        assert_eq!(path, (labels[0] == "azure").then_some("/subscriptions/8d10/x"));
     }
 }
 
@@ -177,6 +179,7 @@ fn an_identity_is_kept_for_one_boot() {
         region: String::new(),
         zone: String::new(),
         machine_type: String::new(),
+        resource_id: String::new(),
         is_spot: false,
     };
     identity.cache(dir.path(), 7);

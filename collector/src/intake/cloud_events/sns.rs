@@ -10,10 +10,11 @@ use ring::signature::{
     RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256, RsaParameters,
 };
 use serde_json::Value;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use crate::identity::clouds::{Clouds, Now, certificates};
-use crate::identity::moment;
 use crate::identity::signed_data::{is_signed, rsa_key};
+use crate::identity::{dates, moment};
 
 /// SNS tries for an hour; a message of which more is known is another.
 const FRESH_MS: i64 = 65 * 60_000;
@@ -46,25 +47,35 @@ pub(super) async fn check(clouds: &Clouds, body: &[u8], now: Now) -> Result<(), 
     let signature =
         STANDARD.decode(text("Signature")).map_err(|_| "its Signature is not base64")?;
     let signed = signed(&message).ok_or("it lacks a part that is signed")?;
-    for key in keys(clouds, text("SigningCertURL"), topic, now).await? {
-        if is_signed(&key, algorithm, (signed.as_bytes(), &signature)) {
-            return Ok(());
+    let signs = |one: &&CertificateDer<'_>| {
+        let signed = (signed.as_bytes(), signature.as_slice());
+        rsa_key(one).is_some_and(|key| is_signed(&key, algorithm, signed))
+    };
+    let mut why = "the signature does not fit".to_owned();
+    let given = given(clouds, text("SigningCertURL"), topic, now).await?;
+    for signer in given.iter().filter(signs) {
+        match dates::hold(signer, now.wall) {
+            Ok(()) => return Ok(()),
+            Err(dates) => why = format!("the certificate that it is signed with {dates}"),
         }
     }
-    Err("the signature does not fit".to_owned())
+    Err(why)
 }
 
-/// The keys of the certificate that was given, or of the one that the message names.
-async fn keys(clouds: &Clouds, url: &str, topic: &str, now: Now) -> Result<Vec<Vec<u8>>, String> {
-    let all = if let Some(file) = clouds.trust.sns_certificate.clone() {
-        certificates(file).await?
-    } else {
-        let url = certificate_url(url, topic).ok_or("its SigningCertURL is not one of SNS")?;
-        let pem = clouds.fetched(&url, (now.monotonic, CERTIFICATE_AGE)).await?;
-        let read = crate::listen::certificates(std::path::Path::new(&url), &pem);
-        read.map_err(|error| error.to_string())?
-    };
-    Ok(all.iter().filter_map(|one| rsa_key(one)).collect())
+/// The certificates that were given, or those that the message names.
+async fn given(
+    clouds: &Clouds,
+    url: &str,
+    topic: &str,
+    now: Now,
+) -> Result<Vec<CertificateDer<'static>>, String> {
+    if let Some(file) = clouds.trust.sns_certificate.clone() {
+        return certificates(file).await;
+    }
+    let url = certificate_url(url, topic).ok_or("its SigningCertURL is not one of SNS")?;
+    let pem = clouds.fetched(&url, (now.monotonic, CERTIFICATE_AGE)).await?;
+    let read = crate::listen::certificates(std::path::Path::new(&url), &pem);
+    read.map_err(|error| error.to_string())
 }
 
 /// The address of a certificate as it is asked for: at SNS' host in the region of the topic, by TLS, under

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::{azure, gcp};
+
 /// Bytes of an id that we look up or remember.
 const ID_LIMIT: usize = 128;
 /// Bytes of an address that a person is asked to open.
@@ -32,16 +34,46 @@ pub(super) enum Verdict {
     Person,
 }
 
-/// Reads an event of `EventBridge`, or a notification of SNS around one. Errors in words.
-pub(super) fn word(body: &[u8]) -> Result<Word, String> {
+/// What a body holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// One event.
+    One(Word),
+    /// Several in one body.
+    Many(Vec<Word>),
+    /// A question that is to be answered with this.
+    Validation(String),
+}
+
+/// Reads what a cloud sends, whichever it is. Errors in words.
+pub(super) fn told(body: &[u8]) -> Result<Told, String> {
     let event: Value = serde_json::from_slice(body)
         .map_err(|error| format!("the body is not the JSON expected: {error}"))?;
+    // Of SNS' messages a signature covers some parts alone: the others must not make another event of it.
+    if event["Type"].is_string() {
+        return of_aws(&event).map(Told::One);
+    }
+    if azure::is_event(&event) {
+        return Ok(match (azure::validation(&event), event.as_array()) {
+            (Some(code), _) => Told::Validation(code),
+            (None, Some(all)) => Told::Many(all.iter().map(azure::word).collect()),
+            (None, None) => Told::One(azure::word(&event)),
+        });
+    }
+    if gcp::is_pushed(&event) {
+        return Ok(Told::One(gcp::word(&event)));
+    }
+    of_aws(&event).map(Told::One)
+}
+
+/// Reads an event of `EventBridge`, or a notification of SNS around one.
+fn of_aws(event: &Value) -> Result<Word, String> {
     match event["Type"].as_str() {
-        Some("Notification") => notification(&event),
+        Some("Notification") => notification(event),
         Some(kind @ ("SubscriptionConfirmation" | "UnsubscribeConfirmation")) => {
-            Ok(subscription(&event, kind))
+            Ok(subscription(event, kind))
         }
-        _ => bridge(&event, text(&event["id"])),
+        _ => bridge(event, text(&event["id"])),
     }
 }
 
@@ -119,7 +151,8 @@ fn bridge(event: &Value, id: String) -> Result<Word, String> {
         "EC2 Instance-launch Lifecycle Action" | "EC2 Instance Launch Successful" => {
             of(&detail["EC2InstanceId"], Verdict::Runs, "was launched".to_owned())
         }
-        "" => Err("this is no event of EventBridge or SNS: it has neither detail-type nor Type"
+        "" => Err("this is no event of EventBridge, SNS, Pub/Sub or Event Grid: it has neither \
+                   detail-type, Type, message nor eventType"
             .to_owned()),
         _ => Ok(nothing(id, "an event of a kind that tells nothing of a machine's end")),
     }
@@ -132,14 +165,19 @@ fn named(word: Word) -> Result<Word, String> {
     Ok(word)
 }
 
-fn nothing(id: String, what: &str) -> Word {
+pub(super) fn nothing(id: String, what: &str) -> Word {
     Word { id, machine: String::new(), verdict: Verdict::Nothing, what: what.to_owned() }
 }
 
 /// A short plain text; anything else is none.
-fn text(value: &Value) -> String {
-    let plain = |text: &&str| text.len() <= ID_LIMIT && !text.chars().any(char::is_control);
-    value.as_str().filter(plain).unwrap_or_default().to_owned()
+pub(super) fn text(value: &Value) -> String {
+    plain(value, ID_LIMIT)
+}
+
+/// A plain text of so many bytes at most; anything else is none.
+pub(super) fn plain(value: &Value, limit: usize) -> String {
+    let is_plain = |text: &&str| text.len() <= limit && !text.chars().any(char::is_control);
+    value.as_str().filter(is_plain).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -173,12 +211,31 @@ mod tests {
             (inside(json!("hello")), Verdict::Nothing, "nothing of a machine"),
             (json!({"detail-type": "Scheduled Event"}), Verdict::Nothing, "no"),
         ] {
-            let read = word(event.to_string().as_bytes()).unwrap();
+            let Ok(Told::One(read)) = told(event.to_string().as_bytes()) else {
+                panic!("{event}");
+            };
             assert_eq!(read.verdict, verdict, "{event}");
             assert!(read.what.contains(part), "{event}: {}", read.what);
         }
+        // What SNS did not sign does not make another event of its message.
+        let mut dressed = inside(json!("hello"));
+        let event = json!({"specversion": "1.0", "type": "Microsoft.Resources.ResourceDeleteSuccess",
+            "id": "e", "data": {"operationName": "Microsoft.Compute/virtualMachines/delete",
+            "resourceUri": "/providers/Microsoft.Compute/virtualMachines/web"}});
+        let entry = json!({"insertId": "i", "severity": "INFO",
+            "protoPayload": {"methodName": "v1.compute.instances.delete"},
+            "resource": {"type": "gce_instance", "labels": {"instance_id": "1"}}});
+        for more in [event, entry] {
+            let Ok(Told::One(plain)) = told(more.to_string().as_bytes()) else { panic!("{more}") };
+            assert_eq!(plain.verdict, Verdict::Gone);
+            dressed.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let Ok(Told::One(read)) = told(dressed.to_string().as_bytes()) else {
+                panic!("{dressed}");
+            };
+            assert_eq!(read.verdict, Verdict::Nothing);
+        }
         for bad in ["{}", "[", "7", r#"{"detail-type":"EC2 Instance Terminate Successful"}"#] {
-            assert!(word(bad.as_bytes()).is_err(), "{bad}");
+            assert!(told(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 }

@@ -1,25 +1,20 @@
 //! Groups of pushed series: their last values, kept until their time is over.
 
 mod kept;
+mod share;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 
 use rrd::{Kind, Timestamp};
-use thiserror::Error;
 
 use crate::exposition::{Page, Series};
 use crate::foreign::Sorter;
 use crate::registry::TokenId;
 use crate::scrape::page::Hand;
-
-/// Groups kept: ten thousand jobs that push on their own.
-const GROUPS: usize = 10_000;
-/// Series of all groups.
-const SERIES: usize = 200_000;
-/// Bytes of the texts of all series.
-const BYTES: usize = 32 << 20;
+pub(super) use share::Full;
+use share::{Shares, Used};
 
 /// The gauge that says when a group was pushed last.
 const PUSHED_AT: &str = "push_time_seconds";
@@ -47,17 +42,11 @@ pub(super) struct Terms {
     pub(super) replaces_all: bool,
 }
 
-/// Why a push is not kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("as many pushed series are kept as fit; delete groups, or push with a shorter ttl")]
-pub(super) struct Full;
-
 /// All groups.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     members: HashMap<Name, Group>,
-    series: usize,
-    bytes: usize,
+    shares: Shares,
     /// Where each has its file, so that a restart does not forget it.
     folder: Option<PathBuf>,
 }
@@ -99,12 +88,10 @@ impl Groups {
         let bytes: usize = page.samples.iter().map(|sample| sample.series.text().len()).sum();
         let known = self.members.get(name);
         let goes = |family: &str| terms.replaces_all || pushed.contains_key(family);
-        let (series_gone, bytes_gone) = known.map_or((0, 0), |group| group.size_of(goes));
-        let is_full = self.series - series_gone + page.samples.len() > SERIES
-            || self.bytes - bytes_gone + bytes > BYTES;
-        if is_full || (known.is_none() && self.members.len() >= GROUPS) {
-            return Err(Full);
-        }
+        let gone = known.map_or(Used::default(), |group| group.size_of(goes));
+        let groups = usize::from(known.is_none());
+        let comes = Used { groups, series: page.samples.len(), bytes };
+        self.shares.change(name.relay, gone, comes)?;
         let group = self.members.entry(name.clone()).or_insert_with(|| Group {
             families: BTreeMap::new(),
             pushed_at: terms.at,
@@ -129,8 +116,6 @@ impl Groups {
         hand.own(PUSHED_AT, terms.at.as_secs_f64());
         group.families.extend(pushed);
         (group.pushed_at, group.until) = (terms.at, terms.until);
-        self.series = self.series + page.samples.len() - series_gone;
-        self.bytes = self.bytes + bytes - bytes_gone;
         // A disk may take its time, and others wait for the table of series.
         sorter.rest();
         self.save(name);
@@ -171,10 +156,7 @@ impl Groups {
 
     fn remove(&mut self, name: &Name) -> Option<Group> {
         let group = self.members.remove(name)?;
-        for family in group.families.values() {
-            self.series -= family.len();
-            self.bytes -= byte_count(family);
-        }
+        self.shares.remove(name.relay, Used { groups: 1, ..group.size_of(|_| true) });
         Some(group)
     }
 
@@ -209,11 +191,13 @@ impl Groups {
 }
 
 impl Group {
-    /// How many series those families have that are `wanted`, and how many bytes their texts.
-    fn size_of(&self, wanted: impl Fn(&str) -> bool) -> (usize, usize) {
+    /// What those families take that are `wanted`.
+    fn size_of(&self, wanted: impl Fn(&str) -> bool) -> Used {
         let families = self.families.iter().filter(|(family, _)| wanted(family));
-        families.fold((0, 0), |(series, bytes), (_, family)| {
-            (series + family.len(), bytes + byte_count(family))
+        families.fold(Used::default(), |used, (_, family)| Used {
+            series: used.series + family.len(),
+            bytes: used.bytes + byte_count(family),
+            ..used
         })
     }
 
@@ -297,16 +281,43 @@ mod tests {
     #[test]
     fn a_group_can_be_pushed_again_where_no_other_fits() {
         let cache = SeriesCache::new(7);
-        for (series, bytes) in [(SERIES, 0), (0, BYTES)] {
+        for more in [
+            Used { series: share::ALL.series, ..Used::default() },
+            Used { bytes: share::ALL.bytes, ..Used::default() },
+        ] {
             let mut groups = Groups::default();
             push(&mut groups, "j", &mut sorter(&cache)).unwrap();
-            groups.series = groups.series.max(series);
-            groups.bytes = groups.bytes.max(bytes);
-            let full = (groups.series, groups.bytes);
-            assert_eq!(push(&mut groups, "k", &mut sorter(&cache)), Err(Full));
+            groups.shares.add(Some(TokenId(9)), more);
+            let full = groups.shares.all;
+            assert_eq!(push(&mut groups, "k", &mut sorter(&cache)), Err(Full::All));
             assert_eq!(push(&mut groups, "j", &mut sorter(&cache)), Ok(()));
-            assert_eq!((groups.series, groups.bytes), full);
+            assert_eq!(groups.shares.all, full);
+            groups.forget(&group("j"));
+            assert_eq!(groups.shares.all, more);
         }
+    }
+
+    #[test]
+    fn a_relay_that_runs_wild_does_not_keep_out_another() {
+        let cache = SeriesCache::new(7);
+        let mut groups = Groups::default();
+        let page = exposition::read(b"m 1\n", Format::Text, 10).unwrap();
+        let terms = Terms { at: AT, until: AT.plus_millis(60_000), replaces_all: true };
+        let mut sorter = sorter(&cache);
+        let mut push = |groups: &mut Groups, relay, job: usize| {
+            let name = Name { relay, ..group(&job.to_string()) };
+            groups.push(&name, &page, terms, &mut sorter)
+        };
+        let (wild, other) = (Some(TokenId(1)), Some(TokenId(2)));
+        let full = (0..share::ALL.groups).find_map(|job| push(&mut groups, wild, job).err());
+        assert_eq!(full, Some(Full::Relay));
+        assert!(full.unwrap().to_string().contains("a relay token of their own"));
+        assert_eq!(groups.members.len(), share::ALL.groups / 2);
+        push(&mut groups, other, 0).unwrap();
+        push(&mut groups, wild, 0).unwrap();
+        groups.forget(&Name { relay: wild, ..group("0") });
+        push(&mut groups, wild, 7_777).unwrap();
+        assert_eq!(push(&mut groups, wild, 7_778), Err(Full::Relay));
     }
 
     #[test]

@@ -33,7 +33,7 @@ async fn document_of(server: &Server, request: &Value) -> String {
 async fn a_policy_that_wants_a_document_lets_in_who_shows_one_and_the_others_wait() {
     let Some(tool) = OpenSsl::for_test("policies that want a document") else { return };
     let server = Server::start();
-    let regions = tool.itself("region");
+    let regions = tool.dated("region", "20260101000000Z", "20290101000000Z");
     tool.itself("stranger");
     let policy = json!({"name": "fleet", "require": "verified", "labels": {"cloud_account": "123"},
                         "started_within_secs": 86_400});
@@ -116,6 +116,55 @@ async fn a_policy_that_wants_a_document_lets_in_who_shows_one_and_the_others_wai
     assert!(tried.to_string().contains("s before it asked"), "{tried}");
 }
 
+#[tokio::test]
+async fn a_policy_names_the_accounts_that_a_token_s_machines_may_be_of() {
+    let Some(tool) = OpenSsl::for_test("policies that name accounts") else { return };
+    let server = Server::start();
+    let aws_trust = Some(tool.dated("region", "20260101000000Z", "20290101000000Z"));
+    server.intake.trust_clouds(CloudTrust { aws: aws_trust, ..CloudTrust::default() }).unwrap();
+    let minted = json!({"kind": "join", "auto_approve": false});
+    let minted = server.json("POST", "/v1/tokens", ADMIN, minted).await.json;
+    let (id, token) = (&minted["id"], minted["token"].as_str().unwrap());
+    let policy = |accounts: &[&str]| json!({"name": "fleet", "token": id, "accounts": accounts});
+    for (accounts, part) in [(&["123"][..], "write aws:"), (&["aws:1"; 101], "at most 100")] {
+        let refused = server.json("POST", "/v1/policies", ADMIN, policy(accounts)).await;
+        let said = refused.is(400, "bad_request").json["message"].as_str().unwrap().to_owned();
+        assert!(said.contains(part), "{said}");
+    }
+    let machine = |seed: u64| Machine::of(seed, &format!("web-{seed}"));
+    let shown = |instance: &str| json!({"document": aws(&tool, instance, "region")});
+    let waits = shows(&server, &machine(1), Some(token), shown("i-1")).await;
+    assert_eq!(waits.status, 202, "no policy yet: {:?}", waits.json);
+    assert_eq!(shows(&server, &machine(2), Some(token), json!({})).await.status, 202);
+    let claimed = json!({"labels": {"cloud_provider": "aws", "cloud_account": "123"}});
+    assert_eq!(shows(&server, &machine(3), Some(token), claimed).await.status, 202);
+    // The account's number is that of AWS alone.
+    for (accounts, admits) in [
+        (&["aws:999", "gcp:123"][..], [false, false, false]),
+        (&["aws:999", "aws:123"], [true, false, false]),
+    ] {
+        let tried = json!({"policy": policy(accounts)});
+        let tried = server.json("POST", "/v1/policies/try", ADMIN, tried).await.json;
+        for (seed, admits) in (1..).zip(admits) {
+            let listed = tried[if admits { "admitted" } else { "refused" }].as_array().unwrap();
+            let name = format!("web-{seed}");
+            assert!(listed.iter().any(|one| one["name"] == name), "{name} {accounts:?} {tried}");
+        }
+        if !admits[0] {
+            let text = tried.to_string();
+            assert!(text.contains("its document is of aws:123, none of its accounts"), "{text}");
+            assert!(text.contains("it shows no document of a cloud"), "{text}");
+        }
+    }
+    let added = server.json("POST", "/v1/policies", ADMIN, policy(&["aws:999", "aws:123"])).await;
+    assert_eq!(added.status, 204);
+    assert_eq!(server.get("/v1/policies").await.json[0]["accounts"], json!(["aws:999", "aws:123"]));
+    assert_eq!(shows(&server, &machine(4), Some(token), shown("i-4")).await.status, 201);
+    let strangers = shows(&server, &machine(5), None, shown("i-5")).await;
+    assert_eq!(strangers.status, 202, "the account without the token: {:?}", strangers.json);
+    assert_eq!(shows(&server, &machine(6), Some(token), json!({})).await.status, 202);
+}
+
 /// A message of SNS about a machine, signed by `signer`.
 fn message(tool: &OpenSsl, (signer, version): (&str, &str), about: &Value) -> Value {
     let mut message = json!({
@@ -139,19 +188,23 @@ fn message(tool: &OpenSsl, (signer, version): (&str, &str), about: &Value) -> Va
 async fn a_message_of_sns_is_taken_by_its_own_signature_where_its_topic_is_named() {
     let Some(tool) = OpenSsl::for_test("messages of SNS") else { return };
     let server = Server::start();
-    let certificate = tool.itself("sns");
+    let certificate = tool.dated("sns", "20260901000000Z", "20270901000000Z");
+    let ended = tool.dated("ended", "20250901000000Z", "20260920235959Z");
+    let early = tool.dated("early", "20260922000000Z", "20270921000000Z");
+    let all = [&certificate, &ended, &early].map(|pem| std::fs::read(pem).unwrap()).concat();
+    std::fs::write(tool.path("all.pem"), all).unwrap();
     tool.itself("stranger");
-    let ended = json!({"id": "e1", "detail-type": "EC2 Instance State-change Notification",
+    let is_over = json!({"id": "e1", "detail-type": "EC2 Instance State-change Notification",
                        "detail": {"instance-id": "i-1", "state": "terminated"}});
     let post = async |message: &Value| {
         let request = http::Request::post("/v1/cloud-events").body(message.to_string().into());
         server.send(request.unwrap()).await
     };
-    let good = message(&tool, ("sns", "2"), &ended);
+    let good = message(&tool, ("sns", "2"), &is_over);
     post(&good).await.is(401, "unauthorised");
     let trust = CloudTrust {
         sns_topics: vec!["arn:aws:sns:eu-west-1:123:fleet".to_owned()],
-        sns_certificate: Some(certificate),
+        sns_certificate: Some(tool.path("all.pem")),
         ..CloudTrust::default()
     };
     server.intake.trust_clouds(trust).unwrap();
@@ -160,9 +213,9 @@ async fn a_message_of_sns_is_taken_by_its_own_signature_where_its_topic_is_named
     let labels = json!({"labels": {"cloud_instance_id": "i-1"}});
     assert_eq!(shows(&server, &web, Some(&token), labels).await.status, 201);
 
-    let forged = message(&tool, ("stranger", "2"), &ended);
+    let forged = message(&tool, ("stranger", "2"), &is_over);
     let mut changed = good.clone();
-    changed["Message"] = json!(ended.to_string().replace("i-1", "i-2"));
+    changed["Message"] = json!(is_over.to_string().replace("i-1", "i-2"));
     let mut late = good.clone();
     late["Timestamp"] = json!("2026-09-21T13:00:00Z");
     let mut elsewhere = good.clone();
@@ -171,6 +224,11 @@ async fn a_message_of_sns_is_taken_by_its_own_signature_where_its_topic_is_named
     newer["SignatureVersion"] = json!("3");
     for (message, why) in [
         (forged, "the signature does not fit"),
+        (
+            message(&tool, ("ended", "2"), &is_over),
+            "the certificate that it is signed with ended 14 h ago",
+        ),
+        (message(&tool, ("early", "1"), &is_over), "signed with begins only in 9 h"),
         (changed, "the signature does not fit"),
         (late, "too old"),
         (elsewhere, "its topic is not one of"),
@@ -180,7 +238,7 @@ async fn a_message_of_sns_is_taken_by_its_own_signature_where_its_topic_is_named
         assert!(answer.json["message"].as_str().unwrap().contains(why), "{why}: {:?}", answer.json);
     }
     // What is no message of SNS is not heard from a stranger.
-    post(&ended).await.is(401, "unauthorised");
+    post(&is_over).await.is(401, "unauthorised");
     let taken = post(&good).await;
     assert_eq!(
         (taken.status.as_u16(), &taken.json["taken"]),
@@ -190,7 +248,7 @@ async fn a_message_of_sns_is_taken_by_its_own_signature_where_its_topic_is_named
     );
     let again = post(&good).await;
     assert_eq!(again.json["taken"], json!(false), "it comes twice");
-    let mut runs = ended.clone();
+    let mut runs = is_over.clone();
     runs["detail"]["state"] = json!("running");
     let mut older = message(&tool, ("sns", "1"), &runs);
     older["MessageId"] = json!("m-2");

@@ -256,6 +256,7 @@ impl PolicyV1 {
             labels: self.labels.into_iter().collect(),
             token: self.token.map(TokenId),
             requires_document: false,
+            accounts: Vec::new(),
             started_within_ms: None,
             forced: labels(self.forced)?,
             terms: self.terms.terms(),

@@ -1,8 +1,9 @@
-//! Records of requests and policies that know documents of clouds.
+//! Records of requests and policies that know documents of clouds, and accounts.
 
 use bincode::{Decode, Encode};
 use rrd::Timestamp;
 
+use super::bad;
 use super::second::{PolicyV1, RequestV1};
 use crate::codec::CodecError;
 use crate::identity::document::{Attestation, Attested};
@@ -27,6 +28,12 @@ pub(crate) struct PolicyV2 {
     first: PolicyV1,
     requires_document: bool,
     started_within_ms: Option<u64>,
+}
+
+#[derive(Encode, Decode)]
+pub(crate) struct PolicyV3 {
+    second: PolicyV2,
+    accounts: Vec<String>,
 }
 
 impl From<&Request> for RequestV2 {
@@ -70,5 +77,20 @@ impl PolicyV2 {
     pub(super) fn policy(self) -> Result<JoinPolicy, CodecError> {
         let Self { first, requires_document, started_within_ms } = self;
         Ok(JoinPolicy { requires_document, started_within_ms, ..first.policy()? })
+    }
+}
+
+impl From<&JoinPolicy> for PolicyV3 {
+    fn from(policy: &JoinPolicy) -> Self {
+        let accounts = policy.accounts.iter().map(ToString::to_string).collect();
+        Self { second: policy.into(), accounts }
+    }
+}
+
+impl PolicyV3 {
+    pub(super) fn policy(self) -> Result<JoinPolicy, CodecError> {
+        let read = |text: &String| text.parse().map_err(|error| bad(format!("{error}")));
+        let accounts = self.accounts.iter().map(read).collect::<Result<_, _>>()?;
+        Ok(JoinPolicy { accounts, ..self.second.policy()? })
     }
 }

@@ -8,7 +8,8 @@ use rrd::{Kind, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{GROUPS, Group, Groups, Name, Pushed, byte_count};
+use super::share::{ALL, Used};
+use super::{Group, Groups, Name, Pushed};
 use crate::exposition::Series;
 use crate::registry::TokenId;
 
@@ -43,7 +44,7 @@ impl Groups {
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();
             if path.extension().is_none_or(|ending| ending != "json")
-                || self.members.len() >= GROUPS
+                || self.members.len() >= ALL.groups
             {
                 continue;
             }
@@ -59,10 +60,7 @@ impl Groups {
     }
 
     fn take(&mut self, name: Name, group: Group) {
-        for family in group.families.values() {
-            self.series += family.len();
-            self.bytes += byte_count(family);
-        }
+        self.shares.add(name.relay, Used { groups: 1, ..group.size_of(|_| true) });
         self.members.insert(name, group);
     }
 
