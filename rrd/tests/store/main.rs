@@ -23,5 +23,6 @@ mod rings;
 mod rollup;
 mod rot;
 mod seams;
+mod thin;
 mod warm;
 mod world;
