@@ -1,11 +1,13 @@
 //! What the kernel counts of a process: memory, bytes written, processor time; and free space.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use rrd::{Disk as _, OsDisk};
+use rustix::fs::{major, minor};
 
 /// A process by its number, or this one.
 #[derive(Clone, Copy)]
@@ -22,7 +24,8 @@ impl Process {
         Ok((kib("RssAnon:")? + kib("VmPTE:")?) * 1024)
     }
 
-    /// Bytes it caused to be written, as pages that became dirty.
+    /// Bytes it caused to be written, as the kernel counts them: all of a stretch of its cache, which may
+    /// be many pages, when one page of it becomes dirty.
     pub(crate) fn written(self) -> Result<u64> {
         field(&self.read("io")?, "write_bytes:")
     }
@@ -59,6 +62,16 @@ impl Process {
         let path = self.path(name);
         fs::read_to_string(&path).context(path)
     }
+}
+
+/// Bytes that the device of this folder was told to write, whoever wrote them.
+pub(crate) fn device_written(folder: &Path) -> Result<u64> {
+    const SECTOR_BYTES: u64 = 512;
+    let device = fs::metadata(folder)?.dev();
+    let path = format!("/sys/dev/block/{}:{}/stat", major(device), minor(device));
+    let text = fs::read_to_string(&path).context(path)?;
+    let sectors = text.split_whitespace().nth(6).context("the kernel counts no sectors")?;
+    Ok(sectors.parse::<u64>()? * SECTOR_BYTES)
 }
 
 fn field(text: &str, name: &str) -> Result<u64> {

@@ -43,6 +43,7 @@ mod slots;
 mod state;
 mod takeover;
 mod task;
+mod unsynced;
 mod view;
 mod warm;
 

@@ -20,7 +20,7 @@ use rrd::{
 use crate::cold;
 use crate::data::{self, value};
 use crate::meter::{Wall, thread_time};
-use crate::procfs::Process;
+use crate::procfs::{Process, device_written};
 use crate::store::ack::Acknowledged;
 use crate::store::order::Order;
 use crate::store::reopen::{self, Opened};
@@ -197,7 +197,7 @@ impl Line {
     fn steady(&mut self, before: u64) -> Result<()> {
         let series = float(self.load.series_count());
         self.round()?;
-        let written = Process::Own.written()?;
+        let written = (Process::Own.written()?, device_written(&self.folder)?);
         let journal_before = self.journal.fill();
         self.worker = Duration::ZERO;
         for step in -self.period()..0 {
@@ -210,7 +210,8 @@ impl Line {
         let (written_round, most) = with_memory(|| self.round())?;
         say("memory_round", float(most.saturating_sub(before)) / series)?;
         say("round_processor", written_round.processor.as_secs_f64() / samples)?;
-        say("written", float(Process::Own.written()?.saturating_sub(written)) / samples)?;
+        say("dirtied", float(Process::Own.written()?.saturating_sub(written.0)) / samples)?;
+        say("written", float(device_written(&self.folder)?.saturating_sub(written.1)) / samples)?;
         say("written_by_rounds", float(written_round.report.bytes) / samples)
     }
 

@@ -333,9 +333,11 @@ impl All {
         };
         let ours = self.loaded("written");
         let note = format!(
-            "a reading a minute and a round after 16, as the server has them, whole pages, journal included; \
-             rounds hand over {:.0} B of it; the journal is filled by {:.0} %; rrdtool: synced each minute",
+            "a reading a minute and a round after 16, as the server has them, journal included, of the device, \
+             whoever wrote; rounds hand over {:.0} B of it, and the kernel holds {:.0} B for dirtied; the journal is \
+             filled by {:.0} %; rrdtool: dirtied, synced each minute",
             self.loaded("written_by_rounds"),
+            self.loaded("dirtied"),
             self.loaded("journal_fill") * 100.0
         );
         let peer = self.tool(|tool| tool.written);

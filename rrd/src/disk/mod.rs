@@ -41,6 +41,12 @@ pub trait Disk: Send + Sync {
 
     /// Bytes free for this program on the disk that holds `dir`.
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
+
+    /// [`File::sync_data`] of each of these files, whose answers are in the same order. A disk that can
+    /// do several things at once does.
+    fn sync_each(&self, files: &[Arc<dyn File>]) -> Vec<io::Result<()>> {
+        files.iter().map(|file| file.sync_data()).collect()
+    }
 }
 
 /// One open file. Reads and writes are at offsets, whole or an error.
@@ -61,9 +67,6 @@ pub trait File: Send + Sync {
 
     /// Makes all written bytes and the length last.
     fn sync_data(&self) -> io::Result<()>;
-
-    /// Begins to write what [`File::sync_data`] waits for. What is in memory of the file may go.
-    fn begin_sync(&self) {}
 
     /// Says that a few small parts will be read, here and there: what follows them is not worth reading ahead.
     fn expect_scattered_reads(&self) {}

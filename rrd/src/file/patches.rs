@@ -53,6 +53,11 @@ impl<'a> Patches<'a> {
         Self { file, room, written: 0 }
     }
 
+    /// Bytes written to the file so far.
+    pub(crate) const fn written(&self) -> u64 {
+        self.written
+    }
+
     /// The memory, for the next file.
     pub(crate) fn into_room(self) -> PatchRoom {
         self.room

@@ -33,22 +33,25 @@ impl ColumnRows<'_> {
         while row <= self.newest {
             let tile = Ring::tile_of(row);
             let end = Ring::first_row(tile + 1).min(self.newest + 1);
-            if row == Ring::first_row(tile) || row == self.begin + 1 {
-                checksum = begin_checksum(tile, self.column);
-            }
-            checksum = self.write_tile(tile, row..end, &mut rows, checksum, patches)?;
+            let so_far = if row == Ring::first_row(tile) || row == self.begin + 1 {
+                None
+            } else {
+                Some(checksum)
+            };
+            checksum = self.write_tile(tile, row..end, &mut rows, so_far, patches)?;
             row = end;
         }
         Ok(checksum)
     }
 
-    /// Writes rows of one tile, and the checksum behind them if the tile is full now.
+    /// Writes rows of one tile, and the checksum behind them if the tile is full now. One that has no
+    /// checksum so far is new, and written to its end.
     fn write_tile(
         &self,
         tile: i64,
         rows: std::ops::Range<i64>,
         source: &mut RunRows<'_>,
-        checksum: u32,
+        so_far: Option<u32>,
         patches: &mut Patches<'_>,
     ) -> io::Result<u32> {
         let mut bytes = [0; LONGEST_TILE];
@@ -60,10 +63,14 @@ impl ColumnRows<'_> {
             shape.write(&source.row(row), &mut bytes[len..len + shape.row_len()]);
             len += shape.row_len();
         }
+        let checksum = so_far.unwrap_or_else(|| begin_checksum(tile, self.column));
         let checksum = add_rows(checksum, &bytes[..len]);
         if is_full {
             bytes[len..len + SEAL_LEN].copy_from_slice(&checksum.to_le_bytes());
             len += SEAL_LEN;
+        } else if so_far.is_none() {
+            // What follows is a lap old, and nobody's: with zeroes there nothing is to be read between neighbours.
+            len = shape.tile_len() - before * shape.row_len();
         }
         let at = self.ring.offset_of(tile, self.position) + (before * shape.row_len()) as u64;
         patches.push(at, &bytes[..len])?;
@@ -103,5 +110,67 @@ impl RunRows<'_> {
         // Rows follow each other without gaps; should one be missing, it is not known.
         debug_assert!(false, "row {row} was never closed");
         unknown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::file::Block;
+    use crate::{Cell, Disk as _, MemDisk, Policy};
+
+    fn row(number: i64) -> Run {
+        let value = 1.5;
+        Run {
+            archive: 0,
+            first_row: number,
+            count: 1,
+            average: value,
+            min: value,
+            max: value,
+            last: value,
+            known: 1,
+            reset: false,
+        }
+    }
+
+    #[test]
+    fn a_tile_that_is_begun_is_written_to_its_end_and_one_that_goes_on_only_where_it_grows() {
+        let policy: Policy = "1m:1h,5m:6h".parse().unwrap();
+        let block = Block::plan(&policy, 0, 0, 4, Cell::F32);
+        let ring = &block.rings[1];
+        let (tile_len, row_len) = (ring.shape.tile_len(), ring.shape.row_len());
+        let disk = MemDisk::new();
+        let file = disk.create(Path::new("/a")).unwrap();
+        file.write_at(&vec![9; usize::try_from(block.len).unwrap()], 0).unwrap();
+        let tile = || {
+            let mut bytes = vec![0; 3 * tile_len];
+            file.read_at(&mut bytes, ring.offset_of(4, 0)).unwrap();
+            bytes
+        };
+        let write = |filed: i64, newest: i64, so_far: u32| {
+            let column = Column { index: 1, generation: 1 };
+            let rows: Vec<_> = (filed + 1..=newest).map(row).collect();
+            let rows_of = ColumnRows { ring, column, position: 1, begin: 10, filed, newest };
+            let mut patches = Patches::of(file.as_ref());
+            let checksum = rows_of.write(&rows, so_far, &mut patches).unwrap();
+            patches.write_all().unwrap();
+            checksum
+        };
+        let first = Ring::first_row(4);
+        let checksum = write(first - 1, first + 2, 0);
+        let begun = tile();
+        assert_eq!(begun[..tile_len], vec![9; tile_len], "the neighbour before");
+        assert_eq!(begun[2 * tile_len..], vec![9; tile_len], "the neighbour after");
+        assert!(begun[tile_len..][..row_len].iter().any(|byte| *byte != 0), "a row");
+        assert!(begun[tile_len + 3 * row_len..2 * tile_len].iter().all(|byte| *byte == 0));
+        let behind = ring.offset_of(4, 1) + 4 * row_len as u64;
+        file.write_at(&vec![7; tile_len - 4 * row_len], behind).unwrap();
+        write(first + 2, first + 3, checksum);
+        let grown = tile();
+        assert_eq!(grown[tile_len..][..3 * row_len], begun[tile_len..][..3 * row_len]);
+        assert_eq!(grown[tile_len + 4 * row_len..2 * tile_len], vec![7; tile_len - 4 * row_len]);
     }
 }

@@ -1,7 +1,7 @@
 //! Room for what is granted: files made and blocks added, those of many instances synced together.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Store;
@@ -27,16 +27,14 @@ impl Store {
         let mut granting: Vec<_> = granting.collect();
         let mut rooms: Vec<io::Result<Written>> =
             granting.iter().map(|one| self.write_room(one)).collect();
-        let new = || rooms.iter().flatten().filter(|room| room.unfinished.is_some());
-        // The disk is told of all before it is waited for: it then has to be only once.
-        if new().nth(1).is_some() {
-            new().flat_map(|room| &room.file).for_each(|file| file.begin_sync());
-        }
+        let written = || rooms.iter().flatten().filter_map(|room| room.file.clone());
+        let mut synced = self.handles.disk().sync_each(&written().collect::<Vec<_>>()).into_iter();
         for (room, one) in rooms.iter_mut().zip(&granting) {
-            if let Ok(written) = room
-                && let Err(reason) = self.settle(one.instance, written)
-            {
-                *room = Err(reason);
+            if let Ok(Written { file: Some(_), unfinished }) = room {
+                let synced = synced.next().expect("an answer for each file");
+                if let Err(reason) = self.settle(one.instance, unfinished.as_deref(), synced) {
+                    *room = Err(reason);
+                }
             }
         }
         let is_new =
@@ -117,11 +115,15 @@ impl Store {
         Ok(Written { file: Some(file), unfinished: Some(unfinished) })
     }
 
-    /// Waits until it lasts, and gives a new file its name.
-    fn settle(&self, instance: &Instance, written: &Written) -> io::Result<()> {
+    /// Gives a new file its name, once it lasts.
+    fn settle(
+        &self,
+        instance: &Instance,
+        unfinished: Option<&Path>,
+        synced: io::Result<()>,
+    ) -> io::Result<()> {
         let disk = self.handles.disk();
-        let synced = written.file.iter().try_for_each(|file| file.sync_data());
-        let Some(unfinished) = &written.unfinished else { return synced };
+        let Some(unfinished) = unfinished else { return synced };
         if let Err(error) = synced {
             drop(disk.remove(unfinished));
             return Err(error);

@@ -15,7 +15,8 @@ use super::columns::{Class, Columns, Names, Series};
 use super::instance::{Form, Instance, block_of};
 use super::repair::{self, Repairs};
 use super::state::{Filed, InRound, NO_ROW, State, Written};
-use super::task::Task;
+use super::task::{Change, Task};
+use super::unsynced::{Group, Unsynced};
 use super::{Store, lock, write};
 use crate::file::{
     AccumulatorsHead, Block, Catalogue, Entry, PatchRoom, Patches, Slot, labels_at, record_len,
@@ -108,7 +109,7 @@ impl Store {
         tasks.sort_by_key(Task::is_removal);
         for id in std::mem::take(&mut *lock(&self.leftovers)) {
             let path = self.dir.join(format!("{id}.next"));
-            tasks.push(Task::Tidy(path, self.instance(id)));
+            tasks.push(Task::Change(Change::Tidy(path, self.instance(id))));
         }
         Round { seq, epoch, handles: Arc::clone(&self.handles), tasks, slots_last: false }
     }
@@ -143,11 +144,33 @@ impl Store {
     }
 }
 
+impl RoundReport {
+    /// Adds the bytes written to an instance's file, or why they could not be.
+    pub(super) fn note(
+        &mut self,
+        handles: &Handles,
+        written: Result<u64, (InstanceId, io::Error)>,
+    ) {
+        match written {
+            Ok(0) => {}
+            Ok(bytes) => {
+                self.files += 1;
+                self.bytes += bytes;
+            }
+            Err((id, reason)) => {
+                // Opened anew the next time: this descriptor may never tell of its failure again.
+                handles.forget(id);
+                self.failed.push((id, reason.to_string()));
+            }
+        }
+    }
+}
+
 impl State {
     /// Notes that the round at `seq` has been written to the file and synced. Its rows need not wait
     /// for the round to count: whichever slot a restart uses, the file has them, and a later round goes
     /// on after them.
-    fn settle(&mut self, seq: u64, mut filed: Filed, columns: &[ColumnWork]) {
+    pub(super) fn settle(&mut self, seq: u64, mut filed: Filed, columns: &[ColumnWork]) {
         let Some(round) = self.round.as_mut().filter(|round| round.seq == seq) else { return };
         let frozen_count = std::mem::take(&mut round.frozen_count);
         self.frozen.drain(..frozen_count);
@@ -204,21 +227,26 @@ impl Round {
     pub fn write(self) -> RoundReport {
         let mut report = RoundReport::default();
         let mut room = PatchRoom::default();
+        let mut group = Group::new(&self.handles);
+        let at = (self.seq, self.epoch);
         for task in self.tasks {
-            let at = (self.seq, self.epoch);
-            match task.write(&self.handles, at, self.slots_last, &mut room) {
-                Ok(0) => {}
-                Ok(bytes) => {
-                    report.files += 1;
-                    report.bytes += bytes;
+            match task {
+                Task::Write(begun) => {
+                    let id = begun.instance.id;
+                    let Some(work) = Work::of(begun, at) else { continue };
+                    match work.write(&self.handles, at, self.slots_last, &mut room) {
+                        Ok(file) => group.add(file, &mut report),
+                        Err(reason) => report.note(&self.handles, Err((id, reason))),
+                    }
                 }
-                Err((id, reason)) => {
-                    // Opened anew the next time: this descriptor may never tell of its failure again.
-                    self.handles.forget(id);
-                    report.failed.push((id, reason.to_string()));
+                Task::Change(change) => {
+                    // A member that goes counts on what its role has.
+                    group.sync(&mut report);
+                    report.note(&self.handles, change.write(&self.handles, at));
                 }
             }
         }
+        group.sync(&mut report);
         report
     }
 
@@ -274,7 +302,7 @@ impl Begun {
 
 impl Work {
     /// The bytes to write; `None` where no column has been granted.
-    pub(super) fn of(begun: Begun, seq: u64, epoch: u64) -> Option<Self> {
+    pub(super) fn of(begun: Begun, (seq, epoch): (u64, u64)) -> Option<Self> {
         let mut filed = begun.filed.clone();
         filed.slot = 1 - filed.slot;
         let labels = (begun.labels_seq > filed.labels.seq).then(|| begun.labels.clone());
@@ -314,13 +342,13 @@ impl Work {
         })
     }
 
-    pub(super) fn write(
+    fn write(
         mut self,
         handles: &Handles,
         (seq, epoch): (u64, u64),
         slot_last: bool,
         room: &mut PatchRoom,
-    ) -> io::Result<u64> {
+    ) -> io::Result<Unsynced> {
         let file = handles.file(self.instance.id, &self.instance.path)?;
         if file.len()? < self.layout.last().map_or(0, Block::end) {
             // Written to, it would grow again, with holes where its rows were.
@@ -344,17 +372,13 @@ impl Work {
             }
         }
         drop(alone); // Readers need not wait for the sync.
-        let written = patches.finish().inspect_err(|_| {
-            let mut alone = write(&instance.tiles);
-            alone.change();
-            repairs.take_back(file.as_ref(), &instance);
-        })?;
+        let bytes = patches.written();
         *room = patches.into_room();
-        lock(&instance.state).settle(seq, self.filed, &self.columns);
-        Ok(written)
+        let (filed, columns) = (self.filed, self.columns);
+        Ok(Unsynced { instance, file: Arc::clone(&file), seq, filed, columns, repairs, bytes })
     }
 
-    /// Everything but what keeps the state before.
+    /// Everything but what keeps the state before. Nothing of it is synced.
     fn write_all(
         &mut self,
         patches: &mut Patches<'_>,

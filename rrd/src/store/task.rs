@@ -9,15 +9,19 @@ use super::instance::Instance;
 use super::lock;
 use super::rebuild::{self, Rebuild};
 use super::remove::Removal;
-use super::round::{Begun, Work};
+use super::round::Begun;
 use crate::InstanceId;
-use crate::file::PatchRoom;
 use crate::handles::Handles;
 
 /// What a round has to do for one instance.
 pub(super) enum Task {
     /// Not in a box: there is one for each instance, and boxes would leave holes in the heap.
     Write(Begun),
+    Change(Change),
+}
+
+/// What becomes of a file as a whole.
+pub(super) enum Change {
     Rebuild(Box<Rebuild>),
     /// The instance is to go: its file says so before it is removed.
     Remove(Removal),
@@ -35,15 +39,16 @@ impl Task {
             return None;
         }
         if state.round.as_ref().is_some_and(|round| round.counts) {
-            return Some(Self::PutInPlace(Arc::clone(instance)));
+            return Some(Self::Change(Change::PutInPlace(Arc::clone(instance))));
         }
         if state.is_removed {
             state.freeze(seq);
-            return Some(Self::Remove(Removal::of(instance, &mut state, seq, epoch)));
+            let removal = Removal::of(instance, &mut state, seq, epoch);
+            return Some(Self::Change(Change::Remove(removal)));
         }
         if let Some(former) = state.former.clone() {
             let rebuild = Rebuild::of(instance, &mut state, former, seq);
-            return Some(Self::Rebuild(Box::new(rebuild)));
+            return Some(Self::Change(Change::Rebuild(Box::new(rebuild))));
         }
         Some(Self::Write(Begun::of(instance, &mut state, seq)))
     }
@@ -51,26 +56,21 @@ impl Task {
     /// True where a file is to go.
     pub(super) fn is_removal(&self) -> bool {
         match self {
-            Self::Remove(_) => true,
-            Self::PutInPlace(instance) => lock(&instance.state).is_removed,
+            Self::Change(Change::Remove(_)) => true,
+            Self::Change(Change::PutInPlace(instance)) => lock(&instance.state).is_removed,
             _ => false,
         }
     }
+}
 
+impl Change {
+    /// Answers the bytes written, which are synced.
     pub(super) fn write(
         self,
         handles: &Handles,
         (seq, epoch): (u64, u64),
-        slots_last: bool,
-        room: &mut PatchRoom,
     ) -> Result<u64, (InstanceId, io::Error)> {
         let (id, written) = match self {
-            Self::Write(begun) => {
-                let id = begun.instance.id;
-                let work = Work::of(begun, seq, epoch);
-                let written = work.map(|work| work.write(handles, (seq, epoch), slots_last, room));
-                (id, written.unwrap_or(Ok(0)))
-            }
             Self::Rebuild(rebuild) => (rebuild.instance(), rebuild.write(handles, seq, epoch)),
             Self::Remove(removal) => (removal.instance.id, removal.write(handles)),
             Self::PutInPlace(instance) => {
