@@ -1,11 +1,11 @@
 //! The server: parts are opened, joined and started, and stopped in the opposite order.
 
+mod ends;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use alerter::Channels;
 use alerter::notify::{self, Notifier};
@@ -19,11 +19,12 @@ use journal::Journal;
 use rrd::disk::{OsDisk, lock_dir};
 use rrd::{Clock, Disk, Policy, Step};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 use web::{Sessions, Web};
+
+pub(crate) use ends::told_to_stop;
 
 use crate::clock::SystemClock;
 use crate::config::{Config, TlsSection};
@@ -37,6 +38,7 @@ use crate::rules_folder::{LOOK_EVERY, RulesFolder};
 use crate::scrub::{Scrub, ScrubThread, Scrubbed};
 use crate::views::{Alerts, Enrolment, Fleet, Health, Pulse};
 use crate::worker::{State, Worker};
+use ends::{WorkerThread, end, ended};
 
 /// What our own agents keep in front of the policy, so that a first graph fills in half a minute and
 /// rules judge every ten seconds.
@@ -48,8 +50,6 @@ const AGENT_STEP: Step = match Step::from_secs(10) {
 };
 /// Three looks: an agent that misses them is silent.
 const AGENT_HEARTBEAT: &str = "30s";
-/// What may still be under way when the server is told to stop.
-const FAREWELL: Duration = Duration::from_secs(10);
 
 /// Runs the server until SIGTERM or Ctrl-C.
 pub(crate) fn run(config: Config) -> Result<()> {
@@ -343,49 +343,6 @@ fn agent_policy(policy: &Policy) -> Result<Policy> {
     Ok(Policy::parse(&format!("{policy};hb={AGENT_HEARTBEAT}"))?)
 }
 
-/// Waits for what is under way, and not for ever.
-async fn end(mut tasks: JoinSet<()>) {
-    let rest = async { while tasks.join_next().await.is_some() {} };
-    if tokio::time::timeout(FAREWELL, rest).await.is_err() {
-        warn!("something did not end in time; going without it");
-    }
-}
-
-/// The worker in a thread of its own.
-struct WorkerThread {
-    halt: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
-    ended: oneshot::Receiver<()>,
-}
-
-impl WorkerThread {
-    /// Starts `worker`, which looks at `halt`.
-    fn start(worker: Worker, halt: Arc<AtomicBool>) -> Result<Self> {
-        let (alive, ended) = oneshot::channel::<()>();
-        let run = move || {
-            let _dropped_when_it_ends = alive;
-            worker.run();
-        };
-        let thread = std::thread::Builder::new().name("worker".to_owned()).spawn(run)?;
-        Ok(Self { halt, thread, ended })
-    }
-
-    /// Ends when the worker does, which it should not before it is told.
-    async fn ended(&mut self) {
-        // Nothing is ever sent: that the sender is dropped is the message.
-        let _dropped = (&mut self.ended).await;
-    }
-
-    /// Tells the worker to stop and waits for its last round.
-    async fn end(self) -> Result<()> {
-        self.halt.store(true, Ordering::Release);
-        let joined = tokio::task::spawn_blocking(move || self.thread.join()).await?;
-        joined.map_err(|_| {
-            anyhow::anyhow!("the worker panicked; the journal holds what it did not apply")
-        })
-    }
-}
-
 /// Looks at the rules and descriptors until the server stops. The files are small and local.
 async fn watch_rules(
     (mut rules, mut descriptors): (RulesFolder, DescriptorsFolder),
@@ -404,76 +361,5 @@ async fn watch_rules(
     }
 }
 
-/// Ends when the server is told to stop.
-async fn ended(mut stopped: watch::Receiver<bool>) {
-    // A sender that is gone has stopped too.
-    let _stopped = stopped.wait_for(|stop| *stop).await;
-}
-
-/// Ends at SIGTERM or Ctrl-C. Both are caught from the call on, not from the first poll.
-pub(crate) fn told_to_stop() -> Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
-}
-
 #[cfg(test)]
-mod tests {
-    use clap::Parser as _;
-    use rrd::Timestamp;
-
-    use super::*;
-    use crate::args::Arguments;
-
-    /// A clock that the worker cannot read.
-    struct Trap(SystemClock);
-
-    impl Clock for Trap {
-        fn wall(&self) -> Timestamp {
-            self.0.wall()
-        }
-
-        fn monotonic(&self) -> Duration {
-            assert_ne!(std::thread::current().name(), Some("worker"), "the worker steps on it");
-            self.0.monotonic()
-        }
-    }
-
-    #[test]
-    fn a_server_whose_worker_panics_takes_nothing_more_and_ends_with_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let data = folder.path().to_str().unwrap();
-        let arguments = ["roundel", "--data", data, "--no-local-agent"];
-        let config = Config::check(&Arguments::parse_from(arguments).serve).unwrap();
-        let config = Config { journal_bytes: 16 << 20, ..config };
-        let folders = Folders { data: config.data.clone() };
-        let clock: Arc<dyn Clock> = Arc::new(Trap(SystemClock::start()));
-        let disk: Arc<dyn Disk> = Arc::new(OsDisk);
-        let recovered = recover(&config, &folders, &disk, &clock, Vec::new()).unwrap();
-        let journal = recovered.journal.clone();
-        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let server = Server {
-            config,
-            folders,
-            clock,
-            channels: Channels::default(),
-            address: listener.local_addr().unwrap(),
-            base_url: String::new(),
-            mail_folder: folder.path().join("mail"),
-            tls: None,
-        };
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let outcome = runtime.block_on(async {
-            let patience = Duration::from_secs(30);
-            tokio::time::timeout(patience, server.serve(listener, recovered)).await
-        });
-        let error = outcome.expect("it ends by itself").unwrap_err().to_string();
-        assert!(error.starts_with("the worker panicked"), "{error}");
-        assert!(matches!(journal.append(1, b"x"), Err(journal::Refused::Failed(_))));
-    }
-}
+mod tests;

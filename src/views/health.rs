@@ -1,6 +1,7 @@
 //! The program's own state: ready or not, facts for the page, counters for Prometheus.
 
-use std::fmt::Write as _;
+mod metrics;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -11,7 +12,6 @@ use journal::Journal;
 use rrd::{Clock, Store, Timestamp};
 use web::views::{Fact, FactGroup, FactValue, HealthView, Level};
 
-use crate::own_series::seconds_left;
 use crate::scrub::Scrubbed;
 
 /// A fill from which the journal needs a look: a round should have begun at five eighths.
@@ -64,132 +64,11 @@ impl HealthView for Health {
     }
 
     fn metrics(&self, out: &mut String) {
-        for (name, kind, help, value) in self.gauges() {
-            family(out, name, kind, help, &[(String::new(), value)]);
-        }
-        if let Some(ends_at) = self.tls.as_ref().and_then(|tls| tls.ends_at()) {
-            let name = "roundel_tls_certificate_expires_in_seconds";
-            let help = "Until the first certificate of the chain in use ends.";
-            let left = seconds_left(ends_at, self.clock.wall());
-            family(out, name, "gauge", help, &[(String::new(), left)]);
-        }
-        let counts = self.accounting.total();
-        let refused: Vec<_> = counts
-            .refused
-            .iter()
-            .map(|(reason, count)| (format!("{{reason=\"{}\"}}", reason.word()), float(*count)))
-            .collect();
-        let help = "Samples not taken, by reason.";
-        family(out, "roundel_samples_refused_total", "counter", help, &refused);
+        self.write_metrics(out);
     }
 }
 
 impl Health {
-    /// Name, kind, help and value of every family that has one series.
-    fn gauges(&self) -> Vec<(&'static str, &'static str, &'static str, f64)> {
-        let stats = self.journal.stats();
-        let counts = self.accounting.total();
-        let instances = self.store.instances();
-        let series: usize = instances.iter().map(|instance| instance.series_count).sum();
-        let bytes: u64 = instances.iter().map(|instance| instance.file_len).sum();
-        let behind = stats.committed.saturating_sub(stats.applied);
-        vec![
-            (
-                "roundel_instances",
-                "gauge",
-                "Instances with an archive.",
-                float(instances.len() as u64),
-            ),
-            ("roundel_series", "gauge", "Series with a column.", float(series as u64)),
-            ("roundel_archive_bytes", "gauge", "Length of all archive files.", float(bytes)),
-            (
-                "roundel_warm_bytes",
-                "gauge",
-                "Memory that holds rows which queries read lately.",
-                float(self.store.warm_bytes() as u64),
-            ),
-            (
-                "roundel_archive_limit_bytes",
-                "gauge",
-                "The disk limit: what all archives may take.",
-                float(self.disk_limit),
-            ),
-            (
-                "roundel_scrubbed_bytes_total",
-                "counter",
-                "Bytes of archives compared with their checksums.",
-                float(self.scrubbed.bytes()),
-            ),
-            (
-                "roundel_scrub_mismatches_total",
-                "counter",
-                "Tiles that did not match their checksums, twice.",
-                float(self.scrubbed.mismatches()),
-            ),
-            (
-                "roundel_scrub_last_pass_timestamp_seconds",
-                "gauge",
-                "When all archives were last checked as a whole; 0 before.",
-                self.scrubbed.last_pass().map_or(0.0, Timestamp::as_secs_f64),
-            ),
-            ("roundel_journal_fill_ratio", "gauge", "Share of the journal in use.", stats.fill),
-            (
-                "roundel_journal_commits_total",
-                "counter",
-                "Groups of frames synced.",
-                float(stats.commit_count),
-            ),
-            (
-                "roundel_journal_frames_total",
-                "counter",
-                "Sequence number last appended.",
-                float(stats.appended),
-            ),
-            (
-                "roundel_worker_lag_frames",
-                "gauge",
-                "Frames synced and not yet applied.",
-                float(behind),
-            ),
-            (
-                "roundel_instances_unavailable",
-                "gauge",
-                "Instances whose archive cannot be read or written; their samples are refused.",
-                float(self.store.unavailable().len() as u64),
-            ),
-            (
-                "roundel_samples_received_total",
-                "counter",
-                "Samples received.",
-                float(counts.received),
-            ),
-            (
-                "roundel_samples_stored_total",
-                "counter",
-                "Samples in an archive.",
-                float(counts.stored),
-            ),
-            (
-                "roundel_samples_duplicate_total",
-                "counter",
-                "Samples known already.",
-                float(counts.duplicate),
-            ),
-            (
-                "roundel_samples_late_total",
-                "counter",
-                "Samples too late to change a row.",
-                float(counts.late),
-            ),
-            (
-                "roundel_samples_in_flight",
-                "gauge",
-                "Samples received and not yet applied by the worker; 0 at rest, or the books are wrong.",
-                float(u64::try_from(counts.in_flight()).unwrap_or_default()),
-            ),
-        ]
-    }
-
     fn program(&self) -> FactGroup {
         let up = self.clock.wall().millis_since(self.started_at);
         let version = FactValue::Text(env!("CARGO_PKG_VERSION").to_owned());
@@ -410,111 +289,10 @@ fn fact(name: &str, value: FactValue, level: Level, note: &str) -> Fact {
     Fact { name: name.to_owned(), value, level, note: note.to_owned() }
 }
 
-/// One family in Prometheus' text: its series are pairs of written labels and values.
-fn family(out: &mut String, name: &str, kind: &str, help: &str, series: &[(String, f64)]) {
-    // Writing to a string cannot fail.
-    let _written = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    for (labels, value) in series {
-        let _written = writeln!(out, "{name}{labels} {value}");
-    }
-}
-
 #[expect(clippy::cast_precision_loss, reason = "counters are read as doubles everywhere")]
 fn float(count: u64) -> f64 {
     count as f64
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use rrd::{ManualClock, MemDisk};
-
-    use super::*;
-
-    fn health(disk: &MemDisk, clock: &Arc<ManualClock>) -> Health {
-        let shared = || Arc::new(disk.clone());
-        let config = journal::Config { segment_bytes: 64 << 10, ..journal::Config::default() };
-        let (journal, _) =
-            Journal::open(shared(), Path::new("/journal"), config, clock.clone()).unwrap();
-        let (store, _) = Store::open(shared(), Path::new("/archives"), 0).unwrap();
-        Health {
-            journal,
-            store: Arc::new(store),
-            accounting: Arc::default(),
-            registry: Arc::default(),
-            started_at: clock.wall(),
-            clock: clock.clone(),
-            pulse: Arc::default(),
-            scrubbed: Arc::default(),
-            disk_limit: 1 << 30,
-            tls: None,
-        }
-    }
-
-    #[test]
-    fn a_disk_limit_that_is_near_is_told() {
-        let (disk, clock) = (MemDisk::new(), Arc::new(ManualClock::default()));
-        let health = health(&disk, &clock);
-        for (bytes, level) in [(0, Level::Ok), (900 << 20, Level::Ok), (1000 << 20, Level::Warning)]
-        {
-            assert_eq!(health.limit(bytes).level, level, "{bytes}");
-        }
-    }
-
-    #[test]
-    fn a_certificate_that_ends_is_told_a_fortnight_before_and_again_at_three_days() {
-        let now = Timestamp::from_secs(1_790_000_000);
-        for (days, level, note) in [
-            (90, Level::Ok, "its certificate ends in 90 days"),
-            (14, Level::Ok, "its certificate ends in 14 days"),
-            (13, Level::Warning, "its certificate ends in 13 days; renew it"),
-            (1, Level::Critical, "its certificate ends in 24 h; renew it"),
-            (-3, Level::Critical, "its certificate ended 3 days ago; renew it"),
-        ] {
-            let told = certificate(Some(now.plus_millis(days * DAY_MS)), now);
-            assert_eq!(told, (level, note.to_owned()), "{days}");
-        }
-        assert_eq!(certificate(None, now).0, Level::Warning);
-    }
-
-    #[test]
-    fn a_wall_clock_that_is_off_is_told() {
-        let (disk, clock) = (MemDisk::new(), Arc::new(ManualClock::default()));
-        let health = health(&disk, &clock);
-        let level = || {
-            let facts = health.facts();
-            let mut facts = facts.iter().flat_map(|group| &group.facts);
-            facts.find(|fact| fact.name == "Ahead of the wall clock").unwrap().level
-        };
-        let now = clock.wall();
-        for (off_ms, expected) in [
-            (0, Level::Ok),
-            (119_000, Level::Ok),
-            (121_000, Level::Warning),
-            (-119_000, Level::Ok),
-            (-121_000, Level::Warning),
-        ] {
-            clock.set_wall(now.plus_millis(off_ms));
-            assert_eq!(level(), expected, "{off_ms} ms");
-        }
-    }
-
-    #[test]
-    fn a_journal_that_has_stopped_makes_the_server_unready_and_says_why() {
-        let (disk, clock) = (MemDisk::new(), Arc::new(ManualClock::default()));
-        let health = health(&disk, &clock);
-        let journal = health.journal.clone();
-        health.pulse.ready.store(true, Ordering::Release);
-        assert!(health.ready());
-        disk.fail_sync("/journal/segment-000");
-        let seq = journal.append(journal::TICK, &[]).unwrap();
-        journal.wait_durable(seq).unwrap_err();
-        assert!(!health.ready());
-        let facts = health.facts();
-        let mut facts = facts.iter().flat_map(|group| &group.facts);
-        let state = facts.find(|fact| fact.name == "State").unwrap();
-        assert_eq!(state.level, Level::Critical);
-        assert!(state.note.contains("does not sync"), "{}", state.note);
-    }
-}
+mod tests;

@@ -58,12 +58,13 @@ async fn alive() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: recovery is done.
+/// `GET /readyz`: recovery is done, and the journal takes samples.
 async fn ready(State(web): State<Web>) -> Response {
     if web.health.ready() {
         return "ready\n".into_response();
     }
-    (StatusCode::SERVICE_UNAVAILABLE, "recovering\n").into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, "recovering, or the journal has stopped: see /status\n")
+        .into_response()
 }
 
 /// `GET /metrics`: about this program. Not open: counts of a fleet are nobody else's business; a

@@ -12,7 +12,7 @@ use crate::outcome::say;
 use crate::root;
 
 /// Seconds. A mistake that makes a test wait for ever is noticed, too.
-const LONGEST: &str = "300";
+const LONGEST: &str = "600";
 
 /// The list, `xtask/mutants.toml`.
 #[derive(Deserialize)]

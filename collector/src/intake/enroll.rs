@@ -3,9 +3,9 @@
 
 mod checks;
 mod known;
+mod made;
 mod proved;
 
-use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -14,26 +14,23 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Extension, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
-use rrd::{InstanceId, Labels, Timestamp};
+use rrd::Labels;
 
 use super::{Denial, Inner, Intake, to_the_end};
 use crate::auth::{AuthError, Caller};
 use crate::identity::document::Attestation;
 use crate::identity::{KEY_HEADER, PublicKey};
 use crate::lifecycle::{Evidence, Lifecycle, State as Life, Terms, Who};
-use crate::limits::{INSTANCE_LIMIT, JSON_BODY_LIMIT};
+use crate::limits::JSON_BODY_LIMIT;
 use crate::native::{ENROLL_PATH, EnrollAnswer, EnrollRequest, PendingAnswer};
-use crate::registry::instance::Credential;
-use crate::registry::{Approval, Change, Instance, Request, RequestId, Source, Token, TokenId};
-use crate::secret::{Digest, Holder};
+use crate::registry::{Approval, Change, Instance, Request, RequestId, Token, TokenId};
+pub(super) use checks::check_reserved;
 use checks::{check, check_token};
-pub(super) use checks::{check_reserved, declared};
 pub(super) use known::rejected;
+pub(in crate::intake) use made::{credential, no_randomness, random_id};
 
 /// The job of instances with an agent of ours.
 const AGENT_JOB: &str = "node";
-/// How long a credential lasts whose holder has a key: a stolen one ends within a day.
-const CREDENTIAL_MS: i64 = 24 * 3_600_000;
 /// Requests that wait at once: more than a person looks through.
 const PENDING_LIMIT: usize = 1_000;
 /// Of these, requests that showed no token, which anybody can make.
@@ -296,108 +293,10 @@ impl Inner {
                        withdraw instances that are gone";
         Err(Denial::no_slots(message))
     }
-
-    /// A new instance, or the same machine's with a new credential.
-    pub(super) fn instance_of(
-        &self,
-        plan: &Plan,
-        asked: &Request,
-    ) -> Result<(Instance, String), Denial> {
-        let registry = &self.parts.registry;
-        let labels = declared(&asked.labels, &plan.forced)?;
-        let job = labels.get("job").unwrap_or_default().to_owned();
-        let wanted = plan.forced.get("instance").unwrap_or(&asked.name);
-        let same = match asked.key {
-            Some(_) => None,
-            None => self.same_machine((&job, wanted), asked.boot_id, &plan.forced),
-        };
-        if same.is_none() && registry.instance_count() >= INSTANCE_LIMIT {
-            return Err(Denial::no_space("the registry is full; withdraw instances that are gone"));
-        }
-        let now = self.parts.clock.wall();
-        let (id, name) = match &same {
-            Some(same) => (same.id, same.name.clone()),
-            None => (random_id()?, registry.free_name(&job, wanted, &HashSet::new())),
-        };
-        let (secret, credential) = credential(id, asked.key.map(|_| now))?;
-        let predecessor = asked.key.and_then(|key| registry.keyed(&key)).map(|former| former.id);
-        let begun = || Lifecycle::begun(Life::Approved, plan.evidence.clone(), now);
-        let instance = Instance {
-            id,
-            labels: labels.with("instance", &name),
-            name,
-            source: Source::Enrolled(plan.token),
-            lifecycle: same.as_ref().map_or_else(begun, |same| same.lifecycle.clone()),
-            enrolled_at: same.map_or(now, |same| same.enrolled_at),
-            boot_id: asked.boot_id,
-            facts: asked.facts.clone(),
-            terms: plan.terms,
-            key: asked.key,
-            series_quota: plan.series_quota,
-            predecessor,
-            hint: None,
-            credential: Some(credential),
-            former_credential: None,
-        };
-        Ok((instance, secret))
-    }
-
-    /// The active instance of that name when it is this very machine: the same boot, under the same
-    /// forced labels, and without a key. It lost its credential and gets a new one; anybody else gets
-    /// another name.
-    fn same_machine(
-        &self,
-        (job, name): (&str, &str),
-        boot_id: u128,
-        forced: &Labels,
-    ) -> Option<Arc<Instance>> {
-        let instance = self.parts.registry.named(job, name)?;
-        let last_boot = self.parts.store.last_batch(instance.id).map(|batch| batch.boot_id);
-        let same_boot = boot_id != 0
-            && (instance.boot_id == boot_id || last_boot == Some(boot_id))
-            && instance.key.is_none()
-            && matches!(instance.source, Source::Enrolled(_));
-        let same_forced =
-            forced.iter().all(|(name, value)| instance.labels.get(name) == Some(value));
-        (same_boot && same_forced).then_some(instance)
-    }
-
-    pub(super) fn answer(&self, instance: &Instance, secret: String) -> EnrollAnswer {
-        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-        let expires_at = instance.credential.as_ref().and_then(|held| held.expires_at);
-        EnrollAnswer {
-            id: instance.id.0,
-            credential: secret,
-            labels: instance.labels.iter().map(owned).collect(),
-            step_ms: self.parts.agent_step.as_millis(),
-            expires_ms: expires_at.map(Timestamp::as_millis),
-        }
-    }
 }
 
 /// The token after one more use; `None` when uses are not counted.
 fn used(token: Token) -> Option<Token> {
     let left = token.uses_left?;
     Some(Token { uses_left: Some(left.saturating_sub(1)), ..token })
-}
-
-/// A new credential of an instance, which ends where there is a key to renew it with from `now` on.
-pub(super) fn credential(
-    id: InstanceId,
-    now: Option<Timestamp>,
-) -> Result<(String, Credential), Denial> {
-    let secret = Holder::Instance(id).secret().map_err(no_randomness)?;
-    let digest = Digest::of(&secret);
-    let expires_at = now.map(|now| now.plus_millis(CREDENTIAL_MS));
-    Ok((secret, Credential { digest, expires_at }))
-}
-
-pub(super) fn random_id() -> Result<InstanceId, Denial> {
-    let mut bytes = [0_u8; 16];
-    getrandom::fill(&mut bytes).map_err(no_randomness)?;
-    Ok(InstanceId(u128::from_le_bytes(bytes)))
-}
-
-pub(super) fn no_randomness(_: getrandom::Error) -> Denial {
-    Denial::later("internal", "the system has no randomness for a secret; send it again later")
 }

@@ -10,12 +10,13 @@ use crate::{Labels, NAME, Timestamp};
 
 pub(super) const HELP: &str = "Make a file
 
-Usage: roundel rrd create FILE [OPTIONS] DS:NAME:TYPE:HEARTBEAT:MIN:MAX ... RRA:FUNCTION:XFF:STEPS:ROWS ...
+Usage: roundel rrd create FILE [OPTIONS]
+         DS:NAME:TYPE:HEARTBEAT:MIN:MAX ... RRA:FUNCTION:XFF:STEPS:ROWS ...
 
-  DS    a data source. TYPE is GAUGE, COUNTER, DERIVE, ABSOLUTE, DCOUNTER or DDERIVE;
-        MIN and MAX are limits of the rate, U for none
-  RRA   an archive. FUNCTION is AVERAGE, MIN, MAX or LAST; a row of STEPS steps is unknown
-        if more than the share XFF of them is
+  DS    a data source. TYPE is GAUGE, COUNTER, DERIVE, ABSOLUTE, DCOUNTER or
+        DDERIVE; MIN and MAX are limits of the rate, U for none
+  RRA   an archive. FUNCTION is AVERAGE, MIN, MAX or LAST; a row of STEPS steps
+        is unknown if more than the share XFF of them is
 
   -b, --start TIME     Nothing before is known [default: 10 seconds ago]
   -s, --step TIME      Width of a step [default: 300]
@@ -23,7 +24,8 @@ Usage: roundel rrd create FILE [OPTIONS] DS:NAME:TYPE:HEARTBEAT:MIN:MAX ... RRA:
 
 STEP, HEARTBEAT, STEPS and ROWS may be times: 90s, 5m, 1h, 1d, 1w, 1M, 1y.
 
-  roundel rrd create load.rrd --step 1m DS:load:GAUGE:2m:0:U RRA:AVERAGE:0.5:1m:2d RRA:MAX:0.5:1h:90d
+  roundel rrd create load.rrd --step 1m DS:load:GAUGE:2m:0:U \\
+    RRA:AVERAGE:0.5:1m:2d RRA:MAX:0.5:1h:90d
 ";
 
 const OPTIONS: [Flag; 6] = [

@@ -11,15 +11,17 @@ pub(super) const HELP: &str = "Print rows of a file
 
 Usage: roundel rrd fetch FILE FUNCTION [OPTIONS]
 
-FUNCTION is AVERAGE, MIN, MAX or LAST. Of the archives that reach back to the start, the one nearest to
-the resolution answers. A row is stamped with its end; as in rrdtool, one row after the end is printed.
+FUNCTION is AVERAGE, MIN, MAX or LAST. Of the archives that reach back to the
+start, the one nearest to the resolution answers. A row is stamped with its end;
+as in rrdtool, one row after the end is printed.
 
   -s, --start TIME        [default: end-1d]
   -e, --end TIME          [default: now]
   -r, --resolution TIME   Width of row that is wanted [default: 1]
-  -a, --align-start       Move start and end back to a multiple of the resolution
+  -a, --align-start       Move start and end back to multiples of the resolution
 
-TIME is seconds since 1970, now, YYYYMMDD or HH:MM YYYYMMDD; an offset may follow: now-1d, end-2h30min.
+TIME is seconds since 1970, now, YYYYMMDD or HH:MM YYYYMMDD; an offset may
+follow: now-1d, end-2h30min.
 
   roundel rrd fetch load.rrd AVERAGE -s -1h -r 5m
 ";

@@ -127,7 +127,8 @@ Between rrdtool's files and the data folder of a stopped server:
   import      Take over files of rrdtool, whole folders of them
   export      Write series as XML for rrdtool, CSV or JSON
 
-\"roundel rrd COMMAND --help\" shows the arguments of one. Files are Roundel's own, f64 throughout;
-docs/format.md lists where the numbers differ from rrdtool's, and why.
+\"roundel rrd COMMAND --help\" shows the arguments of one. Files are Roundel's
+own, f64 throughout; docs/format.md lists where the numbers differ from
+rrdtool's, and why.
 "
 }

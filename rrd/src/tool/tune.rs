@@ -13,11 +13,12 @@ pub(super) const HELP: &str = "Change the data sources of a file
 
 Usage: roundel rrd tune FILE [OPTIONS]
 
-  -h, --heartbeat NAME:TIME            Longest time that a sample covers
-  -i, --minimum NAME:MIN               Least rate that is known, U for no limit
-  -a, --maximum NAME:MAX               Greatest rate that is known, U for no limit
-  -d, --data-source-type NAME:TYPE     What the samples mean; the last one is forgotten
-  -r, --data-source-rename OLD:NEW     Another name
+  -h, --heartbeat NAME:TIME          Longest time that a sample covers
+  -i, --minimum NAME:MIN             Least rate that is known, U for no limit
+  -a, --maximum NAME:MAX             Greatest rate that is known, U for no limit
+  -d, --data-source-type NAME:TYPE   What the samples mean; the last one is
+                                     forgotten
+  -r, --data-source-rename OLD:NEW   Another name
 
 Options apply in the order given. Rows that are kept already stay as they are.
 ";

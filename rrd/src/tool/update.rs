@@ -12,10 +12,12 @@ pub(super) const HELP: &str = "Put samples into a file
 
 Usage: roundel rrd update FILE [OPTIONS] [--] TIME:VALUE[:VALUE ...] ...
 
-TIME is seconds since 1970, or N for now; TIME@VALUE takes times as fetch does. There is a VALUE for
-each data source in order, U for unknown. The first bad sample ends the update; those before it stay.
+TIME is seconds since 1970, or N for now; TIME@VALUE takes times as fetch does.
+There is a VALUE for each data source in order, U for unknown. The first bad
+sample ends the update; those before it stay.
 
-  -t, --template NAME:NAME   The data sources that the values are for; others are unknown
+  -t, --template NAME:NAME   The data sources that the values are for; others
+                             are unknown
   -s, --skip-past-updates    Skip samples that are not later than the last one
 
   roundel rrd update load.rrd N:0.7

@@ -13,7 +13,8 @@ use super::{Caller, Output, ToolError, refuse};
 
 pub(super) const HELP: &str = "Print rows of files side by side, computed upon, as XML or JSON
 
-Usage: roundel rrd xport [OPTIONS] DEF:VAR=FILE:NAME:FUNCTION ... [CDEF:VAR=FORMULA ...] XPORT:VAR[:LEGEND] ...
+Usage: roundel rrd xport [OPTIONS] DEF:VAR=FILE:NAME:FUNCTION ...
+         [CDEF:VAR=FORMULA ...] XPORT:VAR[:LEGEND] ...
 
   -s, --start TIME     [default: end-1d]
   -e, --end TIME       [default: now]
@@ -23,11 +24,13 @@ Usage: roundel rrd xport [OPTIONS] DEF:VAR=FILE:NAME:FUNCTION ... [CDEF:VAR=FORM
   -t, --showtime       Times beside the rows
       --enumds         <v0>, <v1> in place of <v>
 
-A DEF may end in :step=TIME, :start=TIME, :end=TIME and :reduce=FUNCTION. A FORMULA is in reverse Polish
-notation: x,8,* with + - * / % UN IF LT LE GT GE EQ NE MIN MAX ADDNAN ABS FLOOR CEIL SQRT LOG EXP POW
-LIMIT DUP POP EXC PREV TIME COUNT STEPWIDTH UNKN INF NEGINF.
+A DEF may end in :step=TIME, :start=TIME, :end=TIME and :reduce=FUNCTION. A
+FORMULA is in reverse Polish notation: x,8,* with + - * / % UN IF LT LE GT GE EQ
+NE MIN MAX ADDNAN ABS FLOOR CEIL SQRT LOG EXP POW LIMIT DUP POP EXC PREV TIME
+COUNT STEPWIDTH UNKN INF NEGINF.
 
-  roundel rrd xport --json -s -1h DEF:l=load.rrd:load:AVERAGE CDEF:percent=l,100,* XPORT:percent
+  roundel rrd xport --json -s -1h DEF:l=load.rrd:load:AVERAGE \\
+    CDEF:percent=l,100,* XPORT:percent
 ";
 
 const OPTIONS: [Flag; 8] = [
