@@ -92,26 +92,40 @@ impl Shape {
             Part::Last => return out.fill(f64::NAN),
         };
         let stride = self.row_len() * every.max(1);
-        match (self.cell, self.row_len() == stride && self.known_len == 0) {
-            // Rows of one number each are read many at once.
-            (Cell::F32, true) => put_all(out, rows.chunks_exact(4).map(narrow)),
-            (Cell::F64, true) => put_all(out, rows.chunks_exact(8).map(wide)),
+        match (self.cell, self.known_len) {
             // The last of these chunks may be one row alone.
-            (Cell::F32, false) => put_all(out, rows.chunks(stride).map(|row| narrow(&row[at..]))),
-            (Cell::F64, false) => put_all(out, rows.chunks(stride).map(|row| wide(&row[at..]))),
+            (Cell::F32, _) if every > 1 => {
+                put_all(out, rows.chunks(stride).map(|row| narrow(&row[at..])));
+            }
+            (Cell::F64, _) if every > 1 => {
+                put_all(out, rows.chunks(stride).map(|row| wide(&row[at..])));
+            }
+            // Rows of one number each are read many at once.
+            (Cell::F32, 0) => put_all(out, rows.chunks_exact(4).map(narrow)),
+            (Cell::F64, 0) => put_all(out, rows.chunks_exact(8).map(wide)),
+            (Cell::F32, _) => {
+                put_all(out, rows.chunks_exact(stride).map(|row| narrow(&row[at..])));
+            }
+            (Cell::F64, _) => {
+                put_all(out, rows.chunks_exact(stride).map(|row| wide(&row[at..])));
+            }
         }
     }
 
     /// Reads how many steps of each `every`th row are known, in an archive that is not the finest.
     pub(crate) fn read_known(self, (rows, every): (&[u8], usize), out: &mut [u32]) {
-        let counts = rows.chunks(self.row_len() * every.max(1));
-        let counts = counts.map(|row| &row[self.row_len() - self.known_len..self.row_len()]);
-        for (out, count) in out.iter_mut().zip(counts) {
-            *out = match *count {
+        let (len, known_len) = (self.row_len(), self.known_len);
+        let put = |(out, row): (&mut u32, &[u8])| {
+            *out = match row[len - known_len..len] {
                 [count] => u32::from(count),
                 [low, high] => u32::from(u16::from_le_bytes([low, high])),
-                _ => count.first_chunk().copied().map_or(0, u32::from_le_bytes),
+                ref count => count.first_chunk().copied().map_or(0, u32::from_le_bytes),
             };
+        };
+        if every > 1 {
+            out.iter_mut().zip(rows.chunks(len * every)).for_each(put);
+        } else {
+            out.iter_mut().zip(rows.chunks_exact(len)).for_each(put);
         }
     }
 
