@@ -88,8 +88,9 @@ impl<'a> Run<'a> {
     }
 
     fn line(&self, column: Column) -> Line {
-        let points = self.moments.iter().zip(column.cells);
-        let points = points.filter_map(|(at, cell)| Some((at, cell.get()?))).collect();
+        let mut points = Vec::with_capacity(column.count());
+        let pairs = self.moments.iter().zip(column.cells);
+        points.extend(pairs.filter_map(|(at, cell)| Some((at, cell.get()?))));
         Line { labels: column.labels, points }
     }
 

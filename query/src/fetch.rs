@@ -1,5 +1,6 @@
 //! From selectors to columns: rows are read once a series and archive, then looked at per moment.
 
+use std::num::NonZeroU32;
 use std::ops::Range;
 
 use rrd::{ArchiveSpec, Span, Step, Timestamp};
@@ -192,8 +193,17 @@ impl Looker<'_> {
         let last = moments.at(stretch.moments.end - 1);
         let ends = (shape.row_end(shape.ended_row(first).saturating_sub(1)), last);
         let wants_readings = series.kind.is_counter() && wanted == Wanted::Value;
-        let parts = readings_or(wants_readings, RowParts::Averages);
-        let Some(held) = self.hold_as(series, stretch, ends, parts) else { return };
+        let held = if wants_readings {
+            self.hold_readings(series, stretch, ends)
+        } else if wanted == Wanted::End {
+            self.hold(series, stretch, ends, RowParts::Averages)
+        } else {
+            let every = rows_a_moment(shape, moments).unwrap_or(NonZeroU32::MIN);
+            let each = self.hold_each(series, stretch, ends, (RowParts::Averages, every));
+            // The newest row, which later moments look at, may lie between them.
+            each.or_else(|| self.hold(series, stretch, ends, RowParts::Averages))
+        };
+        let Some(held) = held else { return };
         self.notes.note_use(shape.step, moments, stretch);
         let mut place = Place::of(&held, moments);
         let upto = moments.before(series.newest.plus_millis(1)).max(stretch.moments.start);
@@ -202,14 +212,20 @@ impl Looker<'_> {
             left = place.fill(moments, left, cells);
         }
         left.end = stretch.moments.end;
+        let mut newest = None;
         for index in left {
             let at = moments.at(index);
             if at > series.newest && !visible(series, at) {
                 break; // Later moments are even farther from the last row.
             }
             let row = if at > series.newest { held.index(series.newest) } else { place.row(at) };
-            let value = usize::try_from(row).ok().and_then(|row| held.values().get(row));
-            let cell = Cell::known(value.copied().unwrap_or(f64::NAN));
+            let value = if at > series.newest && held.shape.step != shape.step {
+                *newest.get_or_insert_with(|| self.newest_value(series, stretch))
+            } else {
+                let value = usize::try_from(row).ok().and_then(|row| held.values().get(row));
+                value.copied().unwrap_or(f64::NAN)
+            };
+            let cell = Cell::known(value);
             cells[index] = match wanted {
                 Wanted::End if cell.is_present() => Cell::of(held.end(row).as_secs_f64()),
                 _ => cell,
@@ -217,6 +233,15 @@ impl Looker<'_> {
         }
         self.note_lack(series, &held, ends);
         self.room = held.rows;
+    }
+
+    /// The value of the newest row.
+    fn newest_value(&mut self, series: &Series, stretch: &Stretch) -> f64 {
+        let shape = series.archives[stretch.archive];
+        let end = shape.floor(series.newest);
+        let ends = (shape.row_end(shape.ended_row(end).saturating_sub(1)), end);
+        let held = self.hold(series, stretch, ends, RowParts::Averages);
+        held.and_then(|held| held.values().last().copied()).unwrap_or(f64::NAN)
     }
 
     /// The function of the window before each moment of a stretch.
@@ -282,11 +307,30 @@ impl Looker<'_> {
         (from, until): (Timestamp, Timestamp),
         parts: RowParts,
     ) -> Option<Held> {
-        let shape = series.archives[stretch.archive];
-        let start = shape.floor(from.max(oldest(series, shape)).max(series.birth));
+        self.hold_each(series, stretch, (from, until), (parts, NonZeroU32::MIN))
+    }
+
+    /// As [`Looker::hold`], only each `every`th row, the first one after `from` being the first; they are as
+    /// the rows of a wider archive are. One of uneven rows has every one of them.
+    fn hold_each(
+        &mut self,
+        series: &Series,
+        stretch: &Stretch,
+        (from, until): (Timestamp, Timestamp),
+        (parts, every): (RowParts, NonZeroU32),
+    ) -> Option<Held> {
+        let (number, archive) = (series.series, stretch.archive);
+        let mut shape = series.archives[archive];
+        let mut start = shape.floor(from.max(oldest(series, shape)).max(series.birth));
         let end = shape.floor(until.min(series.newest));
+        if every > NonZeroU32::MIN {
+            shape.step = Step::from_millis(shape.step.as_millis() * u64::from(every.get()))?;
+            let width_ms = shape.step.as_millis().cast_signed();
+            let ahead_ms = start.millis_since(from).rem_euclid(width_ms);
+            start = start.plus_millis((width_ms - ahead_ms) % width_ms);
+        }
         let span = Span::new(start, end).filter(|span| span.start() < span.end())?;
-        let wanted = RowsWanted { series: series.series, archive: stretch.archive, span, parts };
+        let wanted = RowsWanted { series: number, archive, span, parts, every };
         let mut rows = std::mem::take(&mut self.room);
         self.read.rows_into(&mut rows, series, wanted);
         Some(Held { rows, shape, readings: None, is_computed: false })
@@ -311,6 +355,14 @@ impl Looker<'_> {
             ));
         }
     }
+}
+
+/// How many rows of an archive there are to a moment, where these are whole ones, and so no other row is
+/// looked at.
+fn rows_a_moment(shape: ArchiveSpec, moments: Moments) -> Option<NonZeroU32> {
+    let (stride, width) = (moments.stride_ms(), shape.step.as_millis().cast_signed());
+    let is_even = shape.days.is_none() && stride % width == 0;
+    is_even.then(|| u32::try_from(stride / width).ok().and_then(NonZeroU32::new)).flatten()
 }
 
 /// `None`, which stands for a counter's readings, when these are wanted.

@@ -109,10 +109,10 @@ impl Group {
     fn sum(&mut self, cells: &[Cell]) {
         let sums = self.values.iter_mut().zip(&mut self.carries).zip(&mut self.counts);
         for (((sum, carry), count), cell) in sums.zip(cells) {
-            if let Some(value) = cell.get() {
-                add(sum, carry, value);
-                *count += 1;
-            }
+            // To add nothing is no less than not to add, and needs no branch: sums never are -0.
+            let is_present = cell.is_present();
+            add(sum, carry, if is_present { cell.raw() } else { 0.0 });
+            *count += u32::from(is_present);
         }
     }
 
@@ -182,13 +182,9 @@ fn is_less(a: f64, b: f64) -> bool {
 /// Adds to a sum that carries its rounding error along.
 fn add(sum: &mut f64, carry: &mut f64, value: f64) {
     let rounded = *sum + value;
-    if rounded.is_infinite() {
-        *carry = 0.0;
-    } else if sum.abs() >= value.abs() {
-        *carry += (*sum - rounded) + value;
-    } else {
-        *carry += (value - rounded) + *sum;
-    }
+    let (of_value, of_sum) = ((*sum - rounded) + value, (value - rounded) + *sum);
+    let lost = if sum.abs() >= value.abs() { of_value } else { of_sum };
+    *carry = if rounded.is_infinite() { 0.0 } else { *carry + lost };
     *sum = rounded;
 }
 

@@ -19,5 +19,6 @@ pub trait Read: Send + Sync {
     /// left out.
     fn rows_into(&self, rows: &mut Rows, series: &Series, wanted: RowsWanted) {
         *rows = self.rows(series, wanted.archive, wanted.span);
+        rows.thin(&series.archives[wanted.archive], wanted.span.start(), wanted.every);
     }
 }

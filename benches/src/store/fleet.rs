@@ -1,5 +1,6 @@
 //! Reading: a fleet of instances with a day and more of one-minute rows, warm and cold.
 
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -121,8 +122,9 @@ fn sums(store: &Store, instances: Range<usize>) -> Result<Sums> {
     let Sums { mut sums, mut counts } = Sums { sums: [0.0; 288], counts: [0; 288] };
     let mut rows = Rows::default();
     for instance in instances {
-        let (series, parts) = (series(u32::try_from(instance)?), RowParts::Averages);
-        store.rows_into(&mut rows, RowsWanted { series, archive: 1, span: day(), parts });
+        let series = series(u32::try_from(instance)?);
+        let (parts, every) = (RowParts::Averages, NonZeroU32::MIN);
+        store.rows_into(&mut rows, RowsWanted { series, archive: 1, span: day(), parts, every });
         ensure!(rows.len() == 288, "{} rows of a day", rows.len());
         for ((sum, count), value) in sums.iter_mut().zip(&mut counts).zip(&rows.average) {
             let is_known = value.is_finite();

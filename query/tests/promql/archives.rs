@@ -1,9 +1,9 @@
 //! Archives: which rows answer, and what coarse rows make of a function.
 
-use query::Options;
-use rrd::Step;
+use query::{Options, Value};
+use rrd::{Labels, Step, Timestamp};
 
-use crate::story::{load, written};
+use crate::story::{Story, load, written};
 
 /// Ten minutes of fine rows, then hours of five-minute rows; 61 values, newest at minute 60.
 const RINGS: &str = "archives 1m:10,5m:100\na 0+1x60";
@@ -80,4 +80,52 @@ fn a_young_series_is_answered_from_its_finest_rows_however_wide_the_window() {
     let story = load("archives 1m:10,5m:100\nstart 55m\na 1 2 3 4 5 6");
     story.at(60, "count_over_time(a[1d])", "{} 6");
     assert_eq!(story.answer("avg_over_time(a[1d])", 60).resolutions.len(), 1);
+}
+
+/// What a range answers, and what each of its moments answers alone: labels, minute and value.
+fn both(story: &Story, (first, last, step): (i64, i64, u64), expr: &str) -> [Vec<String>; 2] {
+    let shown = |labels: &Labels, at: Timestamp, value: f64| {
+        format!("{labels} {} {:016x}", at.as_millis() / 60_000, value.to_bits())
+    };
+    let range = story.try_range((first, last, step), expr, Options::default()).unwrap();
+    let Value::Matrix(lines) = range.value else { panic!("{expr} is no matrix") };
+    let line = |line: &query::Line| -> Vec<String> {
+        line.points.iter().map(|(at, value)| shown(&line.labels, *at, *value)).collect()
+    };
+    let mut together: Vec<String> = lines.iter().flat_map(line).collect();
+    let mut alone = Vec::new();
+    for minute in (first..=last).step_by(usize::try_from(step).unwrap()) {
+        let Value::Vector(points) = story.answer(expr, minute).value else { panic!("{expr}") };
+        alone.extend(points.iter().map(|p| shown(&p.labels, p.at, p.value)));
+    }
+    together.sort_unstable();
+    alone.sort_unstable();
+    [together, alone]
+}
+
+#[test]
+fn each_moment_of_a_range_answers_what_it_does_alone() {
+    let story = load(
+        "archives 1m:20,5m:100\n\
+         visible 7m\n\
+         a{n=\"1\"} 0+1x57\n\
+         visible ended\n\
+         a{n=\"2\"} 5 _ 7x9 _x4 3+0.1x25\n\
+         visible 4m\n\
+         start 41m\n\
+         a{n=\"3\"} 1 2 _ 4+1x12\n\
+         start 56m\n\
+         a{n=\"4\"} 0.1 0.2\n\
+         start 62m\n\
+         a{n=\"5\"} -1 -2",
+    );
+    for expr in ["a", "sum(a)", "avg by (n) (a)", "count(a)", "max(a)", "timestamp(a)", "absent(a)"]
+    {
+        for step in [1, 2, 3, 5, 7, 10, 15, 40] {
+            for first in [-2, 0, 38, 39, 40, 41, 42, 43, 44, 57] {
+                let [together, alone] = both(&story, (first, 70, step), expr);
+                assert_eq!(together, alone, "{expr} from {first}m, each {step}m");
+            }
+        }
+    }
 }

@@ -79,8 +79,9 @@ impl Shape {
     }
 
     /// Reads a number of each of some rows that [`Shape::write`] wrote: the average in place of those
-    /// that the finest archive has not, unknown in place of a newest step that is not kept.
-    pub(crate) fn read(self, part: Part, rows: &[u8], out: &mut [f64]) {
+    /// that the finest archive has not, unknown in place of a newest step that is not kept. Of the rows
+    /// each `every`th is read, the first one among them.
+    pub(crate) fn read(self, part: Part, (rows, every): (&[u8], usize), out: &mut [f64]) {
         let cell = self.cell.size();
         let at = match part {
             _ if self.known_len == 0 => 0,
@@ -90,29 +91,41 @@ impl Shape {
             Part::Last if self.keeps_last => 3 * cell,
             Part::Last => return out.fill(f64::NAN),
         };
+        let stride = self.row_len() * every.max(1);
         match (self.cell, self.known_len) {
+            // The last of these chunks may be one row alone.
+            (Cell::F32, _) if every > 1 => {
+                put_all(out, rows.chunks(stride).map(|row| narrow(&row[at..])));
+            }
+            (Cell::F64, _) if every > 1 => {
+                put_all(out, rows.chunks(stride).map(|row| wide(&row[at..])));
+            }
             // Rows of one number each are read many at once.
             (Cell::F32, 0) => put_all(out, rows.chunks_exact(4).map(narrow)),
             (Cell::F64, 0) => put_all(out, rows.chunks_exact(8).map(wide)),
             (Cell::F32, _) => {
-                put_all(out, rows.chunks_exact(self.row_len()).map(|row| narrow(&row[at..])));
+                put_all(out, rows.chunks_exact(stride).map(|row| narrow(&row[at..])));
             }
             (Cell::F64, _) => {
-                put_all(out, rows.chunks_exact(self.row_len()).map(|row| wide(&row[at..])));
+                put_all(out, rows.chunks_exact(stride).map(|row| wide(&row[at..])));
             }
         }
     }
 
-    /// Reads how many steps of each row are known, in an archive that is not the finest.
-    pub(crate) fn read_known(self, rows: &[u8], out: &mut [u32]) {
-        let counts = rows.chunks_exact(self.row_len());
-        let counts = counts.map(|row| &row[row.len() - self.known_len..]);
-        for (out, count) in out.iter_mut().zip(counts) {
-            *out = match *count {
+    /// Reads how many steps of each `every`th row are known, in an archive that is not the finest.
+    pub(crate) fn read_known(self, (rows, every): (&[u8], usize), out: &mut [u32]) {
+        let (len, known_len) = (self.row_len(), self.known_len);
+        let put = |(out, row): (&mut u32, &[u8])| {
+            *out = match row[len - known_len..len] {
                 [count] => u32::from(count),
                 [low, high] => u32::from(u16::from_le_bytes([low, high])),
-                _ => count.first_chunk().copied().map_or(0, u32::from_le_bytes),
+                ref count => count.first_chunk().copied().map_or(0, u32::from_le_bytes),
             };
+        };
+        if every > 1 {
+            out.iter_mut().zip(rows.chunks(len * every)).for_each(put);
+        } else {
+            out.iter_mut().zip(rows.chunks_exact(len)).for_each(put);
         }
     }
 
@@ -223,12 +236,12 @@ mod tests {
     fn read(shape: Shape, bytes: &[u8]) -> Run {
         let number = |part| {
             let mut out = [0.0];
-            shape.read(part, bytes, &mut out);
+            shape.read(part, (bytes, 1), &mut out);
             out[0]
         };
         let mut known = [u32::from(!number(Part::Average).is_nan())];
         if shape.known_len > 0 {
-            shape.read_known(bytes, &mut known);
+            shape.read_known((bytes, 1), &mut known);
         }
         Run {
             archive: 0,

@@ -57,7 +57,7 @@ impl Store {
             rows = Rows::default(); // The archives have changed since the export began.
         }
         if archive > 0 {
-            rows.hide_unless_known(&spec, &form.policy);
+            rows.hide_unless_known(&spec, &form.policy, 1);
         }
         let begun = end.newest_row.rem_euclid(i64::from(steps_per_row));
         let open = archive.checked_sub(1).map(|coarser| end.rows[coarser]);

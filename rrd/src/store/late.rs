@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::apply::Verdicts;
 use super::columns::Class;
 use super::instance::{Form, Instance};
-use super::read::{RowParts, Source};
+use super::read::{Seen, Source};
 use super::rows::Rows;
 use super::state::State;
 use super::{Store, lock, read};
@@ -213,7 +213,7 @@ impl Look<'_> {
         let end = |row| Timestamp::row_end(row, step);
         let span = Span::new(end(first - 1), end(last))?;
         let mut rows = Rows::default();
-        source.read_all(&mut rows, self.column, archive, (Some(span), RowParts::All));
+        source.read_all(&mut rows, (self.column, archive), Seen::all(Some(span)));
         (!is_broken.get()).then_some(rows)
     }
 }

@@ -1,6 +1,7 @@
 //! Reading rows: those in the file and those waiting, as one.
 
 use std::io;
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,6 +32,9 @@ pub struct RowsWanted {
     pub span: Span,
     /// Which numbers of them.
     pub parts: RowParts,
+    /// Each how many-th of them, the first one in the span being wanted: a reader that needs one row an
+    /// hour need not be given all.
+    pub every: NonZeroU32,
 }
 
 /// Which numbers of rows are wanted.
@@ -42,14 +46,31 @@ pub enum RowParts {
     Averages,
 }
 
+/// What a reader looks at.
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
+    /// All there are without one.
+    pub(super) span: Option<Span>,
+    pub(super) parts: RowParts,
+    /// Each how many-th row of the span.
+    pub(super) every: NonZeroU32,
+}
+
+impl Seen {
+    /// All of each row.
+    pub(super) const fn all(span: Option<Span>) -> Self {
+        Self { span, parts: RowParts::All, every: NonZeroU32::MIN }
+    }
+}
+
 impl Store {
     /// The closed rows of an archive whose END lies in `span`, oldest first. Rows the ring no longer
     /// holds, and those after the newest, are left out; so are all when the series is not there.
     /// A row of whose steps more than the policy's share is unknown is unknown.
     pub fn rows(&self, series: SeriesRef, archive: usize, span: Span) -> Rows {
         let mut rows = Rows::default();
-        let parts = RowParts::All;
-        self.rows_into(&mut rows, RowsWanted { series, archive, span, parts });
+        let (parts, every) = (RowParts::All, NonZeroU32::MIN);
+        self.rows_into(&mut rows, RowsWanted { series, archive, span, parts, every });
         rows
     }
 
@@ -57,7 +78,8 @@ impl Store {
     /// this one is another by now.
     pub fn rows_of(&self, found: &SeriesInfo, archive: usize, span: Span) -> Rows {
         let mut rows = Rows::default();
-        let wanted = RowsWanted { series: found.series, archive, span, parts: RowParts::All };
+        let (series, parts, every) = (found.series, RowParts::All, NonZeroU32::MIN);
+        let wanted = RowsWanted { series, archive, span, parts, every };
         self.rows_of_into(&mut rows, found, wanted);
         rows
     }
@@ -80,16 +102,18 @@ impl Store {
         wanted: RowsWanted,
         is_wanted: impl FnOnce(&ArchiveSpec) -> bool,
     ) {
-        let RowsWanted { series, archive, span, parts } = wanted;
+        let RowsWanted { series, archive, span, parts, every } = wanted;
         rows.begin(Timestamp::default(), 0, parts, false);
         let Some(instance) = self.instance(series.instance) else { return };
         let (from, column) = ((&*instance, Some(&self.warm)), series.column);
-        let form = self.read_into(rows, from, column, archive, (Some(span), parts));
+        let seen = Seen { span: Some(span), parts, every };
+        let form = self.read_into(rows, from, (column, archive), seen);
         let Some(spec) = form.archives.get(archive).filter(|spec| is_wanted(spec)) else {
             return rows.begin(Timestamp::default(), 0, parts, false);
         };
         if archive > 0 {
-            rows.hide_unless_known(spec, &form.policy);
+            let every = usize::try_from(every.get()).unwrap_or(usize::MAX);
+            rows.hide_unless_known(spec, &form.policy, every);
         }
     }
 
@@ -108,8 +132,8 @@ impl Store {
         span: Option<Span>,
     ) -> (Rows, Arc<Form>) {
         let mut rows = Rows::default();
-        let form =
-            self.read_into(&mut rows, (instance, None), column, archive, (span, RowParts::All));
+        let of = (column, archive);
+        let form = self.read_into(&mut rows, (instance, None), of, Seen::all(span));
         (rows, form)
     }
 
@@ -117,16 +141,15 @@ impl Store {
         &self,
         rows: &mut Rows,
         (instance, warm): (&Instance, Option<&Warm>),
-        column: Column,
-        archive: usize,
-        (span, parts): (Option<Span>, RowParts),
+        of: (Column, usize),
+        seen: Seen,
     ) -> Arc<Form> {
         // Held from the copy of what is filed to the last byte read: see `Instance::tiles`.
         let shared = read(&instance.tiles);
         let warm = warm.map(|warm| (warm, *shared));
         let failed = |damage, reason: &io::Error| self.cannot_read(instance, damage, reason);
         let source = Source { handles: &self.handles, instance, failed: &failed, warm };
-        source.read_all(rows, column, archive, (span, parts))
+        source.read_all(rows, of, seen)
     }
 
     /// What becomes of rows that cannot be read.
@@ -147,9 +170,8 @@ impl Source<'_> {
     pub(super) fn read_all(
         &self,
         rows: &mut Rows,
-        column: Column,
-        archive: usize,
-        (span, parts): (Option<Span>, RowParts),
+        (column, archive): (Column, usize),
+        Seen { span, parts, every }: Seen,
     ) -> Arc<Form> {
         let instance = self.instance;
         let layout = instance.layout();
@@ -158,7 +180,11 @@ impl Source<'_> {
         let block = block_of(&layout, column.index).map(|(_, block)| state.laid(block));
         let view = block.as_ref().and_then(|block| {
             let extent = state.extent(column, archive)?;
-            View::of(&form, block, column, archive, extent, span)
+            let view = View::of(&form, block, column, archive, extent, span)?;
+            match span {
+                Some(span) => view.thinned(every, span.start()),
+                None => Some(view),
+            }
         });
         let Some(view) = view else { return form };
         view.begin(rows, parts);
@@ -227,7 +253,9 @@ impl Source<'_> {
             self.scan(view, tiles.start..whole.start, rows, None);
             return self.scan(view, whole.end..tiles.end, rows, None);
         }
-        if !WarmRows::fit(whole.end - whole.start, view.shape) {
+        let fits = WarmRows::fit(whole.end - whole.start, view.shape);
+        // Most first reads are the last ones, too: a copy is made for those that come again.
+        if !fits || (known.is_none() && !warm.is_asked_again(&key, version)) {
             return self.read(view, rows);
         }
         let mut new = WarmRows::from_tile(whole.start, whole.end - whole.start, view.shape);

@@ -1,5 +1,6 @@
 //! Rows of one archive as readers see them: columns of numbers, unknown as NaN.
 
+use std::num::NonZeroU32;
 use std::ops::Range;
 
 use super::read::RowParts;
@@ -53,6 +54,25 @@ impl Rows {
         self.average.is_empty()
     }
 
+    /// Keeps each `every`th of the rows of an archive, counted from the first one after `start`, which is not
+    /// after it: for those who have all rows at hand.
+    pub fn thin(&mut self, spec: &ArchiveSpec, start: Timestamp, every: NonZeroU32) {
+        if every == NonZeroU32::MIN || self.is_empty() {
+            return;
+        }
+        let (first, width) = (spec.ended_row(self.first_end), i64::from(every.get()));
+        let ahead = (first - spec.ended_row(start) - 1).rem_euclid(width);
+        let skipped = (width - ahead) % width;
+        self.first_end = spec.row_end(first + skipped);
+        let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
+        let (skipped, width) = (count(skipped), count(width));
+        for column in [&mut self.average, &mut self.min, &mut self.max, &mut self.last] {
+            thin(column, skipped, width);
+        }
+        thin(&mut self.known, skipped, width);
+        thin(&mut self.resets, skipped, width);
+    }
+
     /// Each row as a run of its own.
     #[cfg(test)]
     pub(super) fn to_runs(&self, archive: usize, spec: &ArchiveSpec) -> Vec<Run> {
@@ -97,14 +117,15 @@ impl Rows {
         self.anchors.clear();
     }
 
-    /// Hides rows of a coarser archive of which more steps are unknown than the policy's share.
-    pub(super) fn hide_unless_known(&mut self, spec: &ArchiveSpec, policy: &Policy) {
+    /// Hides rows of a coarser archive of which more steps are unknown than the policy's share. These are
+    /// each `every`th of its rows.
+    pub(super) fn hide_unless_known(&mut self, spec: &ArchiveSpec, policy: &Policy, every: usize) {
         let (step, xff) = (policy.step(), policy.xff());
         if spec.days.is_none() {
             return self.hide(least_known(spec.steps_per_row(step), xff));
         }
         let first = spec.ended_row(self.first_end);
-        for (index, row) in (first..).take(self.len()).enumerate() {
+        for (index, row) in (first..).step_by(every).take(self.len()).enumerate() {
             if !row_is_known(self.known[index], spec.steps_in(row, step), xff) {
                 for column in [&mut self.average, &mut self.min, &mut self.max] {
                     if let Some(value) = column.get_mut(index) {
@@ -128,9 +149,16 @@ impl Rows {
         }
     }
 
-    /// Puts rows as the file has them in their places from `index` on.
-    pub(super) fn fill(&mut self, index: usize, shape: Shape, rows: &[u8], tells_resets: bool) {
-        let places = index..index + rows.len() / shape.row_len();
+    /// Puts each `every`th of rows as the file has them in their places from `index` on.
+    pub(super) fn fill(
+        &mut self,
+        index: usize,
+        shape: Shape,
+        (rows, every): (&[u8], usize),
+        tells_resets: bool,
+    ) {
+        let places = index..index + (rows.len() / shape.row_len()).div_ceil(every);
+        let rows = (rows, every);
         let averages = &mut self.average[places.clone()];
         shape.read(Part::Average, rows, averages);
         let known = &mut self.known[places.clone()];
@@ -183,6 +211,10 @@ impl Rows {
             *reset = row.reset;
         }
     }
+}
+
+fn thin<T: Copy>(column: &mut Vec<T>, skipped: usize, every: usize) {
+    *column = column.iter().skip(skipped).step_by(every).copied().collect();
 }
 
 /// How many steps of a row must be known for it to be shown: the more are known, the sooner it is.

@@ -1,6 +1,7 @@
 //! A view: which rows of one column and archive a reader looks at, and how far the file has them.
 
 use std::io;
+use std::num::NonZeroU32;
 use std::ops::Range;
 
 use super::check::mismatch;
@@ -46,6 +47,8 @@ pub(super) struct View<'a> {
     tells_resets: bool,
     pub(super) first: i64,
     pub(super) last: i64,
+    /// From one row that is looked at to the next one.
+    every: usize,
 }
 
 impl<'a> View<'a> {
@@ -82,7 +85,19 @@ impl<'a> View<'a> {
             tells_resets: extent.tells_resets,
             first,
             last,
+            every: 1,
         })
+    }
+
+    /// Only each `every`th of its rows, counted from the first one after `start`, which is not after it;
+    /// `None` when there are none.
+    pub(super) fn thinned(self, every: NonZeroU32, start: Timestamp) -> Option<Self> {
+        let origin = self.spec.ended_row(start).saturating_add(1);
+        let width = i64::from(every.get());
+        let ahead = (self.first - origin).rem_euclid(width);
+        let first = self.first + (width - ahead) % width;
+        let every = usize::try_from(every.get()).unwrap_or(usize::MAX);
+        (first <= self.last).then_some(Self { first, every, ..self })
     }
 
     /// Only these of its rows; `None` when there are none.
@@ -97,7 +112,8 @@ impl<'a> View<'a> {
 
     /// All its rows, unknown as yet.
     pub(super) fn begin(&self, rows: &mut Rows, parts: RowParts) {
-        let count = usize::try_from(self.last - self.first + 1).expect("at most a ring of rows");
+        let count = usize::try_from(self.last - self.first).expect("at most a ring of rows");
+        let count = count / self.every + 1;
         let first_end = self.spec.row_end(self.first);
         rows.begin(first_end, count, parts, self.shape.keeps_last);
         if self.tells_resets && parts == RowParts::All {
@@ -120,12 +136,23 @@ impl<'a> View<'a> {
     }
 
     fn index(&self, row: i64) -> usize {
-        usize::try_from(row - self.first).expect("a row of the view")
+        let after = usize::try_from(row - self.first).expect("a row of the view");
+        if self.every == 1 { after } else { after / self.every }
+    }
+
+    /// The first row that is looked at and not before `row`, which is not before the first one.
+    fn on_grid(&self, row: i64) -> i64 {
+        if self.every == 1 {
+            return row;
+        }
+        let after = usize::try_from(row - self.first).expect("a row of the view");
+        row.saturating_add_unsigned((after.next_multiple_of(self.every) - after) as u64)
     }
 
     pub(super) fn put(&self, rows: &mut Rows, run: &Run) {
         let end = run.first_row.saturating_add_unsigned(run.count - 1);
-        for row in run.first_row.max(self.first)..=end.min(self.last) {
+        let seen = self.on_grid(run.first_row.max(self.first))..=end.min(self.last);
+        for row in seen.step_by(self.every) {
             rows.set(self.index(row), run);
         }
     }
@@ -145,11 +172,15 @@ impl<'a> View<'a> {
     /// Puts rows of these tiles that were kept in their places.
     pub(super) fn take_warm(&self, warm: &WarmRows, tiles: &Range<i64>, rows: &mut Rows) {
         let first_row = Ring::first_row(tiles.start);
-        let seen = first_row.max(self.first)..Ring::first_row(tiles.end).min(self.last + 1);
+        let start = self.on_grid(first_row.max(self.first));
+        let seen = start..Ring::first_row(tiles.end).min(self.last + 1);
+        if seen.is_empty() {
+            return;
+        }
         let row_len = self.shape.row_len();
         let at = |row: i64| usize::try_from(row - first_row).expect("a row of them") * row_len;
         let bytes = &warm.rows(tiles)[at(seen.start)..at(seen.end)];
-        rows.fill(self.index(seen.start), self.shape, bytes, self.tells_resets);
+        rows.fill(self.index(seen.start), self.shape, (bytes, self.every), self.tells_resets);
     }
 
     /// Has the disk bring all these tiles at once, where they may not be in memory.
@@ -190,10 +221,10 @@ impl<'a> View<'a> {
         if bytes.checksum(tile, self.column, places(low..high)) != expected {
             return Err(mismatch());
         }
-        let seen = low.max(self.first)..high.min(self.last + 1);
+        let seen = self.on_grid(low.max(self.first))..high.min(self.last + 1);
         if !seen.is_empty() {
             let (index, bytes) = (self.index(seen.start), bytes.rows(places(seen)));
-            rows.fill(index, self.shape, bytes, self.tells_resets);
+            rows.fill(index, self.shape, (bytes, self.every), self.tells_resets);
         }
         Ok(is_full && low == first_row)
     }

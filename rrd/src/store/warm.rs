@@ -1,7 +1,7 @@
 //! Rows that were read lately, kept in memory: whole tiles whose checksums matched, side by side.
 //!
 //! Panels of a fleet are asked for again and again, and a day of one series lies in ninety places of its
-//! file, each with a checksum of its own. A whole tile never changes but by a late reading or another
+//! file, each with a checksum of its own. What is asked for a second time is kept. A whole tile never changes but by a late reading or another
 //! file: both take another [`Version`], under the lock that every reader holds, and what is kept of the
 //! former one counts no longer. What rots in the file afterwards is found by the scrubber; these rows
 //! were right when they were read and stay so.
@@ -25,6 +25,8 @@ const MOST_BYTES_EACH: usize = 64 << 10;
 const PARTS: usize = 16;
 /// What an entry takes beside its rows, about.
 const ENTRY_BYTES: usize = 160;
+/// What was asked for once is known of so many in each part: 20,000 series in all, 256 KiB.
+const ASKED: usize = 2048;
 /// Rows that were not asked for during so many look-ups for each entry there is make room for others. Fewer
 /// than one would let go of all whenever more is asked for in turn than fits.
 const IDLE_LOOK_UPS: u64 = 4;
@@ -138,6 +140,8 @@ struct Entries {
     now: u64,
     /// Entries that are idle are looked for no sooner: there may be none.
     search_at: u64,
+    /// Hashes of what was asked for and is not here, each in the place that it names.
+    asked: Vec<u64>,
 }
 
 struct Entry {
@@ -164,6 +168,19 @@ impl Warm {
         let entry = entries.all.get_mut(key)?;
         entry.used_at = entries.now;
         (entry.version == version).then(|| Arc::clone(&entry.rows))
+    }
+
+    /// True where rows that are not here were asked for before, not long ago.
+    pub(super) fn is_asked_again(&self, key: &WarmKey, version: Version) -> bool {
+        let mut hasher = DefaultHasher::new();
+        (key, version.0).hash(&mut hasher);
+        let hash = hasher.finish();
+        let asked = &mut lock(self.part(key)).asked;
+        if asked.is_empty() {
+            asked.resize(ASKED, 0);
+        }
+        let place = usize::try_from(hash % ASKED as u64).unwrap_or(0);
+        std::mem::replace(&mut asked[place], hash) == hash
     }
 
     /// Keeps rows, beside those of the same version that `known` has. Where there is no room for them

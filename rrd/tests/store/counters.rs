@@ -1,5 +1,7 @@
 //! Counters: their counts come back from rates and from what was kept of their readings.
 
+use std::num::NonZeroU32;
+
 use fixtures::dice::{Dice, told};
 use rrd::{Anchor, Change, Kind, NewSeries, Policy, RowParts, Rows, RowsWanted, SeriesRef, Step};
 
@@ -56,8 +58,9 @@ fn a_reset_is_seen_while_it_waits_from_the_file_and_after_a_restart() {
         // Who asks for averages alone sees no signs.
         let series = SeriesRef { instance: WEB, column: world.column("t") };
         let mut rows = Rows::default();
-        let (archive, span, parts) = (0, span(0, 90), RowParts::Averages);
-        world.store.rows_into(&mut rows, RowsWanted { series, archive, span, parts });
+        let (archive, span) = (0, span(0, 90));
+        let (parts, every) = (RowParts::Averages, NonZeroU32::MIN);
+        world.store.rows_into(&mut rows, RowsWanted { series, archive, span, parts, every });
         assert_eq!(shown(&rows.average), "- 1 - 1 1 1 1 1 1");
         assert!(rows.average.iter().all(|rate| rate.is_nan() || rate.is_sign_positive()));
         assert!(rows.resets.is_empty() && rows.anchors.is_empty());

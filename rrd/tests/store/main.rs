@@ -24,5 +24,6 @@ mod rings;
 mod rollup;
 mod rot;
 mod seams;
+mod thin;
 mod warm;
 mod world;

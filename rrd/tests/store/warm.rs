@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rrd::{Change, Disk as _, Policy, Rows};
 
-use crate::world::{World, gauge, open};
+use crate::world::{World, gauge, open, shown};
 
 const STEP: i64 = 10;
 const STEPS: i64 = 80;
@@ -24,9 +24,11 @@ fn filled_until(newest: i64) -> World {
     world
 }
 
-/// As a query reads, all steps but the newest.
+/// As a query reads that comes again, all steps but the newest.
 fn rows(world: &World) -> Rows {
-    world.rows("load", 0, 0, STEPS * STEP)
+    let read = || world.rows("load", 0, 0, STEPS * STEP);
+    assert_eq!(shown(&read().average), shown(&read().average));
+    read()
 }
 
 fn step_20(world: &World) -> f64 {
@@ -34,6 +36,20 @@ fn step_20(world: &World) -> f64 {
     assert_eq!(rows.average[..18], (1..=18).map(f64::from).collect::<Vec<_>>());
     assert_eq!(rows.average[30..], (31..=STEPS).map(|step| step as f64).collect::<Vec<_>>());
     rows.average[19]
+}
+
+#[test]
+fn what_is_read_once_is_not_kept_and_what_is_read_again_is() {
+    let world = filled();
+    let read = || world.rows("load", 0, 0, STEPS * STEP);
+    let first = read();
+    assert_eq!(world.store.warm_bytes(), 0);
+    let second = read();
+    let bytes = world.store.warm_bytes();
+    assert!(bytes >= 80 * 8, "{bytes}");
+    assert_eq!(shown(&first.average), shown(&second.average));
+    assert_eq!(shown(&read().average), shown(&second.average));
+    assert_eq!(world.store.warm_bytes(), bytes);
 }
 
 #[test]
@@ -77,7 +93,9 @@ fn rows_of_former_archives_are_not_taken_for_those_of_new_ones() {
 #[test]
 fn whole_tiles_of_former_archives_are_not_those_of_new_ones_in_their_places() {
     let mut world = filled_until(301);
-    let minutes = world.rows("load", 1, 0, 2880);
+    let read = || world.rows("load", 1, 0, 2880);
+    assert_eq!(shown(&read().average), shown(&read().average));
+    let minutes = read();
     let of_minutes = (0..48).map(|minute| f64::from(6 * minute) + 3.5);
     assert_eq!(minutes.average[4..], of_minutes.skip(4).collect::<Vec<_>>());
     assert!(world.store.warm_bytes() > 0, "tiles of minutes are in memory");

@@ -23,6 +23,10 @@ use super::{json, problem};
 /// Bytes written at once: a day of minutes of one series is one chunk, and a chunk takes less than
 /// a millisecond of the reactor.
 const CHUNK: usize = 64 << 10;
+/// What a point takes, about: a moment, and a number of few digits.
+const BYTES_A_POINT: usize = 32;
+/// Room beyond a full chunk, where the last piece of it usually ends.
+const MOST_A_PIECE: usize = 512;
 /// Points of all answers that are being sent: clients that take theirs slowly hold them in memory.
 const POINTS_BEING_SENT: usize = 8_000_000;
 
@@ -118,6 +122,8 @@ impl Document {
         }
         tail.push('}');
         let mut document = Self { written, rest, tail, is_first: true };
+        let expected = document.points().saturating_mul(BYTES_A_POINT);
+        document.written.reserve(expected.min(CHUNK) + MOST_A_PIECE);
         document.write_on();
         document
     }

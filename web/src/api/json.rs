@@ -105,8 +105,10 @@ pub(crate) fn plain_moment(out: &mut String, at: Timestamp) {
 /// A value as Go writes it: the shortest digits that read back the same.
 pub(crate) fn number(out: &mut String, value: f64) {
     let size = value.abs();
-    if value.to_bits() == size.to_bits() && size <= LARGEST_WHOLE && size.fract() == 0.0 {
-        return digits(out, whole(size));
+    if value.to_bits() == size.to_bits()
+        && let Some(whole) = whole(size)
+    {
+        return digits(out, whole);
     }
     if size != 0.0 && size.is_finite() && !(1e-6..1e21).contains(&size) {
         return exponent(out, value);
@@ -119,35 +121,36 @@ pub(crate) fn number(out: &mut String, value: f64) {
 fn short_number(out: &mut String, value: f64) {
     let mut buffer = zmij::Buffer::new();
     let text = buffer.format(value);
-    let is_plain = value.is_finite() && !text.contains('e');
-    if is_plain { out.push_str(text.trim_end_matches(".0")) } else { plain_number(out, value) }
+    let is_plain = NEVER_A_POWER.contains(&value.abs()) || value.is_finite() && !text.contains('e');
+    if is_plain {
+        out.push_str(text.strip_suffix(".0").unwrap_or(text));
+    } else {
+        plain_number(out, value);
+    }
 }
+
+/// Sizes that are never written with a power of ten, wherever the writer begins to.
+const NEVER_A_POWER: std::ops::Range<f64> = 1e-3..1e12;
 
 /// Up to here every whole number is a value of its own: 2^53.
 const LARGEST_WHOLE: f64 = 9_007_199_254_740_992.0;
 
+/// A size that is a whole number, and not too large to tell.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "checked to be whole, not negative and at most 2^53"
+    clippy::cast_precision_loss,
+    clippy::float_cmp,
+    reason = "not negative and at most 2^53, where whole numbers go there and back unchanged"
 )]
-fn whole(value: f64) -> u64 {
-    value as u64
+fn whole(size: f64) -> Option<u64> {
+    let number = size as u64;
+    (size <= LARGEST_WHOLE && number as f64 == size).then_some(number)
 }
 
 /// A whole number. Moments and most values are such, and an answer has thousands of them.
-fn digits(out: &mut String, mut number: u64) {
-    let mut text = [0; 20]; // What the largest u64 takes.
-    let mut at = text.len();
-    loop {
-        at -= 1;
-        text[at] = b'0' + u8::try_from(number % 10).expect("a remainder of ten is below ten");
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.push_str(std::str::from_utf8(&text[at..]).expect("digits are ASCII"));
+fn digits(out: &mut String, number: u64) {
+    out.push_str(itoa::Buffer::new().format(number));
 }
 
 /// A value in digits alone, however many, as Prometheus writes scalars.
