@@ -100,6 +100,7 @@ async fn common_rules_come_before_those_of_a_token_and_hold_for_the_operator_too
     let labels = [&UP[..], &[("a", "1")]].concat();
     assert_eq!(server.write(&relay, &one(&labels, 0)).await.status, 204);
     assert_eq!(server.write(ADMIN, &one(&labels, 0)).await.status, 204);
+    server.settle().await;
     let found = all_series(&server);
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(
