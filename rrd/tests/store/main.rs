@@ -14,7 +14,6 @@ mod grants;
 mod history;
 mod late;
 mod learned;
-mod moments;
 mod other;
 mod random;
 mod repair;
