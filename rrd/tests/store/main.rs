@@ -14,6 +14,7 @@ mod grants;
 mod history;
 mod late;
 mod learned;
+mod moments;
 mod other;
 mod random;
 mod repair;

@@ -1,14 +1,14 @@
 //! Series whose columns others take: what they kept is found in the others of their metric, at any crash.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use rrd::{
-    Batch, Change, ChangeError, Column, GrantRequest, Kind, Labels, MemDisk, NewSeries, Policy,
-    Room, Sample, SampleFrame, SeriesRef,
+    Batch, Change, ChangeError, Column, GrantRequest, Kind, Labels, NewSeries, Policy, Room,
+    Sample, SampleFrame, SeriesRef,
 };
 
-use crate::world::{DIR, Frame, WEB, World, dump, name, secs, shown, span};
+use crate::moments::Story;
+use crate::world::{Frame, WEB, World, dump, name, secs, shown, span};
 
 const POLICY: &str = "10s:20m,1m:2h;hb=30s";
 /// Silent for so long, a series may go.
@@ -411,63 +411,28 @@ impl Act {
     }
 }
 
-fn expected() -> (BTreeMap<u64, String>, u64) {
-    let mut world = World::new(POLICY);
-    let mut dumps = BTreeMap::from([(0, String::new())]);
-    for (number, act) in ACTS.iter().enumerate() {
-        assert!(act.perform(&mut world), "act {number}");
-        let now = dump(&world.store);
-        if let Some(before) = dumps.insert(world.seq(), now.clone()) {
-            assert_eq!(before, now, "round {number} changes nothing that can be seen");
-        }
-    }
-    let last = dumps.values().last().unwrap();
+const STORY: Story<Act> = Story {
+    policy: POLICY,
+    acts: &ACTS,
+    perform: Act::perform,
+    files: &["feed.rrd"],
+    may_count_anew: false,
+};
+
+#[test]
+fn in_the_end_a_series_is_gone_and_what_it_kept_is_there() {
+    let world = STORY.end();
+    let last = dump(&world.store);
     assert!(last.contains("other:x:avg") && last.contains("other:x:count"), "{last}");
     assert_eq!(world.find(&of("x", "d")), None);
-    assert_eq!(world.store.damage(), []);
-    (dumps, world.disk.op_count())
-}
-
-fn check(at: u64, after: impl Fn(&MemDisk) -> MemDisk, dumps: &BTreeMap<u64, String>, case: &str) {
-    let mut world = World::new(POLICY);
-    world.disk.stop_after(at);
-    let done = ACTS.iter().take_while(|act| act.perform(&mut world)).count();
-    let disk = after(&world.disk);
-    let (mut world, damage) = world.restarted(disk);
-    assert_eq!(damage, [], "{case}");
-    let expected = &dumps[&world.seq()];
-    assert_eq!(&dump(&world.store), expected, "{case}: after the restart");
-    for (number, act) in ACTS.iter().enumerate().skip(done) {
-        assert!(act.perform(&mut world), "{case}: act {number}");
-    }
-    let last = dumps.values().last().unwrap();
-    assert_eq!(&dump(&world.store), last, "{case}: at the end");
-    let paths = rrd::Disk::list(&world.disk, std::path::Path::new(DIR)).unwrap();
-    assert_eq!(paths.len(), 1, "{case}: {paths:?}");
-    let disk = world.disk.clone();
-    let (world, damage) = world.restarted(disk);
-    assert_eq!(damage, [], "{case}");
-    assert_eq!(&dump(&world.store), last, "{case}: started again");
-    assert_eq!(world.store.damage(), [], "{case}");
 }
 
 #[test]
 fn a_kill_at_any_moment_leaves_a_series_or_what_it_was_added_to() {
-    let (dumps, op_count) = expected();
-    assert!(op_count > 60, "the acts make {op_count} changes");
-    for at in 0..op_count {
-        check(at, MemDisk::kill, &dumps, &format!("kill after {at} changes"));
-    }
+    STORY.survives_a_kill_at_any_moment();
 }
 
 #[test]
 fn a_power_cut_at_any_moment_leaves_a_series_or_what_it_was_added_to() {
-    let (dumps, op_count) = expected();
-    for at in 0..op_count {
-        for seed in 0..2 {
-            let seed = at * 100 + seed;
-            let case = format!("power cut after {at} changes, seed {seed}");
-            check(at, |disk| disk.crash(seed), &dumps, &case);
-        }
-    }
+    STORY.survives_a_power_cut_at_any_moment();
 }

@@ -1,14 +1,14 @@
 //! Members of a role that come and go: what they have had outlives them, at any crash.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use rrd::{
     Batch, Change, ChangeError, Disk, GrantRequest, InstanceId, Kind, Labels, MatchOp, Matcher,
-    MemDisk, NewSeries, Policy, RollUp, RollUpFrame, RolledUp, Room, Sample, SampleFrame, Store,
+    NewSeries, Policy, RollUp, RollUpFrame, RolledUp, Room, Sample, SampleFrame, Store,
 };
 
+use crate::moments::Story;
 use crate::world::{DIR, Frame, World, dump, gauge, name, secs, shown, span};
 
 const POLICY: &str = "10s:10m,1m:1h;hb=30s";
@@ -86,17 +86,6 @@ impl World {
 
     fn role_average(&self, series: &str, archive: usize, start: i64, end: i64) -> String {
         self.of_role(series, archive, start, end)[0].clone()
-    }
-
-    fn files(&self) -> Vec<String> {
-        let paths = self.disk.list(std::path::Path::new(DIR)).unwrap();
-        let name = |path: &std::path::PathBuf| {
-            let name = path.file_name().unwrap().to_str().unwrap();
-            name.trim_start_matches('0').to_owned()
-        };
-        let mut names: Vec<_> = paths.iter().map(name).collect();
-        names.sort();
-        names
     }
 }
 
@@ -374,70 +363,20 @@ impl Act {
     }
 }
 
-fn expected() -> (BTreeMap<u64, String>, u64) {
-    let mut world = World::new(POLICY);
-    let mut dumps = BTreeMap::from([(0, String::new())]);
-    for (number, act) in ACTS.iter().enumerate() {
-        assert!(act.perform(&mut world), "act {number}");
-        let now = dump(&world.store);
-        if let Some(before) = dumps.insert(world.seq(), now.clone()) {
-            assert_eq!(before, now, "round {number} changes nothing that can be seen");
-        }
-    }
-    assert_eq!(world.files(), ["1.rrd", "2.rrd"]);
-    assert_eq!(world.store.damage(), []);
-    (dumps, world.disk.op_count())
-}
-
-fn check(at: u64, after: impl Fn(&MemDisk) -> MemDisk, dumps: &BTreeMap<u64, String>, case: &str) {
-    let mut world = World::new(POLICY);
-    world.disk.stop_after(at);
-    let done = ACTS.iter().take_while(|act| act.perform(&mut world)).count();
-    let disk = after(&world.disk);
-    let (mut world, damage) = world.restarted(disk);
-    assert_eq!(damage, [], "{case}");
-    if let Some(expected) = dumps.get(&world.seq()) {
-        assert_eq!(&dump(&world.store), expected, "{case}: after the restart");
-    }
-    for (number, act) in ACTS.iter().enumerate().skip(done) {
-        assert!(act.perform(&mut world), "{case}: act {number}");
-    }
-    let last = dumps.values().last().unwrap();
-    assert_eq!(without_batches(&dump(&world.store)), without_batches(last), "{case}: at the end");
-    assert_eq!(world.files(), ["1.rrd", "2.rrd"], "{case}");
-    let disk = world.disk.clone();
-    let (world, damage) = world.restarted(disk);
-    assert_eq!(damage, [], "{case}");
-    assert_eq!(
-        without_batches(&dump(&world.store)),
-        without_batches(last),
-        "{case}: started again"
-    );
-    assert_eq!(world.store.damage(), [], "{case}");
-}
-
-/// An act done over may have another number of frames.
-fn without_batches(dump: &str) -> String {
-    dump.lines().filter(|line| !line.starts_with("batch")).collect::<Vec<_>>().join("\n")
-}
+const STORY: Story<Act> = Story {
+    policy: POLICY,
+    acts: &ACTS,
+    perform: Act::perform,
+    files: &["1.rrd", "2.rrd"],
+    may_count_anew: true,
+};
 
 #[test]
 fn a_kill_at_any_moment_loses_nothing_of_a_member_and_counts_nothing_twice() {
-    let (dumps, op_count) = expected();
-    assert!(op_count > 60, "the acts make {op_count} changes");
-    for at in 0..op_count {
-        check(at, MemDisk::kill, &dumps, &format!("kill after {at} changes"));
-    }
+    STORY.survives_a_kill_at_any_moment();
 }
 
 #[test]
 fn a_power_cut_at_any_moment_loses_nothing_of_a_member_and_counts_nothing_twice() {
-    let (dumps, op_count) = expected();
-    for at in 0..op_count {
-        for seed in 0..2 {
-            let seed = at * 100 + seed;
-            let case = format!("power cut after {at} changes, seed {seed}");
-            check(at, |disk| disk.crash(seed), &dumps, &case);
-        }
-    }
+    STORY.survives_a_power_cut_at_any_moment();
 }

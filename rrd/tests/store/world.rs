@@ -1,7 +1,7 @@
 //! A store with a journal of its own: a list of frames that no crash can touch.
 
 use std::convert::Infallible;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rrd::{
@@ -72,6 +72,18 @@ impl World {
         assert_eq!(damage, []);
         let policy = Policy::parse(policy).unwrap();
         Self { disk, store, policy, frames: Vec::new(), checkpoint: 0, now: secs(0) }
+    }
+
+    /// Names of the archives, without the noughts in front.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let paths = self.disk.list(Path::new(DIR)).unwrap();
+        let name = |path: &PathBuf| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            name.trim_start_matches('0').to_owned()
+        };
+        let mut names: Vec<_> = paths.iter().map(name).collect();
+        names.sort();
+        names
     }
 
     /// The same journal on the disk that a crash left.
