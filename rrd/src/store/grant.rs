@@ -176,16 +176,16 @@ impl Store {
         }
         let layout = instance.layout();
         let forms = Forms::of(instance, &growth);
+        let count = read(&instance.index).len() + request.series.len();
+        let may_take = count > room.most && instance.may_take_over(&growth, room);
+        let now = *lock(&self.advanced_to);
         let plan = {
+            // Who holds both waits for the state first, as the worker does.
+            let state = may_take.then(|| lock(&instance.state));
             let index = read(&instance.index);
-            let count = index.len() + request.series.len();
-            let may_take = count > room.most && instance.may_take_over(&growth, room);
-            let candidates = if may_take {
-                let now = *lock(&self.advanced_to);
-                Candidates::of(instance, &index, request, (now, room))
-            } else {
-                Candidates::default()
-            };
+            let silent =
+                |state: MutexGuard<'_, _>| Candidates::of(&state, &index, request, (now, room));
+            let candidates = state.map(silent).unwrap_or_default();
             Plan::of(&forms, &layout, &index, (request, room.most, candidates))
         };
         let needed = grown(&layout, &plan.blocks);

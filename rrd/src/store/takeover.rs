@@ -11,6 +11,7 @@ use super::instance::{Form, Growth, Index, Instance, block_of};
 use super::keys::Key;
 use super::other::{is_other, others};
 use super::places::Places;
+use super::state::State;
 use super::{Store, lock};
 use crate::file::Catalogue;
 use crate::{Cell, ChangeError, Column, GrantError, Labels, MAX_COLUMNS, Timestamp};
@@ -90,7 +91,7 @@ impl Candidates {
     /// Those of an instance at `now`. One that never had a reading may just have been granted, and one that
     /// the request names is not silent any more.
     pub(super) fn of(
-        instance: &Instance,
+        state: &State,
         index: &Index,
         request: &GrantRequest<'_>,
         (now, room): (Timestamp, Room),
@@ -99,7 +100,6 @@ impl Candidates {
             request.series.iter().map(|series| series.labels.to_key()).collect();
         let latest = now.plus_millis(-i64::try_from(room.reuse_after_ms).unwrap_or(i64::MAX));
         let (mut found, mut numbers) = (Self::default(), HashMap::new());
-        let state = lock(&instance.state);
         for series in state.all_series() {
             let (column, heard) = (series.column(), series.head.heard());
             let is_silent = !series.head.is_unborn() && heard <= latest;

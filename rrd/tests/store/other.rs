@@ -1,10 +1,14 @@
 //! Series whose columns others take: what they kept is found in the others of their metric, at any crash.
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread::spawn;
+use std::time::Duration;
 
 use rrd::{
-    Batch, Change, ChangeError, Column, GrantRequest, Kind, Labels, NewSeries, Policy, Room,
-    Sample, SampleFrame, SeriesRef,
+    Batch, Change, ChangeError, Column, GrantRequest, Kind, Labels, NewSeries, Policy, Refusal,
+    Room, Sample, SampleFrame, SeriesRef,
 };
 
 use crate::moments::Story;
@@ -418,6 +422,39 @@ const STORY: Story<Act> = Story {
     files: &["feed.rrd"],
     may_count_anew: false,
 };
+
+#[test]
+fn who_looks_for_silent_series_and_the_worker_wait_for_each_other_in_one_order() {
+    const TIMES: u64 = 5_000;
+    let mut world = World::new(POLICY);
+    assert_eq!(world.has_room(4, "x", &["a", "b", "c", "d"]), [true; 4]);
+    let Some((_, Frame::Grant(frame))) = world.frames.last().cloned() else { panic!("a grant") };
+    let first = world.seq() + 1;
+    let (store, policy) = (Arc::new(world.store), world.policy);
+    let (done, both) = channel();
+    let worker = (Arc::clone(&store), done.clone());
+    spawn(move || {
+        for seq in first..first + TIMES {
+            worker.0.apply_grant(seq, &frame).unwrap();
+        }
+        worker.1.send(()).unwrap();
+    });
+    spawn(move || {
+        let labels = Labels::from_pairs([("instance", "web-1")]).unwrap();
+        let new = NewSeries { labels: of("x", "e"), kind: Kind::Gauge, first_reading: None };
+        for _ in 0..TIMES {
+            let series = std::slice::from_ref(&new);
+            let request = GrantRequest { instance: WEB, policy: &policy, labels: &labels, series };
+            let nothing = &mut |_: &_| -> Result<u64, Infallible> { panic!("nobody is silent") };
+            let answers = store.grant_within(room(4), request, nothing).unwrap();
+            assert_eq!(answers, [Err(Refusal::TooManySeries)]);
+        }
+        done.send(()).unwrap();
+    });
+    for _ in 0..2 {
+        both.recv_timeout(Duration::from_secs(60)).expect("one waits for the other for ever");
+    }
+}
 
 #[test]
 fn in_the_end_a_series_is_gone_and_what_it_kept_is_there() {
