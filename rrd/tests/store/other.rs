@@ -452,7 +452,7 @@ fn who_looks_for_silent_series_and_the_worker_wait_for_each_other_in_one_order()
         done.send(()).unwrap();
     });
     for _ in 0..2 {
-        both.recv_timeout(Duration::from_secs(60)).expect("one waits for the other for ever");
+        both.recv_timeout(Duration::from_mins(1)).expect("one waits for the other for ever");
     }
 }
 

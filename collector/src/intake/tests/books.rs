@@ -147,16 +147,7 @@ async fn a_push_waits_for_its_turn_behind_no_more_than_a_round_of_a_relay() {
             std::future::pending::<()>().await;
         });
     }
-    let push = crate::native::Push {
-        instance: told.id,
-        incarnation: 1,
-        boot_id: 1,
-        number: 1,
-        floor: 1,
-        sent_ms: 0,
-        dictionary: Vec::new(),
-        readings: Vec::new(),
-    };
+    let push = empty_push(told.id);
     let pushed = server.push(&told.credential, &push);
     tokio::pin!(pushed);
     let early = tokio::time::timeout(std::time::Duration::from_millis(50), &mut pushed).await;
@@ -198,12 +189,6 @@ async fn pays(server: &Server, sender: Sender) {
 async fn who_hangs_up_before_the_answer_pays_for_what_it_brought() {
     let readings: Vec<_> = (0..30).map(|second| (at(-second), 1.0)).collect();
     let push = |id| crate::native::Push {
-        instance: id,
-        incarnation: 1,
-        boot_id: 1,
-        number: 1,
-        floor: 1,
-        sent_ms: 0,
         dictionary: vec![crate::native::Entry {
             id: 0,
             kind: 0,
@@ -216,6 +201,7 @@ async fn who_hangs_up_before_the_answer_pays_for_what_it_brought() {
                 values: vec![(0, *value)],
             })
             .collect(),
+        ..empty_push(id)
     };
     for few in [Rate { samples: 1, bytes: 0 }, Rate { samples: 0, bytes: 1 }] {
         let server = Server::start();

@@ -9,7 +9,6 @@ use tokio::time::{Instant, timeout};
 
 use super::support::*;
 use crate::limits::WRITE_BODY_LIMIT;
-use crate::native::Push;
 
 const UP: [(&str, &str); 3] = [("__name__", "up"), ("job", "j"), ("instance", "a")];
 
@@ -30,19 +29,6 @@ fn trim(server: &Server) {
     journal.trim(Record { seq, epoch, ..Record::default() }).unwrap();
 }
 
-fn push(instance: u128) -> Push {
-    Push {
-        instance,
-        incarnation: 1,
-        boot_id: 1,
-        number: 1,
-        floor: 1,
-        sent_ms: 0,
-        dictionary: Vec::new(),
-        readings: Vec::new(),
-    }
-}
-
 fn write() -> Vec<u8> {
     WriteBody::default().series(&UP, &[(at(0), 1.0)]).0
 }
@@ -53,7 +39,7 @@ async fn requests_wait_for_a_full_journal_and_are_taken_when_a_round_makes_room(
     let join = server.token(json!({"kind": "join"})).await;
     let agent = server.enroll(&join, "web", 1).await;
     fill(&server).await;
-    let (body, push) = (write(), push(agent.id));
+    let (body, push) = (write(), empty_push(agent.id));
     let mut written = pin!(server.write(ADMIN, &body));
     let mut pushed = pin!(server.push(&agent.credential, &push));
     let early = async { tokio::join!(&mut written, &mut pushed) };

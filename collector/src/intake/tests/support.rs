@@ -243,6 +243,20 @@ pub(super) fn request(method: &str, path: &str, secret: &str) -> http::request::
     Request::builder().method(method).uri(path).header("authorization", format!("Bearer {secret}"))
 }
 
+/// The first push of a process, without a reading.
+pub(super) fn empty_push(instance: u128) -> Push {
+    Push {
+        instance,
+        incarnation: 1,
+        boot_id: 1,
+        number: 1,
+        floor: 1,
+        sent_ms: 0,
+        dictionary: Vec::new(),
+        readings: Vec::new(),
+    }
+}
+
 pub(super) fn write_request(secret: &str, body: &[u8]) -> Request<Body> {
     request("POST", "/api/v1/write", secret)
         .header("content-type", "application/x-protobuf")
