@@ -120,6 +120,9 @@ impl Inner {
         for ((instance, _), before) in parts.iter().zip(before) {
             self.has_grown(instance.id, before);
         }
+        for ((instance, _), answer) in parts.iter().zip(&answers) {
+            self.forget_former(instance, answer);
+        }
         let told = parts.iter().zip(answers).map(|((instance, series), answer)| match answer {
             // Alone it may have what others are made to give.
             Err(GrantError::DiskFull { .. }) => self.grant_alone(instance, series),
@@ -161,7 +164,21 @@ impl Inner {
             }
         };
         self.has_grown(instance.id, before);
+        self.forget_former(instance, &answer);
         told(instance, series.len(), answer)
+    }
+
+    /// Where a column was another series' before, nobody shall be sent there any more who asks for that one.
+    /// Agents in a session are told once the worker has seen one of its readings.
+    fn forget_former(
+        &self,
+        instance: &Instance,
+        answer: &Result<Vec<Result<Column, Refusal>>, GrantError<journal::Refused>>,
+    ) {
+        let mut granted = answer.iter().flatten().flatten();
+        if granted.any(|column| column.generation > 1) {
+            self.cache.forget(instance.id);
+        }
     }
 }
 
@@ -206,8 +223,7 @@ fn part<'a>(series: &'a [NewSeries], places: &[usize]) -> Cow<'a, [NewSeries]> {
 }
 
 fn room(instance: &Instance, bytes: u64) -> Room {
-    // The history of a silent series would be lost for the new one: beyond the limit refuse that.
-    Room { most: series_grant(instance), reuse_after_ms: u64::MAX, bytes }
+    Room { most: series_grant(instance), reuse_after_ms: Room::REUSE_AFTER_MS, bytes }
 }
 
 fn none(count: usize, reason: Reason, message: &str) -> Vec<Granted> {
@@ -222,8 +238,10 @@ fn series_grant(instance: &Instance) -> usize {
 fn explained(refusal: Refusal, most: usize) -> (Reason, String) {
     match refusal {
         Refusal::TooManySeries => {
-            let message =
-                format!("the instance has {most} series, as many as it may have; send fewer");
+            let message = format!(
+                "the instance has {most} series, as many as it may have, and none that was silent \
+                     for a day can make room; send fewer"
+            );
             (Reason::SeriesLimit, message)
         }
         Refusal::KeyTooLong => (Reason::LabelLimit, refusal.to_string()),

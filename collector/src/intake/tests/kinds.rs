@@ -163,3 +163,66 @@ async fn label_values_that_churn_take_no_more_than_the_grant_and_known_series_go
     };
     assert_eq!((select("eth0"), select("eth99"), select("veth9-0")), (1, 1, 0));
 }
+
+/// Ten thousand devices that come and go, a thousand a day, in an instance that may have as many.
+#[tokio::test]
+async fn what_label_values_kept_that_churned_is_found_in_the_others_of_their_metric() {
+    const DAYS: i64 = 11;
+    const DAY_SECS: i64 = 25 * 3600;
+    const A_DAY: usize = 940;
+    let server = Server::start();
+    let token = server.token(serde_json::json!({"kind": "relay", "series_quota": 1000})).await;
+    let add = |body: WriteBody, device: &str, (secs, value): (i64, f64)| {
+        let labels = [("__name__", "veth"), ("device", device), ("instance", "a:1"), ("job", "j")];
+        body.series(&labels, &[(at(secs + 60), value), (at(secs + 120), value)])
+    };
+    let find = |name: &str, value: &str| {
+        let matcher = rrd::Matcher::new(name, rrd::MatchOp::Equal, value).unwrap();
+        server.parts().store.select(&[matcher])
+    };
+    let row = |series: &str, secs: i64| {
+        let found = find("__name__", series).remove(0);
+        assert_eq!(found.labels.get("series"), Some("__other__"));
+        let span = rrd::Span::new(at(secs + 60), at(secs + 120)).unwrap();
+        server.parts().store.rows_of(&found, 0, span).average
+    };
+    let mut first = None;
+    for day in 0..DAYS {
+        let secs = day * DAY_SECS;
+        server.clock.advance(Duration::from_secs(if day == 0 { 180 } else { 25 * 3600 }));
+        #[expect(clippy::cast_precision_loss, reason = "eleven days")]
+        let value = day as f64;
+        let running = (0..40)
+            .fold(WriteBody::default(), |body, n| add(body, &format!("eth{n}"), (secs, value)));
+        assert_eq!(server.write(&token, &running.0).await.status, 204);
+        server.settle().await;
+        let column = find("device", "eth7")[0].series.column;
+        assert_eq!(*first.get_or_insert(column), column, "who runs keeps the column");
+        let devices: Vec<String> = (0..A_DAY).map(|n| format!("veth{day}-{n}")).collect();
+        for part in devices.chunks(470) {
+            let body = part
+                .iter()
+                .fold(WriteBody::default(), |body, device| add(body, device, (secs, value)));
+            let answer = server.write(&token, &body.0).await;
+            assert_eq!(answer.status, 204, "day {day}: {:?}", answer.reasons());
+        }
+        server.settle().await;
+        assert!(server.parts().store.instances()[0].series_count <= 1000);
+        if day > 0 {
+            assert_eq!(row("other:veth:avg", secs - DAY_SECS), [value - 1.0], "day {day}");
+            let count = row("other:veth:count", secs - DAY_SECS)[0];
+            assert!((900.0..=940.0).contains(&count), "day {day}: {count}");
+        }
+    }
+    let len = server.parts().store.instances()[0].file_len;
+    let last = (DAYS - 2) * DAY_SECS;
+    let before = row("other:veth:count", last);
+    let round = server.parts().store.begin_round(1 << 40, 1);
+    assert_eq!(round.write().failed, []);
+    server.parts().store.finish_round(1 << 40);
+    assert_eq!(row("other:veth:count", last), before);
+    assert_eq!(server.parts().store.instances()[0].file_len, len);
+    assert_eq!(server.parts().store.damage(), []);
+    let total = server.parts().accounting.total();
+    assert_eq!((total.stale_generation, total.in_flight()), (0, 0));
+}

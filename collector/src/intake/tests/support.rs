@@ -237,6 +237,7 @@ fn apply(intake: &Intake, frame: &journal::Frame, replay: bool) {
         FRAME_REGISTRY => drop(parts.registry.apply(frame.seq, &frame.body).unwrap()),
         _ => {}
     }
+    parts.store.advance(frame.stamp);
 }
 
 pub(super) fn request(method: &str, path: &str, secret: &str) -> http::request::Builder {
