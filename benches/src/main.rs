@@ -30,6 +30,10 @@ use anyhow::{Context as _, Result, bail};
 use crate::peer::Rrdtool;
 use crate::table::Table;
 
+/// What is measured here in process is measured with the program's own allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match chosen() {
         Ok(()) => ExitCode::SUCCESS,
