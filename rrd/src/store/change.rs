@@ -89,6 +89,7 @@ impl State {
                 Arc::make_mut(&mut self.names).bear(place, open.birth);
             }
         }
+        Arc::make_mut(&mut self.names).settle();
         self.columns = Arc::new(columns);
         // A shorter heartbeat may have passed already.
         self.hushed_until = Timestamp::MIN;

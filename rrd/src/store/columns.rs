@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::alike::Alike;
 use super::keys::Key;
+use super::roster::Roster;
 use crate::series::{Definition, Grid, Head, Open, OpenMut, Sums};
 use crate::waiting::Kept;
 use crate::{Column, Sample, Step, Timestamp};
@@ -25,20 +27,15 @@ pub(crate) struct Columns {
 }
 
 /// What grants and first readings change.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Names {
-    /// `None` where no series lives.
-    by_column: Vec<Option<Name>>,
-    /// Columns whose series was dropped, with its generation: `by_column` has none there.
+    roster: Arc<Roster>,
+    /// Where first rows begin; [`Timestamp::MIN`] of series that have not begun.
+    births: Alike<Timestamp>,
+    /// Columns whose series was dropped, with its generation: the roster has none there.
     pub(crate) vacant: BTreeMap<u32, u32>,
     /// By block: the frame that last changed its catalogue.
     pub(crate) catalogue_seqs: Vec<u64>,
-}
-
-#[derive(Clone)]
-struct Name {
-    key: Arc<Key>,
-    birth: Timestamp,
 }
 
 /// A definition that several series of an instance share.
@@ -157,14 +154,19 @@ impl Columns {
     }
 }
 
+impl Default for Names {
+    fn default() -> Self {
+        let (roster, births) = (Arc::default(), Alike::none(Timestamp::MIN));
+        Self { roster, births, vacant: BTreeMap::new(), catalogue_seqs: Vec::new() }
+    }
+}
+
 impl Names {
     /// Begins a series in a column.
     pub(crate) fn set(&mut self, index: usize, key: Arc<Key>, birth: Timestamp) {
-        if index >= self.by_column.len() {
-            self.by_column.reserve_exact(index + 1 - self.by_column.len());
-            self.by_column.resize(index + 1, None);
-        }
-        self.by_column[index] = Some(Name { key, birth });
+        Arc::make_mut(&mut self.roster).set(index, key);
+        self.births.grow(index + 1, Timestamp::MIN);
+        self.births.set(index, birth);
         if let Ok(index) = u32::try_from(index) {
             self.vacant.remove(&index);
         }
@@ -172,25 +174,42 @@ impl Names {
 
     /// Ends the series of a column, whose generation this was.
     pub(crate) fn vacate(&mut self, column: Column) {
-        if let Some(name) = self.by_column.get_mut(column.index as usize) {
-            *name = None;
-            self.vacant.insert(column.index, column.generation);
-        }
+        Arc::make_mut(&mut self.roster).clear(column.index as usize);
+        self.vacant.insert(column.index, column.generation);
     }
 
     /// Room for so many columns.
     pub(crate) fn grow(&mut self, count: usize) {
-        if count > self.by_column.len() {
-            self.by_column.reserve_exact(count - self.by_column.len());
-            self.by_column.resize(count, None);
+        if count > self.births.len() {
+            Arc::make_mut(&mut self.roster).grow(count);
+            self.births.grow(count, Timestamp::MIN);
         }
     }
 
-    /// Notes the first reading of a series.
+    /// Notes the first reading of a series. After many, [`Names::settle`].
     pub(crate) fn bear(&mut self, index: usize, birth: Timestamp) {
-        if let Some(Some(name)) = self.by_column.get_mut(index) {
-            name.birth = birth;
-        }
+        self.births.set(index, birth);
+    }
+
+    /// Most series begin together.
+    pub(crate) fn settle(&mut self) {
+        self.births.settle();
+    }
+
+    /// Who lives where.
+    pub(crate) const fn roster(&self) -> &Arc<Roster> {
+        &self.roster
+    }
+
+    /// Has these keys and births, those of a file.
+    pub(crate) fn fill(&mut self, roster: Arc<Roster>, births: &[Timestamp]) {
+        self.roster = roster;
+        self.births.put(births);
+    }
+
+    /// The same roster as somebody else's.
+    pub(crate) fn share(&mut self, roster: Arc<Roster>) {
+        self.roster = roster;
     }
 
     /// Notes that frame `seq` changed the catalogue of a block.
@@ -208,13 +227,14 @@ impl Names {
         classes: &'a [Class],
         index: usize,
     ) -> Option<Series<'a>> {
-        let name = self.by_column.get(index)?.as_ref()?;
+        let key = self.roster.key(index)?;
+        let birth = self.births.get(index).unwrap_or(Timestamp::MIN);
         let head = columns.head(index)?;
         let first = index * columns.coarser_count;
         let rows = columns.rows.get(first..first + columns.coarser_count)?;
         let known = columns.known.get(first..first + columns.coarser_count)?;
         let class = classes.get(usize::from(head.class))?;
-        Some(Series { index, key: &name.key, birth: name.birth, class, head, rows, known })
+        Some(Series { index, key, birth, class, head, rows, known })
     }
 }
 
