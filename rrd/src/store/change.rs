@@ -76,7 +76,7 @@ impl State {
             }
             class.definition.heartbeat_ms = class.definition.heartbeat_ms.max(least_ms);
         }
-        let mut columns = Columns::new(form.grid.coarser_count());
+        let mut columns = Columns::new(&form.grid);
         columns.grow(self.columns.len());
         for (column, open) in opens {
             let place = column.index as usize;

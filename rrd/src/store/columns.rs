@@ -7,13 +7,12 @@ use std::sync::Arc;
 use super::alike::Alike;
 use super::keys::Key;
 use super::roster::Roster;
-use crate::series::{Definition, Grid, Head, Open, OpenMut, Sums};
+use crate::series::{Definition, Grid, Head, Missing, MissingMut, MissingRef, Open, OpenMut, Sums};
 use crate::waiting::Kept;
 use crate::{Column, Sample, Step, Timestamp};
 
 /// So many of these are about a cache line; a line that is left out is beside one that is not.
 const SUMS_A_LINE: usize = 3;
-const KNOWN_A_LINE: usize = 64 / size_of::<u32>();
 
 /// What samples change. Cloned by the worker when a round that has begun still needs it as it was.
 #[derive(Clone)]
@@ -21,8 +20,8 @@ pub(crate) struct Columns {
     heads: Vec<Head>,
     /// By column, then archive but the finest.
     rows: Vec<Sums>,
-    /// By column, then archive but the finest: known steps of these rows.
-    known: Vec<u32>,
+    /// Of these rows.
+    missing: Missing,
     coarser_count: usize,
 }
 
@@ -55,12 +54,13 @@ pub(crate) struct Series<'a> {
     pub(crate) class: &'a Class,
     pub(crate) head: &'a Head,
     rows: &'a [Sums],
-    known: &'a [u32],
+    missing: MissingRef<'a>,
 }
 
 impl Columns {
-    pub(crate) const fn new(coarser_count: usize) -> Self {
-        Self { heads: Vec::new(), rows: Vec::new(), known: Vec::new(), coarser_count }
+    pub(crate) fn new(grid: &Grid) -> Self {
+        let (heads, rows, missing) = (Vec::new(), Vec::new(), Missing::none(grid));
+        Self { heads, rows, missing, coarser_count: grid.coarser_count() }
     }
 
     /// How many columns there are, with or without a series.
@@ -74,10 +74,9 @@ impl Columns {
             let sums = more * self.coarser_count;
             self.heads.reserve_exact(more);
             self.rows.reserve_exact(sums);
-            self.known.reserve_exact(sums);
             self.heads.resize(count, Head::none());
             self.rows.resize(count * self.coarser_count, Sums::EMPTY);
-            self.known.resize(count * self.coarser_count, 0);
+            self.missing.grow(count * self.coarser_count);
         }
     }
 
@@ -97,10 +96,9 @@ impl Columns {
 
     /// Begins a series in a column.
     pub(crate) fn begin(&mut self, index: usize, head: Head) {
-        if let Some(open) = self.open(index) {
+        if let Some(mut open) = self.open(index) {
             *open.head = head;
-            open.rows.fill(Sums::EMPTY);
-            open.known.fill(0);
+            open.empty();
         }
     }
 
@@ -112,12 +110,8 @@ impl Columns {
         if let Some(columns) = self.neighbours(samples) {
             let rows = columns.start * self.coarser_count..columns.end * self.coarser_count;
             seen = self.heads[columns].iter().fold(seen, |seen, head| seen ^ head.generation);
-            let sums = self.rows[rows.clone()].iter().step_by(SUMS_A_LINE);
+            let sums = self.rows[rows].iter().step_by(SUMS_A_LINE);
             seen = sums.fold(seen, |seen, sums| seen ^ sums.word());
-            seen = self.known[rows]
-                .iter()
-                .step_by(KNOWN_A_LINE)
-                .fold(seen, |seen, known| seen ^ known);
             std::hint::black_box(seen);
             return;
         }
@@ -126,7 +120,6 @@ impl Columns {
             let first = index * self.coarser_count;
             let last = first + self.coarser_count.saturating_sub(1);
             seen ^= self.heads.get(index).map_or(0, |head| head.generation);
-            seen ^= self.known.get(first).copied().unwrap_or_default();
             // A column's rows lie in two or three cache lines.
             for row in [first, last] {
                 seen ^= self.rows.get(row).map_or(0, Sums::word);
@@ -149,8 +142,7 @@ impl Columns {
         let head = self.heads.get_mut(index)?;
         let first = index * self.coarser_count;
         let rows = self.rows.get_mut(first..first + self.coarser_count)?;
-        let known = self.known.get_mut(first..first + self.coarser_count)?;
-        Some(OpenMut { head, rows, known })
+        Some(OpenMut { head, rows, missing: MissingMut { all: &mut self.missing, first } })
     }
 }
 
@@ -232,9 +224,9 @@ impl Names {
         let head = columns.head(index)?;
         let first = index * columns.coarser_count;
         let rows = columns.rows.get(first..first + columns.coarser_count)?;
-        let known = columns.known.get(first..first + columns.coarser_count)?;
+        let missing = MissingRef { all: &columns.missing, first };
         let class = classes.get(usize::from(head.class))?;
-        Some(Series { index, key, birth, class, head, rows, known })
+        Some(Series { index, key, birth, class, head, rows, missing })
     }
 }
 
@@ -294,6 +286,6 @@ impl Series<'_> {
 
     /// Its open end as files have it.
     pub(crate) fn open(&self, grid: &Grid) -> Open {
-        Open::load(self.birth, self.head, (self.rows, self.known), grid)
+        Open::load(self.birth, self.head, (self.rows, self.missing), grid)
     }
 }

@@ -224,8 +224,7 @@ impl Index {
     fn is_news(&self, key: &Key, column: Column) -> bool {
         let known = self.roster.key(column.index as usize);
         let generation = self.generation(column.index);
-        self.column(key) != Some(column)
-            && known.is_none_or(|_| generation <= column.generation)
+        self.column(key) != Some(column) && known.is_none_or(|_| generation <= column.generation)
     }
 
     fn live(&mut self, Column { index, generation }: Column) {

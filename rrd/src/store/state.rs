@@ -174,8 +174,8 @@ impl Filed {
 impl State {
     /// Without a series, in these archives.
     pub(crate) fn of(form: Arc<Form>) -> Self {
-        let coarser_count = form.grid.coarser_count();
         Self {
+            columns: Arc::new(Columns::new(&form.grid)),
             form,
             former: None,
             is_granted: false,
@@ -185,7 +185,6 @@ impl State {
             applied_seq: 0,
             folded_upto: 0,
             rolled_into: None,
-            columns: Arc::new(Columns::new(coarser_count)),
             names: Arc::default(),
             classes: Arc::default(),
             series_count: 0,
