@@ -270,12 +270,7 @@ impl Instance {
                 keyed.push((key, granted.column));
             }
         }
-        let mut index = write(&self.index);
-        index.insert(layout, keyed);
-        // The index is ahead of the worker: what it has may be more.
-        if index.is_of(state.names.roster()) {
-            Arc::make_mut(&mut state.names).share(index.roster());
-        }
+        self.enter(state, layout, keyed);
     }
 
     /// False where a later series lives in the column.

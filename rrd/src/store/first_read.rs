@@ -181,6 +181,7 @@ impl Reading<'_> {
         state.filed.counted = state.filed.rows.clone();
         let roster = scratch.found.roster(self.keys);
         Arc::make_mut(&mut state.names).fill(roster, &scratch.found.births);
+        state.classes = form.shared_classes(&state.classes);
         state.look_for_newest(form.policy.step());
         Ok(state)
     }

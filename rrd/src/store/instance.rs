@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::columns::Series;
+use super::columns::{Class, Series};
 use super::keys::{Key, Keys};
 use super::roster::Roster;
 use super::state::State;
@@ -63,13 +63,16 @@ pub(crate) struct Form {
     /// That of the file of this form that was made last: most have the same, and share it. Nothing is
     /// done under it but to compare.
     last_layout: Mutex<Arc<Vec<Block>>>,
+    /// The classes of the instance of this form whose series were granted or read last, in the same way.
+    last_classes: Mutex<Arc<Vec<Class>>>,
 }
 
 impl Form {
     pub(crate) fn of(policy: Policy) -> Arc<Self> {
         let grid = Grid::of(policy.archives());
-        let last_layout = Mutex::default();
-        Arc::new(Self { archives: policy.archives().into(), grid, policy, last_layout })
+        let (last_layout, last_classes) = (Mutex::default(), Mutex::default());
+        let archives = policy.archives().into();
+        Arc::new(Self { policy, archives, grid, last_layout, last_classes })
     }
 
     /// The layout, shared with the file made before if that has the same.
@@ -77,6 +80,17 @@ impl Form {
         let mut last = super::lock(&self.last_layout);
         if **last != layout {
             *last = Arc::new(layout);
+        }
+        Arc::clone(&last)
+    }
+
+    /// The same classes, shared with the instance before if that has them.
+    pub(crate) fn shared_classes(&self, classes: &Arc<Vec<Class>>) -> Arc<Vec<Class>> {
+        let mut last = super::lock(&self.last_classes);
+        let is_same = last.len() == classes.len()
+            && last.iter().zip(classes.iter()).all(|(known, class)| known.is_same(class));
+        if !is_same {
+            *last = Arc::clone(classes);
         }
         Arc::clone(&last)
     }
@@ -174,16 +188,6 @@ impl Index {
 
     fn generation(&self, index: u32) -> u32 {
         self.later.get(&index).copied().unwrap_or(FIRST)
-    }
-
-    /// True where it has this roster, or one that is the same.
-    pub(crate) fn is_of(&self, roster: &Roster) -> bool {
-        self.roster.is_same(roster)
-    }
-
-    /// Who lives where, as far as columns have been granted.
-    pub(crate) fn roster(&self) -> Arc<Roster> {
-        Arc::clone(&self.roster)
     }
 
     pub(crate) fn used(&self, block: usize) -> Used {
@@ -300,6 +304,22 @@ impl Instance {
             tiles: RwLock::default(),
             state: Mutex::new(State::of(form)),
             index: RwLock::new(Index::new(keys)),
+        }
+    }
+
+    /// Makes series of the state resolvable, and lets it share what others have, too.
+    pub(super) fn enter(
+        &self,
+        state: &mut State,
+        layout: &[Block],
+        keyed: Vec<(Arc<Key>, Column)>,
+    ) {
+        state.classes = state.form.shared_classes(&state.classes);
+        let mut index = write(&self.index);
+        index.insert(layout, keyed);
+        // The index is ahead of the worker: what it has may be more.
+        if index.roster.is_same(state.names.roster()) {
+            Arc::make_mut(&mut state.names).share(Arc::clone(&index.roster));
         }
     }
 

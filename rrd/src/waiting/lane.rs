@@ -1,15 +1,14 @@
 //! A lane: rows of one archive in cells of one width, a page each.
 
+use super::known::Known;
 use super::{Kept, narrow};
 use crate::Cell;
 use crate::series::Run;
 
 /// In place of a row that has not come: a NaN that is never written.
 const ABSENT: u8 = 0xff;
-/// Bytes of the count of known steps.
-const KNOWN_LEN: usize = 2;
 /// Bytes of a row of three narrow numbers; no other row has as many.
-const USUAL_COARSE: usize = 3 * 4 + KNOWN_LEN;
+const USUAL_COARSE: usize = 3 * 4;
 /// Fewer columns have no pages: the head of a page takes more than the chain does.
 pub(super) const LEAST_WIDTH: usize = 8;
 /// Pages are begun and widened while at least a third of all cells is taken, so that rows that few columns
@@ -30,6 +29,8 @@ pub(super) struct Lane {
     row_len: usize,
     /// In order of row.
     pages: Vec<Page>,
+    /// By page, but in the finest archive: known steps.
+    known: Vec<Known>,
     /// Cells of all pages, those of one row of a column being one.
     room: usize,
     /// How many of them have been put.
@@ -40,7 +41,7 @@ pub(super) struct Lane {
 #[derive(Debug)]
 struct Page {
     row: i64,
-    /// By place: average; but in the finest archive min, max, last where it is kept, known.
+    /// By place: average; but in the finest archive min, max, last where it is kept.
     cells: Box<[u8]>,
 }
 
@@ -58,9 +59,9 @@ impl Lane {
         let last = if kept.last { 1 } else { 0 };
         let row_len = match archive {
             0 => kept.cell.size(),
-            _ => (3 + last) * kept.cell.size() + KNOWN_LEN,
+            _ => (3 + last) * kept.cell.size(),
         };
-        Self { archive, kept, row_len, pages: Vec::new(), room: 0, taken: 0 }
+        Self { archive, kept, row_len, pages: Vec::new(), known: Vec::new(), room: 0, taken: 0 }
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -118,6 +119,9 @@ impl Lane {
             Ok(row) => write_usual(run, row),
             Err(_) => kept.write(run, cells),
         }
+        if let Some(known) = self.known.last_mut() {
+            known.put(place, run.known);
+        }
     }
 
     /// Adds a row; false where there is no room for it, nor any to be made.
@@ -127,11 +131,14 @@ impl Lane {
             return false;
         }
         debug_assert!(
-            self.pages[page + 1..].iter().all(|page| self.run(page, place).is_none()),
+            (page + 1..self.pages.len()).all(|page| self.run(page, place).is_none()),
             "rows of a column come in ascending order"
         );
         let len = self.row_len;
         self.kept.write(run, &mut self.pages[page].cells[place * len..][..len]);
+        if let Some(known) = self.known.get_mut(page) {
+            known.put(place, run.known);
+        }
         self.taken += 1;
         true
     }
@@ -156,6 +163,10 @@ impl Lane {
         }
         let cells = vec![ABSENT; widths.next * self.row_len].into();
         self.pages.insert(at, Page { row, cells });
+        if self.archive > 0 {
+            self.known.reserve_exact(self.pages.capacity() - self.known.len());
+            self.known.insert(at, Known::default());
+        }
         self.room += widths.next;
         Some(at)
     }
@@ -186,11 +197,12 @@ impl Lane {
     /// The rows at a place, newest first.
     #[inline]
     pub(super) fn runs(&self, place: usize) -> LaneRuns<'_> {
-        LaneRuns { lane: self, place, pages: &self.pages }
+        LaneRuns { lane: self, place, left: self.pages.len() }
     }
 
     #[inline]
-    fn run(&self, page: &Page, place: usize) -> Option<Run> {
+    fn run(&self, at: usize, place: usize) -> Option<Run> {
+        let page = self.pages.get(at)?;
         let bytes = page.cells.get(place * self.row_len..(place + 1) * self.row_len)?;
         let cell = self.kept.cell;
         let average = number(cell, bytes)?;
@@ -198,7 +210,6 @@ impl Lane {
             return Some(Run::of_equal(0, page.row, 1, (average, 1)));
         }
         let other = |at: usize| number(cell, &bytes[at * cell.size()..]).unwrap_or(f64::NAN);
-        let [.., low, high] = *bytes else { return None };
         Some(Run {
             archive: self.archive,
             first_row: page.row,
@@ -207,7 +218,7 @@ impl Lane {
             min: other(1),
             max: other(2),
             last: if self.kept.last { other(3) } else { f64::NAN },
-            known: u32::from(u16::from_le_bytes([low, high])),
+            known: self.known.get(at).map_or(0, |known| known.get(place)),
             reset: false,
         })
     }
@@ -217,19 +228,19 @@ impl Lane {
 pub(super) struct LaneRuns<'a> {
     lane: &'a Lane,
     place: usize,
-    /// Those not looked at yet.
-    pages: &'a [Page],
+    /// So many pages have not been looked at yet.
+    left: usize,
 }
 
 impl LaneRuns<'_> {
     /// The number of the row that comes next.
     pub(super) fn next_row(&mut self) -> Option<i64> {
         loop {
-            let (page, earlier) = self.pages.split_last()?;
-            if self.lane.run(page, self.place).is_some() {
-                return Some(page.row);
+            let at = self.left.checked_sub(1)?;
+            if self.lane.run(at, self.place).is_some() {
+                return Some(self.lane.pages[at].row);
             }
-            self.pages = earlier;
+            self.left = at;
         }
     }
 }
@@ -240,9 +251,8 @@ impl Iterator for LaneRuns<'_> {
     #[inline]
     fn next(&mut self) -> Option<Run> {
         loop {
-            let (page, earlier) = self.pages.split_last()?;
-            self.pages = earlier;
-            if let Some(run) = self.lane.run(page, self.place) {
+            self.left = self.left.checked_sub(1)?;
+            if let Some(run) = self.lane.run(self.left, self.place) {
                 return Some(run);
             }
         }
@@ -265,8 +275,6 @@ impl Kept {
             if self.last {
                 put(self.cell, run.last, &mut bytes[3 * size..4 * size]);
             }
-            let at = bytes.len() - KNOWN_LEN;
-            bytes[at..].copy_from_slice(&known(run));
         }
     }
 }
@@ -277,11 +285,6 @@ fn write_usual(run: &Run, row: &mut [u8; USUAL_COARSE]) {
     for (number, at) in [(run.average, 0), (run.min, 4), (run.max, 8)] {
         row[at..at + 4].copy_from_slice(&bits(number).to_le_bytes());
     }
-    row[12..].copy_from_slice(&known(run));
-}
-
-fn known(run: &Run) -> [u8; KNOWN_LEN] {
-    u16::try_from(run.known).unwrap_or(u16::MAX).to_le_bytes()
 }
 
 /// The number in a cell; `None` where no row has come.

@@ -3,6 +3,7 @@
 mod cells;
 mod chain;
 mod dense;
+mod known;
 mod lane;
 mod repairs;
 

@@ -142,7 +142,7 @@ fn a_usual_row_takes_its_cells_and_no_more() {
     for row in 0..2 {
         (0..100).for_each(|column| waiting.push(column, 1, NARROW, &run(1, row, 0.5)));
     }
-    assert_eq!(waiting.dense.size(), (10 * 100 * 4 + 2 * 100 * 14, 12));
+    assert_eq!(waiting.dense.size(), (10 * 100 * 4 + 2 * 100 * 12, 12));
     assert!(waiting.chain.is_empty());
 }
 
