@@ -251,11 +251,7 @@ async fn settle(engines: &[Arc<Engine>]) -> Result<()> {
 
 /// As [`ask`], in a thread that does nothing else: one that has the asker in one thread and the connection
 /// in another would wake them in turn, and that would count as the server's.
-async fn ask_apart(
-    engine: &Arc<Engine>,
-    case: &'static Case,
-    end: Timestamp,
-) -> Result<Asked> {
+async fn ask_apart(engine: &Arc<Engine>, case: &'static Case, end: Timestamp) -> Result<Asked> {
     let engine = Arc::clone(engine);
     let asked = tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

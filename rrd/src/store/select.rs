@@ -75,6 +75,17 @@ impl Store {
         }
     }
 
+    /// How many series are looked at to find those that satisfy every matcher, where few instances can have
+    /// such and that is known at once.
+    pub fn looks_at(&self, matchers: &[Matcher]) -> Option<usize> {
+        let ids = self.directory.known_candidates(matchers)?;
+        if ids.len() > FEW {
+            return None;
+        }
+        let instances = ids.iter().filter_map(|id| self.instance(*id));
+        Some(instances.map(|instance| lock(&instance.state).series_count).sum())
+    }
+
     /// All instances that can have a series for these matchers, and maybe others, in order of id.
     fn candidates(&self, matchers: &[Matcher]) -> Vec<Arc<Instance>> {
         let Some(ids) = self.directory.candidates(matchers, || self.all()) else {
@@ -154,6 +165,9 @@ impl Instance {
 
 /// A look-up in an instance's index costs as much as a look at so many of its series.
 const LOOK_UPS_ARE_DEARER: usize = 4;
+
+/// So many instances are a look at each.
+const FEW: usize = 4;
 
 /// Instances that one thread looks at before it asks for more: some 300 us of work.
 const PIECE: usize = 256;
