@@ -88,8 +88,8 @@ mod tests {
 
     #[test]
     fn what_is_small_is_answered_and_all_else_is_left() {
-        let all: String = (0..9).map(|n| format!("up{{n=\"{n}\"}} 1x9\n")).collect();
-        let read = MemoryRead::load(&all).unwrap();
+        let all: Vec<_> = (0..9).map(|n| format!("up{{n=\"{n}\"}} 1x9")).collect();
+        let read = MemoryRead::load(&all.join("\n")).unwrap();
         let at = Timestamp::from_secs(300);
         let is_answered = |text: &str, looks_at: usize| {
             let (expr, read) = (Expr::parse(text).unwrap(), Counted(read.clone(), looks_at));

@@ -124,11 +124,12 @@ impl Instance {
                 value => seeker.undecided.push(value.is_none()),
             }
         }
-        let matching = seeker.matching();
+        let (undecided, matching) = seeker.matching();
         for (index, labels) in self.places(&state, &matching) {
             let series = state.series_at(index);
             seeker.found.extend(series.map(|series| self.info_of(&state, series, labels)));
         }
+        seeker.last = Some((undecided, matching));
     }
 
     /// Columns whose series have one of these keys, in order, and the labels of the key.
@@ -216,14 +217,11 @@ impl<'a> Seeker<'a> {
         Self { search, undecided: Vec::new(), last: None, found: Vec::new() }
     }
 
-    fn matching(&mut self) -> Arc<Matching> {
-        match &self.last {
-            Some((undecided, matching)) if *undecided == self.undecided => Arc::clone(matching),
-            _ => {
-                let matching = self.search.matching(&self.undecided);
-                self.last = Some((self.undecided.clone(), Arc::clone(&matching)));
-                matching
-            }
+    /// Taken from `last`, and to be put back: a count of who holds it would go from thread to thread.
+    fn matching(&mut self) -> (Vec<bool>, Arc<Matching>) {
+        match self.last.take() {
+            Some((undecided, matching)) if undecided == self.undecided => (undecided, matching),
+            _ => (self.undecided.clone(), self.search.matching(&self.undecided)),
         }
     }
 }
