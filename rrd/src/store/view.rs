@@ -177,7 +177,7 @@ impl<'a> View<'a> {
     pub(super) fn take_warm(&self, warm: &WarmRows, kept: &Range<i64>, rows: &mut Rows) {
         let seen = self.on_grid(kept.start)..kept.end;
         if !seen.is_empty() {
-            let bytes = (warm.bytes(&seen), self.every);
+            let bytes = warm.each(&seen, self.every);
             rows.fill(self.index(seen.start), self.shape, bytes, self.tells_resets);
         }
     }

@@ -11,7 +11,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::lock;
 use crate::file::Shape;
@@ -21,10 +21,13 @@ use crate::{Column, InstanceId};
 const MOST_BYTES: usize = 32 << 20;
 /// Longer ones are read from the file each time: 11 days of minutes, 3 weeks of five minutes.
 const MOST_BYTES_EACH: usize = 64 << 10;
+/// Rows farther apart than this are kept once more: of four bytes each, three of four lines of memory would
+/// be brought for nothing, and the copy takes a quarter at most.
+const THIN_FROM: usize = 4;
 /// Parts that are locked one by one: threads seldom want the same.
 const PARTS: usize = 16;
 /// What an entry takes beside its rows, about.
-const ENTRY_BYTES: usize = 160;
+const ENTRY_BYTES: usize = 224;
 /// What was asked for once is known of so many in each part: 20,000 series in all, 256 KiB.
 const ASKED: usize = 2048;
 /// Rows that were not asked for during so many look-ups for each entry there is make room for others. Fewer
@@ -64,6 +67,16 @@ pub(super) struct WarmRows {
     first_row: i64,
     row_len: usize,
     bytes: Vec<u8>,
+    /// Each so many-th of them once more, as the first one asked who looks at few.
+    thin: OnceLock<Thin>,
+}
+
+/// Rows some way apart, side by side: to look at them among all others would bring all of these.
+#[derive(Debug, PartialEq, Eq)]
+struct Thin {
+    every: usize,
+    first_row: i64,
+    bytes: Vec<u8>,
 }
 
 impl WarmRows {
@@ -72,7 +85,7 @@ impl WarmRows {
         let row_len = shape.row_len();
         let count = usize::try_from(rows.end - rows.start).unwrap_or(0);
         let bytes = Vec::with_capacity(count.min(MOST_BYTES_EACH / row_len) * row_len);
-        Self { first_row: rows.start, row_len, bytes }
+        Self { first_row: rows.start, row_len, bytes, thin: OnceLock::new() }
     }
 
     /// True where these are few enough to be kept.
@@ -99,6 +112,36 @@ impl WarmRows {
         places.and_then(|(from, to)| self.bytes.get(from..to)).unwrap_or_default()
     }
 
+    /// Each `every`th of some of them, from the first one on: bytes of rows, of which each so many-th is one
+    /// of these.
+    pub(super) fn each(&self, rows: &Range<i64>, every: usize) -> (&[u8], usize) {
+        let all = || (self.bytes(rows), every);
+        if every < THIN_FROM {
+            return all();
+        }
+        let thin = self.thin.get_or_init(|| self.thinned(rows.start, every));
+        let place = |row: i64| usize::try_from(row - thin.first_row).ok();
+        match place(rows.start).zip(place(rows.end)) {
+            Some((start, end)) if thin.every == every && start.is_multiple_of(every) => {
+                let places = start / every * self.row_len..end.div_ceil(every) * self.row_len;
+                thin.bytes.get(places).map_or_else(all, |bytes| (bytes, 1))
+            }
+            _ => all(),
+        }
+    }
+
+    /// All rows that are whole times `every` before or after this one.
+    fn thinned(&self, row: i64, every: usize) -> Thin {
+        let width = i64::try_from(every).unwrap_or(i64::MAX);
+        let skipped = (row - self.first_row).rem_euclid(width);
+        let first_row = self.first_row + skipped;
+        let rows = self.bytes.chunks_exact(self.row_len.max(1));
+        let rows = rows.skip(usize::try_from(skipped).unwrap_or(0)).step_by(every);
+        let mut bytes = Vec::with_capacity(rows.len() * self.row_len);
+        rows.for_each(|row| bytes.extend_from_slice(row));
+        Thin { every, first_row, bytes }
+    }
+
     /// These rows, which are newly read, between those that `known` has before and after them: as far
     /// back as was ever asked for, so that the oldest go as new ones come.
     fn among(self, known: &Self) -> Self {
@@ -116,11 +159,12 @@ impl WarmRows {
         if all.len() > MOST_BYTES_EACH {
             return self;
         }
-        Self { first_row, bytes: all, ..self }
+        Self { first_row, bytes: all, thin: OnceLock::new(), ..self }
     }
 
+    /// With what a thin copy may take, whether there is one or not.
     fn size(&self) -> usize {
-        self.bytes.capacity() + ENTRY_BYTES
+        self.bytes.capacity() + self.bytes.capacity() / THIN_FROM + ENTRY_BYTES
     }
 }
 
@@ -291,6 +335,29 @@ mod tests {
             let joined = new_rows.among(&known_rows);
             assert_eq!(joined.rows(), expected, "{known:?} and {new:?}");
             assert_eq!(joined.bytes, rows(expected).bytes, "{known:?} and {new:?}");
+        }
+    }
+
+    #[test]
+    fn rows_some_way_apart_are_those_among_all_of_them() {
+        for (every, first) in [(1, 10), (3, 11), (4, 10), (5, 13), (5, 17), (50, 20)] {
+            let warm = rows(10..90);
+            // The first of these decides what is copied, and others are answered none the less.
+            for (start, end, every) in [
+                (first, 90, every),
+                (first + 2 * every, 71, every),
+                (first + 1, 80, every),
+                (12, 40, 7),
+            ] {
+                let (bytes, step) = warm.each(&(start..end), usize::try_from(every).unwrap());
+                let seen: Vec<_> =
+                    bytes.chunks(4).step_by(step).map(|row| i64::from(row[0])).collect();
+                let expected = (start..end).step_by(usize::try_from(every).unwrap());
+                assert_eq!(seen, expected.collect::<Vec<_>>(), "{start}..{end} by {every}");
+            }
+            assert!(
+                warm.thin.get().is_none_or(|thin| 4 * thin.bytes.len() <= warm.bytes.len() + 12)
+            );
         }
     }
 
