@@ -175,7 +175,7 @@ impl State {
         let Some(round) = self.round.as_mut().filter(|round| round.seq == seq) else { return };
         let frozen_count = std::mem::take(&mut round.frozen_count);
         self.frozen.drain(..frozen_count);
-        let rows = std::mem::take(&mut filed.rows);
+        let rows = filed.rows.clone();
         let checksums = std::mem::take(&mut filed.checksums);
         round.filed = Some(filed);
         let per_column = checksums.len().checked_div(rows.len()).unwrap_or(0);
@@ -186,7 +186,7 @@ impl State {
 
     /// Notes that a restart begins with what the round at `seq` has written.
     fn count(&mut self, seq: u64) {
-        self.filed.counted = Arc::clone(&self.filed.rows);
+        self.filed.counted = self.filed.rows.clone();
         self.repaired.retain(|_, last| *last > seq);
     }
 
@@ -412,7 +412,7 @@ impl Work {
     fn write_rows(&mut self, patches: &mut Patches<'_>) -> io::Result<()> {
         let archive_count = self.archive_count;
         let mut runs = Vec::new();
-        let filed_rows = Arc::make_mut(&mut self.filed.rows);
+        let mut filed_rows = self.filed.rows.to_vec();
         let checksums = Arc::make_mut(&mut self.filed.checksums);
         for (index, work) in (0..).zip(&self.columns) {
             let Some((_, block)) = block_of(&self.layout, index) else { continue };
@@ -453,6 +453,7 @@ impl Work {
             }
             filed_rows[place] = work.newest_row;
         }
+        self.filed.rows.put(&filed_rows);
         Ok(())
     }
 }
