@@ -36,6 +36,7 @@ mod role;
 mod rolled;
 mod room;
 mod round;
+mod round_rows;
 mod rows;
 mod scratch;
 mod select;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::anchors::push_anchors;
-use super::column_rows::ColumnRows;
+use super::column_rows::{ColumnRows, RunRows};
 use super::places::Places;
 use super::room::write_blocks;
 use super::state::{Filed, Written};
@@ -171,7 +171,7 @@ impl Filling<'_> {
                     newest: ring.newest(newest_row),
                 };
                 let rows = without_gaps(rows, begin, ring, column_rows.newest);
-                *checksum = column_rows.write(&rows, 0, &mut self.patches)?;
+                *checksum = column_rows.write(&mut RunRows::of(&rows), 0, &mut self.patches)?;
             }
             push_anchors(&mut self.patches, block, column, anchors.into_iter().rev())?;
             self.filed.grow(column.index as usize + 1, self.archive_count);

@@ -7,7 +7,7 @@ use crate::series::Run;
 /// In place of a row that has not come: a NaN that is never written.
 const ABSENT: u8 = 0xff;
 /// Bytes of the count of known steps.
-const KNOWN_LEN: usize = 2;
+pub(super) const KNOWN_LEN: usize = 2;
 /// Bytes of a row of three narrow numbers; no other row has as many.
 const USUAL_COARSE: usize = 3 * 4 + KNOWN_LEN;
 /// Fewer columns have no pages: the head of a page takes more than the chain does.
@@ -25,11 +25,11 @@ const LEAST_PAGES: usize = 4;
 /// See above.
 #[derive(Debug)]
 pub(super) struct Lane {
-    archive: usize,
-    kept: Kept,
-    row_len: usize,
+    pub(super) archive: usize,
+    pub(super) kept: Kept,
+    pub(super) row_len: usize,
     /// In order of row.
-    pages: Vec<Page>,
+    pub(super) pages: Vec<Page>,
     /// Cells of all pages, those of one row of a column being one.
     room: usize,
     /// How many of them have been put.
@@ -38,10 +38,10 @@ pub(super) struct Lane {
 
 /// One row of all columns.
 #[derive(Debug)]
-struct Page {
-    row: i64,
+pub(super) struct Page {
+    pub(super) row: i64,
     /// By place: average; but in the finest archive min, max, last where it is kept, known.
-    cells: Box<[u8]>,
+    pub(super) cells: Box<[u8]>,
 }
 
 /// How many places there are.

@@ -5,6 +5,7 @@ mod chain;
 mod dense;
 mod lane;
 mod repairs;
+mod straight;
 
 #[cfg(test)]
 mod model;
@@ -20,6 +21,7 @@ use dense::Dense;
 use lane::LaneRuns;
 use repairs::Repairs;
 pub(crate) use repairs::{repairs_of, with_repairs};
+pub(crate) use straight::StraightRows;
 
 /// Closed rows of one instance. Those of a column and archive come in ascending order.
 ///
