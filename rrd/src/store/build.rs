@@ -89,12 +89,14 @@ pub(super) fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
 
 type Placed = Vec<(Column, BuiltSeries)>;
 
-/// Blocks and columns as grants of these series, one after the other, would have made them.
+/// Blocks and columns as a grant of these series would have made them.
 fn place(policy: &Policy, series: Vec<BuiltSeries>) -> io::Result<(Vec<Block>, Placed)> {
     let mut places = Places::new(policy);
+    series.iter().for_each(|one| *places.coming.of(one.cell) += 1);
     let mut placed = Vec::with_capacity(series.len());
     for (count, one) in series.into_iter().enumerate() {
         let column = places.place(count, one.cell, &one.key).map_err(io::Error::other)?;
+        *places.coming.of(one.cell) -= 1;
         placed.push((Column { generation: one.generation, ..column }, one));
     }
     placed.sort_unstable_by_key(|(column, _)| column.index);

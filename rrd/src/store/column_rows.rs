@@ -185,7 +185,7 @@ mod tests {
             bytes
         };
         let write = |filed: i64, newest: i64, so_far: u32| {
-            let column = Column { index: 1, generation: 1 };
+            let column = Column { index: 1, generation: 2 };
             let rows: Vec<_> = (filed + 1..=newest).map(row).collect();
             let rows_of = ColumnRows { ring, column, position: 1, begin: 10, filed, newest };
             let mut patches = Patches::of(file.as_ref());
@@ -206,5 +206,26 @@ mod tests {
         let grown = tile();
         assert_eq!(grown[tile_len..][..3 * row_len], begun[tile_len..][..3 * row_len]);
         assert_eq!(grown[tile_len + 4 * row_len..2 * tile_len], vec![7; tile_len - 4 * row_len]);
+    }
+
+    #[test]
+    fn the_first_tile_of_a_column_is_whole_unless_another_series_had_the_column() {
+        for (generation, filed, is_whole) in [(1, 69, true), (2, 69, false), (1, 71, false)] {
+            let block = Block::plan(&"1m:1h,5m:6h".parse().unwrap(), 0, 0, 4, Cell::F32);
+            let ring = &block.rings[1];
+            let disk = MemDisk::new();
+            let file = disk.create(Path::new("/a")).unwrap();
+            file.write_at(&vec![9; usize::try_from(block.len).unwrap()], 0).unwrap();
+            let column = Column { index: 1, generation };
+            let rows_of = ColumnRows { ring, column, position: 1, begin: 69, filed, newest: 73 };
+            let rows: Vec<_> = (70..=73).map(row).collect();
+            let mut patches = Patches::of(file.as_ref());
+            rows_of.write(&mut RunRows::of(&rows), 0, &mut patches).unwrap();
+            patches.write_all().unwrap();
+            let mut before = vec![1; (70 - 64) * ring.shape.row_len()];
+            file.read_at(&mut before, ring.offset_of(4, 1)).unwrap();
+            let byte = if is_whole { 0 } else { 9 };
+            assert!(before.iter().all(|found| *found == byte), "{generation} {filed}: {before:?}");
+        }
     }
 }

@@ -39,6 +39,7 @@ impl StraightRows<'_> {
             .and_then(|count| lane.pages.get(first..first.checked_add(count)?))
             .filter(|pages| pages.iter().map(|page| page.row).eq(rows));
         let Some(pages) = has_them else { return false };
+        debug_assert_eq!(bytes.len(), pages.len() * shape.row_len(), "room for these rows");
         let out = bytes.chunks_exact_mut(shape.row_len());
         match (shape.cell, shape.known_len) {
             _ if lane.kept.cell != shape.cell => false,
