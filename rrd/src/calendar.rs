@@ -237,6 +237,14 @@ impl RowWidth {
         }
     }
 
+    /// Finest steps in the longest row: no day of any zone was longer than two.
+    pub(crate) fn most_steps(self) -> u32 {
+        match self {
+            Self::Even(steps) => steps,
+            Self::Days(_, step_ms) => narrow(2 * DAY_MS / step_ms),
+        }
+    }
+
     /// Finest steps that the row being filled has when row `finest` has closed.
     pub(crate) fn begun(self, finest: i64) -> u32 {
         match self {

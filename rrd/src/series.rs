@@ -7,6 +7,7 @@
 mod consolidate;
 mod head;
 mod late;
+mod missing;
 mod open;
 mod phase;
 mod reading;
@@ -36,6 +37,7 @@ pub(crate) use consolidate::{OpenRow, Run, Sums, row_is_known};
 use head::Marked;
 pub(crate) use head::{Head, OpenMut, Out};
 pub(crate) use late::{Change, LATE_ROWS, Late, Reach};
+pub(crate) use missing::{Missing, MissingMut, MissingRef};
 pub(crate) use open::{LastReading, Open, OpenStep, Resumed};
 pub(crate) use phase::{Grid, Phase, RUN_STEPS, run_ms};
 use reading::Reading;
@@ -101,6 +103,7 @@ fn take_reading(
     debug_assert!(definition.heartbeat_ms < 1 << 60, "wrapped times are above any heartbeat");
     let step = phase.step();
     let mut elapsed_ms = elapsed_ms(open.head.last, at);
+    let mut is_first = false;
     // Also true of an earlier reading and of a first one: both wrap to a huge number.
     if elapsed_ms > definition.heartbeat_ms || !is_sane(at) {
         if open.head.is_unborn() {
@@ -108,12 +111,16 @@ fn take_reading(
                 return Verdict::Duplicate;
             }
             out.born(open.begin_before(at, step));
+            is_first = true;
             elapsed_ms = self::elapsed_ms(open.head.last, at);
         } else if !is_sane(at) {
             return Verdict::Late;
         }
     }
     phase.seek(open.head.in_open_step(step));
+    if is_first {
+        open.miss_begun(phase);
+    }
     let opened = phase.opened();
     let covered_from = open.head.last.max(opened); // A step that silence closed is not covered again.
     if at <= covered_from {

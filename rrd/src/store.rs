@@ -3,6 +3,7 @@
 //! The worker applies frames in memory; rounds write what it did; readers see both together. Each
 //! lock guards one thing and is named with its reason where it is declared.
 
+mod alike;
 mod anchors;
 mod apply;
 mod available;
@@ -35,6 +36,7 @@ mod restep;
 mod role;
 mod rolled;
 mod room;
+mod roster;
 mod round;
 mod round_rows;
 mod rows;

@@ -38,7 +38,7 @@ pub(crate) struct OpenRow {
 }
 
 /// What memory keeps of an [`OpenRow`]: what is left follows from the open step, and the count of
-/// known steps lies apart, so that nothing is padded.
+/// known steps from what is missing: see [`super::Missing`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Sums {
     sum: f64,
@@ -116,25 +116,21 @@ impl Sums {
 
     /// Adds one known step to each of several rows.
     #[inline]
-    pub(super) fn add_all(rows: &mut [Self], known: &mut [u32], value: f64) {
+    pub(super) fn add_all(rows: &mut [Self], value: f64) {
         // As many as the usual archives have, so that nearly always there is no loop.
-        if let (Ok(rows), Ok(known)) =
-            (<&mut [Self; 3]>::try_from(&mut *rows), <&mut [u32; 3]>::try_from(&mut *known))
-        {
-            for (row, known) in rows.iter_mut().zip(known) {
+        if let Ok(rows) = <&mut [Self; 3]>::try_from(&mut *rows) {
+            for row in rows {
                 row.add(value);
-                *known += 1;
             }
             return;
         }
-        Self::add_each(rows, known, value);
+        Self::add_each(rows, value);
     }
 
     #[inline(never)]
-    fn add_each(rows: &mut [Self], known: &mut [u32], value: f64) {
-        for (row, known) in rows.iter_mut().zip(known) {
+    fn add_each(rows: &mut [Self], value: f64) {
+        for row in rows {
             row.add(value);
-            *known += 1;
         }
     }
 
@@ -146,12 +142,11 @@ impl Sums {
     }
 
     /// Adds equal steps, at least one, known or not.
-    pub(super) fn add_many(&mut self, known: &mut u32, value: f64, count: u32) {
+    pub(super) fn add_many(&mut self, value: f64, count: u32) {
         debug_assert!(count > 0, "no step into {self:?}");
         if !value.is_nan() {
             self.sum += value * f64::from(count);
             self.stretch(value);
-            *known += count;
         }
     }
 

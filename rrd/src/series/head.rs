@@ -2,6 +2,7 @@
 
 use super::Definition;
 use super::consolidate::{Run, Sums};
+use super::missing::MissingMut;
 use super::open::{ENDED, FORGOTTEN, NEGATIVE, PRIMED};
 use super::phase::Phase;
 use super::resets::Resets;
@@ -47,8 +48,7 @@ pub(crate) struct OpenMut<'a> {
     pub(crate) head: &'a mut Head,
     /// One for each archive but the finest.
     pub(crate) rows: &'a mut [Sums],
-    /// Known steps of these rows.
-    pub(crate) known: &'a mut [u32],
+    pub(crate) missing: MissingMut<'a>,
 }
 
 /// Takes what readings bring about.
@@ -301,16 +301,31 @@ impl OpenMut<'_> {
         self.head.unknown_ms = 0;
         self.head.resets = Resets::default();
         self.rows.fill(Sums::EMPTY);
-        self.known.fill(0);
         birth
+    }
+
+    /// Has rows of which nothing has come.
+    pub(crate) fn empty(&mut self) {
+        self.rows.fill(Sums::EMPTY);
+        (0..self.rows.len()).for_each(|index| self.missing.set(index, 0));
+    }
+
+    /// What came before the first step of rows that have begun is not known.
+    #[cold]
+    pub(super) fn miss_begun(&mut self, phase: &Phase<'_>) {
+        for (index, width) in (0..self.rows.len()).zip(phase.widths()) {
+            self.missing.set(index, width.begun(phase.newest_row()));
+        }
     }
 
     /// Closes the open step and hands out the rows this fills; the phase stays where it is.
     #[inline]
     pub(super) fn close_one(&mut self, phase: &Phase<'_>, value: f64, out: &mut impl Out) {
         out.one(phase.newest_row() + 1, value);
-        if !value.is_nan() {
-            Sums::add_all(self.rows, self.known, value);
+        if value.is_nan() {
+            (0..self.rows.len()).for_each(|index| self.missing.add(index, 1));
+        } else {
+            Sums::add_all(self.rows, value);
         }
         if phase.fills() {
             self.hand_out(phase, value, out);
@@ -331,14 +346,15 @@ impl OpenMut<'_> {
     /// Hands out the rows that the step just added has filled, and empties them.
     #[inline(never)]
     fn hand_out(&mut self, phase: &Phase<'_>, value: f64, out: &mut impl Out) {
-        let rows = self.rows.iter_mut().zip(&mut *self.known);
         let widths = phase.left().iter().zip(phase.widths());
-        for (index, ((row, known), (&left, &width))) in rows.zip(widths).enumerate() {
+        for (index, (row, (&left, &width))) in self.rows.iter_mut().zip(widths).enumerate() {
             if left == 1 {
                 let first_row = width.newest(phase.newest_row()) + 1;
                 let reset = self.head.resets.take(index + 1);
-                out.coarse(&Run { reset, ..row.run(index + 1, first_row, *known, value) });
-                (*row, *known) = (Sums::EMPTY, 0);
+                let known = self.missing.known(index, width.steps(first_row));
+                out.coarse(&Run { reset, ..row.run(index + 1, first_row, known, value) });
+                *row = Sums::EMPTY;
+                self.missing.set(index, 0);
             }
         }
     }
@@ -352,16 +368,20 @@ impl OpenMut<'_> {
         out: &mut impl Out,
     ) {
         out.fine(phase.newest_row() + 1, count, value);
-        let rows = self.rows.iter_mut().zip(&mut *self.known);
         let widths = phase.left().iter().zip(phase.widths());
-        for (index, ((row, known), (&left, &width))) in rows.zip(widths).enumerate() {
+        for (index, (row, (&left, &width))) in self.rows.iter_mut().zip(widths).enumerate() {
             match u32::try_from(count) {
-                Ok(count) if count < left => row.add_many(known, value, count),
+                Ok(count) if count < left => {
+                    row.add_many(value, count);
+                    if value.is_nan() {
+                        self.missing.add(index, count);
+                    }
+                }
                 _ => {
                     let reset = self.head.resets.take(index + 1);
                     let after = phase.newest_row();
                     let steps = Steps { after, count, left, width, value, reset };
-                    steps.fill(index + 1, row, known, out);
+                    steps.fill(index + 1, row, &mut self.missing, out);
                 }
             }
         }
@@ -415,13 +435,22 @@ struct Steps {
 
 impl Steps {
     /// Fills up the open row, then whole rows, then begins the next.
-    fn fill(&self, archive: usize, row: &mut Sums, known: &mut u32, out: &mut impl Out) {
+    fn fill(
+        &self,
+        archive: usize,
+        row: &mut Sums,
+        missing: &mut MissingMut<'_>,
+        out: &mut impl Out,
+    ) {
         let &Self { after, count, left, width, value, reset } = self;
         let first_row = width.newest(after) + 1;
         let rest = count - u64::from(left);
-        row.add_many(known, value, left);
-        out.coarse(&Run { reset, ..row.run(archive, first_row, *known, value) });
-        (*row, *known) = (Sums::EMPTY, 0);
+        row.add_many(value, left);
+        let not_known = |steps: u32| if value.is_nan() { steps } else { 0 };
+        missing.add(archive - 1, not_known(left));
+        let known = missing.known(archive - 1, width.steps(first_row));
+        out.coarse(&Run { reset, ..row.run(archive, first_row, known, value) });
+        *row = Sums::EMPTY;
         let (whole, begun) = match width {
             RowWidth::Even(steps) => (rest / u64::from(steps), rest % u64::from(steps)),
             RowWidth::Days(..) => {
@@ -434,8 +463,9 @@ impl Steps {
         self.fill_whole(archive, (first_row + 1, whole), out);
         let begun = u32::try_from(begun).expect("less than a row, which is a u32");
         if begun > 0 {
-            row.add_many(known, value, begun);
+            row.add_many(value, begun);
         }
+        missing.set(archive - 1, not_known(begun));
     }
 
     /// Hands out so many rows from `first_row` on, every step of which has the value.

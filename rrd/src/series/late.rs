@@ -146,16 +146,23 @@ impl Head {
 
 impl OpenMut<'_> {
     /// A closed step of the open row of a coarser archive, counted from the first of these, has another
-    /// value. `steps` are all its closed ones, where they can be had.
-    pub(crate) fn replace(&mut self, coarser: usize, change: Change, steps: Option<&[f64]>) {
-        let (row, known) = (&mut self.rows[coarser], &mut self.known[coarser]);
-        if let Some(steps) = steps {
-            (*row, *known) = sum_of(steps);
-            return;
-        }
-        let before = OpenRow { left: 0, known: *known, ..row.open() };
-        let after = before.replaced(change);
-        (*row, *known) = (after.sums(), after.known);
+    /// value. `begun` says how many have closed, `steps` are all of these, where they can be had.
+    pub(crate) fn replace(
+        &mut self,
+        (coarser, begun): (usize, u32),
+        change: Change,
+        steps: Option<&[f64]>,
+    ) {
+        let (sums, known) = if let Some(steps) = steps {
+            sum_of(steps)
+        } else {
+            let known = self.missing.known(coarser, begun);
+            let before = OpenRow { left: 0, known, ..self.rows[coarser].open() };
+            let after = before.replaced(change);
+            (after.sums(), after.known)
+        };
+        self.rows[coarser] = sums;
+        self.missing.know(coarser, (known, begun));
     }
 }
 

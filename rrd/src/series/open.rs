@@ -4,6 +4,7 @@
 use super::consolidate::{OpenRow, Sums};
 use super::head::{HUSHED, Head, OpenMut, whole_reading};
 use super::is_sane;
+use super::missing::MissingRef;
 use super::phase::Grid;
 use super::resets::Resets;
 use super::touched::Touched;
@@ -318,12 +319,16 @@ impl Open {
             open.head.resets.set(archive);
         }
         for (index, (row, width)) in self.rows.iter().zip(grid.widths()).enumerate() {
-            (open.rows[index], open.known[index]) = (row.sums(), row.known);
+            let begun = if self.is_unborn() { 0 } else { width.begun(self.newest_row) };
             let is_day = matches!(width, RowWidth::Days(..)) && !self.is_unborn();
-            if is_day && row.known > width.begun(self.newest_row) {
+            if is_day && row.known > begun {
                 // The day began later than the program that wrote this believed.
-                (open.rows[index], open.known[index]) = (Sums::EMPTY, 0);
+                open.rows[index] = Sums::EMPTY;
+                open.missing.know(index, (0, begun));
+                continue;
             }
+            open.rows[index] = row.sums();
+            open.missing.know(index, (row.known, begun));
         }
     }
 
@@ -331,19 +336,19 @@ impl Open {
     pub(crate) fn load(
         birth: Timestamp,
         head: &Head,
-        rows: (&[Sums], &[u32]),
+        (rows, missing): (&[Sums], MissingRef<'_>),
         grid: &Grid,
     ) -> Self {
         let is_unborn = head.is_unborn();
         let newest_row = if is_unborn { 0 } else { head.opened(grid.step()).row(grid.step()) };
-        let widths = grid.widths().iter();
-        let left = widths.map(|width| if is_unborn { u32::MAX } else { width.left(newest_row) });
-        let rows = rows.0.iter().zip(rows.1).zip(left);
-        let rows = (1..).zip(rows).map(|(archive, ((sums, &known), left))| OpenRow {
-            known,
-            left,
-            reset: head.resets.has(archive),
-            ..sums.open()
+        let rows = rows.iter().zip(grid.widths()).enumerate().map(|(index, (sums, width))| {
+            let (begun, left) = if is_unborn {
+                (0, u32::MAX)
+            } else {
+                (width.begun(newest_row), width.left(newest_row))
+            };
+            let (known, reset) = (missing.known(index, begun), head.resets.has(index + 1));
+            OpenRow { known, left, reset, ..sums.open() }
         });
         Self {
             birth,
@@ -485,6 +490,7 @@ impl Bytes<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Missing, MissingMut};
     use super::*;
     use crate::Policy;
 
@@ -497,11 +503,15 @@ mod tests {
         let open = Open::begin(at, policy.archives()).with_open_rows(std::iter::once(row));
         assert!(open.agrees_with(policy.archives()), "whatever is left of its day");
         let grid = Grid::of(policy.archives());
-        let (mut head, mut rows, mut known) = (Head::unborn(1, 0), [Sums::EMPTY], [0]);
-        open.store(&mut OpenMut { head: &mut head, rows: &mut rows, known: &mut known }, &grid);
-        let loaded = Open::load(at, &head, (&rows, &known), &grid);
-        assert_eq!(loaded.open_row(1).map(|row| row.left), Some(21 * 60));
-        known[0]
+        let (mut head, mut rows, mut all) =
+            (Head::unborn(1, 0), [Sums::EMPTY], Missing::none(&grid));
+        all.grow(1);
+        let missing = MissingMut { all: &mut all, first: 0 };
+        open.store(&mut OpenMut { head: &mut head, rows: &mut rows, missing }, &grid);
+        let loaded = Open::load(at, &head, (&rows, MissingRef { all: &all, first: 0 }), &grid);
+        let row = loaded.open_row(1).unwrap();
+        assert_eq!(row.left, 21 * 60);
+        row.known
     }
 
     #[test]

@@ -70,6 +70,12 @@ impl Grid {
         usize::from(self.coarser_count)
     }
 
+    /// Steps that the open row of an archive has when row `newest` of the finest archive has closed; the
+    /// archive is counted from the first but the finest.
+    pub(crate) fn begun(&self, coarser: usize, newest: i64) -> u32 {
+        self.widths()[coarser].begun(newest)
+    }
+
     /// How wide the rows are, of each archive but the finest.
     pub(super) fn widths(&self) -> &[RowWidth] {
         &self.widths[..self.coarser_count()]

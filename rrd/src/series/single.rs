@@ -3,7 +3,8 @@
 use super::head::{Head, OpenMut, Out};
 use super::phase::{Grid, Phase};
 use super::{
-    Closed, Definition, Open, Reading, Run, Sums, Usual, Verdict, Way, hush, take, take_reading,
+    Closed, Definition, Missing, MissingMut, MissingRef, Open, Reading, Run, Sums, Usual, Verdict,
+    Way, hush, take, take_reading,
 };
 use crate::policy::ArchiveSpec;
 use crate::{Anchor, Timestamp};
@@ -82,12 +83,15 @@ fn change<F: FnMut(Run), T>(
     let grid = Grid::of(archives);
     let (mut head, mut birth) = (Head::unborn(1, 0), open.birth);
     let mut rows = vec![Sums::EMPTY; open.coarser_count()];
-    let mut known = vec![0; open.coarser_count()];
-    let mut parts = OpenMut { head: &mut head, rows: &mut rows, known: &mut known };
+    let mut missing = Missing::none(&grid);
+    missing.grow(open.coarser_count());
+    let of_column = MissingMut { all: &mut missing, first: 0 };
+    let mut parts = OpenMut { head: &mut head, rows: &mut rows, missing: of_column };
     open.store(&mut parts, &grid);
     let mut phase = Phase::new(&grid);
     let done = change(&mut phase, parts, &mut Each { out, birth: &mut birth });
-    *open = Open::load(birth, &head, (&rows, &known), &grid);
+    let of_column = MissingRef { all: &missing, first: 0 };
+    *open = Open::load(birth, &head, (&rows, of_column), &grid);
     done
 }
 

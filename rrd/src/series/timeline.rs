@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Definition, Grid, Head, Open, OpenMut, Run, Sums, Verdict, apply, apply_whole, row_is_known,
-    silence,
+    Definition, Grid, Head, Missing, MissingMut, Open, OpenMut, Run, Sums, Verdict, apply,
+    apply_whole, row_is_known, silence,
 };
 use crate::policy::ArchiveSpec;
 use crate::{Kind, Step, Timestamp};
@@ -54,9 +54,10 @@ impl Timeline {
     pub(super) fn head(&self) -> Head {
         let grid = Grid::of(&self.archives);
         let (mut head, count) = (Head::unborn(1, 0), self.archives.len() - 1);
-        let (mut rows, mut known) = (vec![Sums::EMPTY; count], vec![0; count]);
-        let mut parts = OpenMut { head: &mut head, rows: &mut rows, known: &mut known };
-        self.open.store(&mut parts, &grid);
+        let (mut rows, mut all) = (vec![Sums::EMPTY; count], Missing::none(&grid));
+        all.grow(count);
+        let missing = MissingMut { all: &mut all, first: 0 };
+        self.open.store(&mut OpenMut { head: &mut head, rows: &mut rows, missing }, &grid);
         head
     }
 

@@ -22,8 +22,9 @@ pub(crate) struct Usual {
     run_end: Timestamp,
     /// The row of the finest archive that all these close; `None` where the step stays open.
     closes: Option<i64>,
-    /// Rows of other archives that close with it, by their place among those; the first so many.
-    full: [(usize, i64); MOST_COARSER],
+    /// Rows of other archives that close with it, by their place among those, and how many steps they
+    /// have; the first so many.
+    full: [(usize, i64, u32); MOST_COARSER],
     full_count: usize,
     /// Rows in which no count may have fallen.
     resets: Resets,
@@ -127,7 +128,7 @@ impl Usual {
             opened: phase.opened(),
             run_end: phase.run_end(),
             closes: closes.then(|| phase.newest_row() + 1),
-            full: [(0, 0); MOST_COARSER],
+            full: [(0, 0, 0); MOST_COARSER],
             full_count: 0,
             resets: Resets::OF_STEP,
             gap: Gap::NONE,
@@ -137,10 +138,11 @@ impl Usual {
             let widths = phase.left().iter().zip(phase.widths()).enumerate();
             for (index, (_, width)) in widths.filter(|(_, (left, _))| **left == 1) {
                 let row = width.newest(phase.newest_row()) + 1;
-                if width.steps(row) > MOST_STEPS {
+                let steps = width.steps(row);
+                if steps > MOST_STEPS {
                     return None;
                 }
-                usual.full[usual.full_count] = (index, row);
+                usual.full[usual.full_count] = (index, row, steps);
                 usual.full_count += 1;
             }
         }
@@ -150,7 +152,7 @@ impl Usual {
 
     /// The rows that each of these readings closes, by archive.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (usize, i64)> + Clone + '_ {
-        let coarser = self.full[..self.full_count].iter().map(|&(index, row)| (index + 1, row));
+        let coarser = self.full[..self.full_count].iter().map(|&(index, row, _)| (index + 1, row));
         self.closes.map(|row| (0, row)).into_iter().chain(coarser)
     }
 
@@ -237,9 +239,9 @@ impl Usual {
             return;
         };
         out.fine(row, step);
-        Sums::add_all(open.rows, open.known, step);
+        Sums::add_all(open.rows, step);
         if self.full_count > 0 {
-            self.hand_out(step, (open.rows, open.known), out);
+            self.hand_out(step, open, out);
         }
         // For a known rate no time at all counts as nothing, too.
         open.head.sum = 0.0 + rate * gap.rest_ms;
@@ -250,13 +252,15 @@ impl Usual {
 
     /// Hands out the rows that the step just added has filled, and empties them.
     #[inline(never)]
-    fn hand_out(&self, step: f64, (rows, known): (&mut [Sums], &mut [u32]), out: &mut impl Closed) {
-        for (nth, &(index, first_row)) in self.full[..self.full_count].iter().enumerate() {
-            let (Some(row), Some(known)) = (rows.get_mut(index), known.get_mut(index)) else {
-                continue;
-            };
-            out.coarse(nth, &row.run(index + 1, first_row, *known, step));
-            (*row, *known) = (Sums::EMPTY, 0);
+    fn hand_out(&self, step: f64, open: &mut OpenMut<'_>, out: &mut impl Closed) {
+        for (nth, &(index, first_row, steps)) in self.full[..self.full_count].iter().enumerate() {
+            let Some(row) = open.rows.get_mut(index) else { continue };
+            let known = open.missing.known(index, steps);
+            out.coarse(nth, &row.run(index + 1, first_row, known, step));
+            *row = Sums::EMPTY;
+            if known != steps {
+                open.missing.set(index, 0);
+            }
         }
     }
 }

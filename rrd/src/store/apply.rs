@@ -80,6 +80,7 @@ impl Store {
             for (index, birth) in births {
                 names.bear(index, birth);
             }
+            names.settle();
         }
         if !learned.is_empty() {
             let (layout, names) = (instance.layout(), Arc::make_mut(names));
@@ -269,7 +270,12 @@ impl Instance {
                 keyed.push((key, granted.column));
             }
         }
-        write(&self.index).insert(layout, keyed);
+        let mut index = write(&self.index);
+        index.insert(layout, keyed);
+        // The index is ahead of the worker: what it has may be more.
+        if index.is_of(state.names.roster()) {
+            Arc::make_mut(&mut state.names).share(index.roster());
+        }
     }
 
     /// False where a later series lives in the column.

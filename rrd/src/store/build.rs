@@ -8,7 +8,7 @@ use super::anchors::push_anchors;
 use super::column_rows::{ColumnRows, RunRows};
 use super::places::Places;
 use super::room::write_blocks;
-use super::state::{Filed, Written};
+use super::state::{Filed, NO_ROW, Written};
 use crate::file::{
     AccumulatorsHead, Block, Catalogue, Entry, Header, Patches, Ring, Slot, labels_at, record_len,
     slot_at, write_labels,
@@ -121,6 +121,7 @@ pub(super) fn fill(
         archive_count: whole.policy.archives().len(),
         patches: Patches::of(file),
         filed: Filed::default(),
+        rows: Vec::new(),
     };
     let mut series = series.peekable();
     for block in blocks {
@@ -133,7 +134,10 @@ pub(super) fn fill(
         filling.block(block, &of_block)?;
     }
     filling.slot(blocks.len())?;
-    Ok(Built { bytes: filling.patches.finish()?, filed: filling.filed })
+    let Filling { mut patches, mut filed, mut rows, .. } = filling;
+    rows.resize(filed.rows.len(), NO_ROW);
+    filed.rows.put(&rows);
+    Ok(Built { bytes: patches.finish()?, filed })
 }
 
 struct Filling<'a> {
@@ -141,6 +145,8 @@ struct Filling<'a> {
     archive_count: usize,
     patches: Patches<'a>,
     filed: Filed,
+    /// By column: its newest row.
+    rows: Vec<i64>,
 }
 
 /// A column whose rows are written.
@@ -176,8 +182,9 @@ impl Filling<'_> {
                 *checksum = column_rows.write(&mut RunRows::of(&rows), 0, &mut self.patches)?;
             }
             push_anchors(&mut self.patches, block, column, anchors.into_iter().rev())?;
-            self.filed.grow(column.index as usize + 1, self.archive_count);
-            Arc::make_mut(&mut self.filed.rows)[column.index as usize] = newest_row;
+            let place = column.index as usize;
+            self.rows.resize(self.rows.len().max(place + 1), NO_ROW);
+            self.rows[place] = newest_row;
         }
         Ok(Done { column, checksums, series: Some((key, definition, open)) })
     }

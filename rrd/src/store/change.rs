@@ -76,7 +76,7 @@ impl State {
             }
             class.definition.heartbeat_ms = class.definition.heartbeat_ms.max(least_ms);
         }
-        let mut columns = Columns::new(form.grid.coarser_count());
+        let mut columns = Columns::new(&form.grid);
         columns.grow(self.columns.len());
         for (column, open) in opens {
             let place = column.index as usize;
@@ -89,6 +89,7 @@ impl State {
                 Arc::make_mut(&mut self.names).bear(place, open.birth);
             }
         }
+        Arc::make_mut(&mut self.names).settle();
         self.columns = Arc::new(columns);
         // A shorter heartbeat may have passed already.
         self.hushed_until = Timestamp::MIN;

@@ -191,7 +191,7 @@ impl Check {
         for (position, index) in (0..).zip(block.columns()) {
             let at = index as usize;
             let Some(series) = state.series_at(at) else { continue };
-            let filed = state.filed.rows.get(at).copied().unwrap_or(NO_ROW);
+            let filed = state.filed.row(at);
             if series.head.is_unborn() || filed == NO_ROW {
                 continue;
             }

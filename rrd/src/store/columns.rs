@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::alike::Alike;
 use super::keys::Key;
-use crate::series::{Definition, Grid, Head, Open, OpenMut, Sums};
+use super::roster::Roster;
+use crate::series::{Definition, Grid, Head, Missing, MissingMut, MissingRef, Open, OpenMut, Sums};
 use crate::waiting::Kept;
 use crate::{Column, Sample, Step, Timestamp};
 
 /// So many of these are about a cache line; a line that is left out is beside one that is not.
 const SUMS_A_LINE: usize = 3;
-const KNOWN_A_LINE: usize = 64 / size_of::<u32>();
 
 /// What samples change. Cloned by the worker when a round that has begun still needs it as it was.
 #[derive(Clone)]
@@ -19,26 +20,21 @@ pub(crate) struct Columns {
     heads: Vec<Head>,
     /// By column, then archive but the finest.
     rows: Vec<Sums>,
-    /// By column, then archive but the finest: known steps of these rows.
-    known: Vec<u32>,
+    /// Of these rows.
+    missing: Missing,
     coarser_count: usize,
 }
 
 /// What grants and first readings change.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Names {
-    /// `None` where no series lives.
-    by_column: Vec<Option<Name>>,
-    /// Columns whose series was dropped, with its generation: `by_column` has none there.
+    roster: Arc<Roster>,
+    /// Where first rows begin; [`Timestamp::MIN`] of series that have not begun.
+    births: Alike<Timestamp>,
+    /// Columns whose series was dropped, with its generation: the roster has none there.
     pub(crate) vacant: BTreeMap<u32, u32>,
     /// By block: the frame that last changed its catalogue.
     pub(crate) catalogue_seqs: Vec<u64>,
-}
-
-#[derive(Clone)]
-struct Name {
-    key: Arc<Key>,
-    birth: Timestamp,
 }
 
 /// A definition that several series of an instance share.
@@ -58,12 +54,13 @@ pub(crate) struct Series<'a> {
     pub(crate) class: &'a Class,
     pub(crate) head: &'a Head,
     rows: &'a [Sums],
-    known: &'a [u32],
+    missing: MissingRef<'a>,
 }
 
 impl Columns {
-    pub(crate) const fn new(coarser_count: usize) -> Self {
-        Self { heads: Vec::new(), rows: Vec::new(), known: Vec::new(), coarser_count }
+    pub(crate) fn new(grid: &Grid) -> Self {
+        let (heads, rows, missing) = (Vec::new(), Vec::new(), Missing::none(grid));
+        Self { heads, rows, missing, coarser_count: grid.coarser_count() }
     }
 
     /// How many columns there are, with or without a series.
@@ -77,10 +74,9 @@ impl Columns {
             let sums = more * self.coarser_count;
             self.heads.reserve_exact(more);
             self.rows.reserve_exact(sums);
-            self.known.reserve_exact(sums);
             self.heads.resize(count, Head::none());
             self.rows.resize(count * self.coarser_count, Sums::EMPTY);
-            self.known.resize(count * self.coarser_count, 0);
+            self.missing.grow(count * self.coarser_count);
         }
     }
 
@@ -100,10 +96,9 @@ impl Columns {
 
     /// Begins a series in a column.
     pub(crate) fn begin(&mut self, index: usize, head: Head) {
-        if let Some(open) = self.open(index) {
+        if let Some(mut open) = self.open(index) {
             *open.head = head;
-            open.rows.fill(Sums::EMPTY);
-            open.known.fill(0);
+            open.empty();
         }
     }
 
@@ -115,12 +110,8 @@ impl Columns {
         if let Some(columns) = self.neighbours(samples) {
             let rows = columns.start * self.coarser_count..columns.end * self.coarser_count;
             seen = self.heads[columns].iter().fold(seen, |seen, head| seen ^ head.generation);
-            let sums = self.rows[rows.clone()].iter().step_by(SUMS_A_LINE);
+            let sums = self.rows[rows].iter().step_by(SUMS_A_LINE);
             seen = sums.fold(seen, |seen, sums| seen ^ sums.word());
-            seen = self.known[rows]
-                .iter()
-                .step_by(KNOWN_A_LINE)
-                .fold(seen, |seen, known| seen ^ known);
             std::hint::black_box(seen);
             return;
         }
@@ -129,7 +120,6 @@ impl Columns {
             let first = index * self.coarser_count;
             let last = first + self.coarser_count.saturating_sub(1);
             seen ^= self.heads.get(index).map_or(0, |head| head.generation);
-            seen ^= self.known.get(first).copied().unwrap_or_default();
             // A column's rows lie in two or three cache lines.
             for row in [first, last] {
                 seen ^= self.rows.get(row).map_or(0, Sums::word);
@@ -152,19 +142,23 @@ impl Columns {
         let head = self.heads.get_mut(index)?;
         let first = index * self.coarser_count;
         let rows = self.rows.get_mut(first..first + self.coarser_count)?;
-        let known = self.known.get_mut(first..first + self.coarser_count)?;
-        Some(OpenMut { head, rows, known })
+        Some(OpenMut { head, rows, missing: MissingMut { all: &mut self.missing, first } })
+    }
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        let (roster, births) = (Arc::default(), Alike::none(Timestamp::MIN));
+        Self { roster, births, vacant: BTreeMap::new(), catalogue_seqs: Vec::new() }
     }
 }
 
 impl Names {
     /// Begins a series in a column.
     pub(crate) fn set(&mut self, index: usize, key: Arc<Key>, birth: Timestamp) {
-        if index >= self.by_column.len() {
-            self.by_column.reserve_exact(index + 1 - self.by_column.len());
-            self.by_column.resize(index + 1, None);
-        }
-        self.by_column[index] = Some(Name { key, birth });
+        Arc::make_mut(&mut self.roster).set(index, key);
+        self.births.grow(index + 1, Timestamp::MIN);
+        self.births.set(index, birth);
         if let Ok(index) = u32::try_from(index) {
             self.vacant.remove(&index);
         }
@@ -172,25 +166,42 @@ impl Names {
 
     /// Ends the series of a column, whose generation this was.
     pub(crate) fn vacate(&mut self, column: Column) {
-        if let Some(name) = self.by_column.get_mut(column.index as usize) {
-            *name = None;
-            self.vacant.insert(column.index, column.generation);
-        }
+        Arc::make_mut(&mut self.roster).clear(column.index as usize);
+        self.vacant.insert(column.index, column.generation);
     }
 
     /// Room for so many columns.
     pub(crate) fn grow(&mut self, count: usize) {
-        if count > self.by_column.len() {
-            self.by_column.reserve_exact(count - self.by_column.len());
-            self.by_column.resize(count, None);
+        if count > self.births.len() {
+            Arc::make_mut(&mut self.roster).grow(count);
+            self.births.grow(count, Timestamp::MIN);
         }
     }
 
-    /// Notes the first reading of a series.
+    /// Notes the first reading of a series. After many, [`Names::settle`].
     pub(crate) fn bear(&mut self, index: usize, birth: Timestamp) {
-        if let Some(Some(name)) = self.by_column.get_mut(index) {
-            name.birth = birth;
-        }
+        self.births.set(index, birth);
+    }
+
+    /// Most series begin together.
+    pub(crate) fn settle(&mut self) {
+        self.births.settle();
+    }
+
+    /// Who lives where.
+    pub(crate) const fn roster(&self) -> &Arc<Roster> {
+        &self.roster
+    }
+
+    /// Has these keys and births, those of a file.
+    pub(crate) fn fill(&mut self, roster: Arc<Roster>, births: &[Timestamp]) {
+        self.roster = roster;
+        self.births.put(births);
+    }
+
+    /// The same roster as somebody else's.
+    pub(crate) fn share(&mut self, roster: Arc<Roster>) {
+        self.roster = roster;
     }
 
     /// Notes that frame `seq` changed the catalogue of a block.
@@ -208,13 +219,14 @@ impl Names {
         classes: &'a [Class],
         index: usize,
     ) -> Option<Series<'a>> {
-        let name = self.by_column.get(index)?.as_ref()?;
+        let key = self.roster.key(index)?;
+        let birth = self.births.get(index).unwrap_or(Timestamp::MIN);
         let head = columns.head(index)?;
         let first = index * columns.coarser_count;
         let rows = columns.rows.get(first..first + columns.coarser_count)?;
-        let known = columns.known.get(first..first + columns.coarser_count)?;
+        let missing = MissingRef { all: &columns.missing, first };
         let class = classes.get(usize::from(head.class))?;
-        Some(Series { index, key: &name.key, birth: name.birth, class, head, rows, known })
+        Some(Series { index, key, birth, class, head, rows, missing })
     }
 }
 
@@ -274,6 +286,6 @@ impl Series<'_> {
 
     /// Its open end as files have it.
     pub(crate) fn open(&self, grid: &Grid) -> Open {
-        Open::load(self.birth, self.head, (self.rows, self.known), grid)
+        Open::load(self.birth, self.head, (self.rows, self.missing), grid)
     }
 }

@@ -5,9 +5,9 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::columns::{Class, Series};
+use super::columns::Class;
 use super::instance::{Form, Growth, Instance};
-use super::keys::{Key, Keys};
+use super::keys::Keys;
 use super::scratch::{Fronts, Scratch};
 use super::slots::ONE_SLOT_DAMAGED;
 use super::state::{NO_ROW, State, Written};
@@ -70,9 +70,10 @@ impl Reading<'_> {
             // Blocks that no round has synced: a grant may have been killed just before it did.
             self.file.sync_data()?;
         }
-        let known = |series: Series<'_>| (Arc::clone(series.key), series.column());
-        write(&instance.index).insert(&layout, state.all_series().map(known));
-        write(&instance.index).insert_free(&layout, &state.names.vacant);
+        let mut index = write(&instance.index);
+        index.fill(&layout, Arc::clone(state.names.roster()), state.all_series());
+        index.insert_free(&layout, &state.names.vacant);
+        drop(index);
         let growing = Mutex::new(Growth { has_file: true, ..Growth::default() });
         let layout = RwLock::new(scratch.layout(layout));
         Ok((Instance { growing, layout, state: Mutex::new(state), ..instance }, remark))
@@ -167,15 +168,19 @@ impl Reading<'_> {
             // All at once: arrays that grow block by block leave holes behind.
             let head = scratch.fronts.get(last.accumulators_at(copy), AccumulatorsHead::LEN);
             let used = head.and_then(AccumulatorsHead::decode).map_or(0, |head| head.column_count);
-            state.grow((last.first_column + used.min(last.width)) as usize);
-            state.filed.grow(last.columns().end as usize, form.archives.len());
+            grow(&mut state, (last.first_column + used.min(last.width)) as usize);
         }
+        scratch.found.clear();
         for number in 0..block_count {
             let block = layout.get(number).ok_or_else(|| missing(number))?;
             let read = self.columns(block, (slot, copy), &mut state, scratch)?;
             read.ok_or_else(|| missing(number))?;
         }
-        state.filed.counted = Arc::clone(&state.filed.rows);
+        scratch.found.grow(state.columns.len());
+        state.filed.rows.put(&scratch.found.rows);
+        state.filed.counted = state.filed.rows.clone();
+        let roster = scratch.found.roster(self.keys);
+        Arc::make_mut(&mut state.names).fill(roster, &scratch.found.births);
         state.look_for_newest(form.policy.step());
         Ok(state)
     }
@@ -192,7 +197,7 @@ impl Reading<'_> {
         let archive_count = archives.len();
         let at = block.accumulators_at(copy);
         let len = accumulators_len(block.width, archive_count);
-        let Scratch { fronts, entries, keys, .. } = scratch;
+        let Scratch { fronts, entries, found, .. } = scratch;
         let len = usize::try_from(len).expect("at most 10,000 records");
         if fronts.get(at, len).is_none() {
             fronts.read(self.file, at, len as u64)?;
@@ -210,7 +215,6 @@ impl Reading<'_> {
         let written =
             Written { seq: head.catalogue_seq, copy: usize::from(head.catalogue_copy & 1) };
         Arc::make_mut(&mut state.filed.catalogues).push(written);
-        state.filed.grow(block.columns().end as usize, archive_count);
         if head.column_count == 0 {
             return Ok(Some(()));
         }
@@ -227,7 +231,9 @@ impl Reading<'_> {
         }
         let records = records.chunks_exact(record_len(archive_count));
         let places = block.first_column as usize..;
-        state.grow(block.first_column as usize + entries.len());
+        let count = block.first_column as usize + entries.len();
+        grow(state, count);
+        found.grow(count);
         for ((place, entry), record) in places.zip(&entries).zip(records) {
             let Some(record) = Record::decode(record, archive_count) else { return Ok(None) };
             let is_whole = record.generation == entry.generation
@@ -236,8 +242,13 @@ impl Reading<'_> {
             if !is_whole {
                 return Ok(None);
             }
-            let key = || keys.at(place, entry.key, self.keys);
-            put(block, state, (place, entry, &record), key);
+            if put(block, state, (place, entry, &record)) {
+                found.rows[place] = record.newest_row();
+                found.births[place] = record.open.birth;
+                found.name(place, entry.key, self.keys);
+            } else {
+                found.vacate(place);
+            }
         }
         Ok(Some(()))
     }
@@ -296,21 +307,25 @@ fn tell_of_other_days(written_with: &str) {
     }
 }
 
-/// Lays one column into the arrays: its series, or that none lives there.
+/// Room for so many columns.
+fn grow(state: &mut State, count: usize) {
+    let archive_count = state.form.archives.len();
+    Arc::make_mut(&mut state.columns).grow(count);
+    state.filed.grow(count, archive_count);
+}
+
+/// Lays one column into the arrays; false where no series lives there.
 fn put(
     block: &Block,
     state: &mut State,
     (place, entry, record): (usize, &Entry<'_>, &Record),
-    key: impl FnOnce() -> Arc<Key>,
-) {
+) -> bool {
     let Some(definition) = entry.definition() else {
         let index = u32::try_from(place).expect("at most 256 blocks of 64 columns");
         Arc::make_mut(&mut state.names).vacant.insert(index, record.generation);
-        return;
+        return false;
     };
     let open = &record.open;
-    let filed_row = if open.is_unborn() { NO_ROW } else { open.newest_row };
-    Arc::make_mut(&mut state.filed.rows)[place] = filed_row;
     let archive_count = state.form.archives.len();
     Arc::make_mut(&mut state.filed.checksums)[place * archive_count..][..archive_count]
         .copy_from_slice(&record.checksums);
@@ -321,8 +336,8 @@ fn put(
     if let Some(mut stored) = columns.open(place) {
         open.store(&mut stored, &state.form.grid);
     }
-    Arc::make_mut(&mut state.names).set(place, key(), open.birth);
     state.series_count += 1;
+    true
 }
 
 /// The slots that a start may begin with, the newest first.
@@ -373,5 +388,10 @@ impl Record {
         let generation = fields.u32()?;
         let checksums = (0..archive_count).map(|_| fields.u32()).collect::<Option<_>>()?;
         Some(Self { generation, checksums, open: Open::decode(fields.0).ok()? })
+    }
+
+    /// That the file has, or [`NO_ROW`].
+    fn newest_row(&self) -> i64 {
+        if self.open.is_unborn() { NO_ROW } else { self.open.newest_row }
     }
 }

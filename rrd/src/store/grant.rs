@@ -210,7 +210,8 @@ impl Store {
         let Granting { instance, mut growth, request, forms, layout, plan } = granting;
         let Plan { answers, series, names, taken, blocks } = plan;
         if !blocks.is_empty() {
-            instance.set_layout(layout.iter().chain(&blocks).cloned().collect());
+            let layout = layout.iter().chain(&blocks).cloned().collect();
+            instance.set_layout(forms.file.shared(layout));
         }
         let labels = {
             let state = lock(&instance.state);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use super::columns::Series;
 use super::keys::{Key, Keys};
+use super::roster::Roster;
 use super::state::State;
 use super::warm::Version;
 use super::{read, write};
@@ -15,6 +16,9 @@ use crate::{ArchiveSpec, Cell, Column, Damage, InstanceId, Policy};
 
 /// A sender that says nothing of its interval may miss this much, or three steps if that is more.
 const LEAST_HEARTBEAT_MS: u64 = 300_000;
+
+/// The generation of the first series of a column.
+const FIRST: u32 = 1;
 
 /// An instance. Locks are taken in the order of the fields, and none while waiting for a disk but
 /// `growing` (grants) and `tiles` (rounds and readers of this one instance).
@@ -56,12 +60,25 @@ pub(crate) struct Form {
     pub(crate) policy: Policy,
     pub(crate) archives: Arc<[ArchiveSpec]>,
     pub(crate) grid: Grid,
+    /// That of the file of this form that was made last: most have the same, and share it. Nothing is
+    /// done under it but to compare.
+    last_layout: Mutex<Arc<Vec<Block>>>,
 }
 
 impl Form {
     pub(crate) fn of(policy: Policy) -> Arc<Self> {
         let grid = Grid::of(policy.archives());
-        Arc::new(Self { archives: policy.archives().into(), grid, policy })
+        let last_layout = Mutex::default();
+        Arc::new(Self { archives: policy.archives().into(), grid, policy, last_layout })
+    }
+
+    /// The layout, shared with the file made before if that has the same.
+    pub(crate) fn shared(&self, layout: Vec<Block>) -> Arc<Vec<Block>> {
+        let mut last = super::lock(&self.last_layout);
+        if **last != layout {
+            *last = Arc::new(layout);
+        }
+        Arc::clone(&last)
     }
 
     /// The heartbeat of a series where the policy names none.
@@ -94,8 +111,9 @@ impl Form {
 /// Which columns are taken, by whom.
 pub(crate) struct Index {
     keys: Arc<Keys>,
-    /// In order of the keys' addresses.
-    columns: Vec<(Arc<Key>, Column)>,
+    roster: Arc<Roster>,
+    /// Generations by column, but of first series.
+    later: BTreeMap<u32, u32>,
     /// Columns whose series was dropped, with its generation.
     pub(crate) free: BTreeMap<u32, u32>,
     /// One for each block.
@@ -129,12 +147,13 @@ impl Used {
 
 impl Index {
     fn new(keys: Arc<Keys>) -> Self {
-        Self { keys, columns: Vec::new(), free: BTreeMap::new(), used: Vec::new() }
+        let (later, free) = (BTreeMap::new(), BTreeMap::new());
+        Self { keys, roster: Arc::default(), later, free, used: Vec::new() }
     }
 
     /// How many series have a column.
-    pub(crate) const fn len(&self) -> usize {
-        self.columns.len()
+    pub(crate) fn len(&self) -> usize {
+        self.roster.count()
     }
 
     /// The column of the series with these bytes for a key.
@@ -149,44 +168,71 @@ impl Index {
 
     /// The column of the series with this key.
     pub(crate) fn column(&self, key: &Key) -> Option<Column> {
-        Some(self.columns[self.place(key).ok()?].1)
+        let index = u32::try_from(self.roster.find(key)?).ok()?;
+        Some(Column { index, generation: self.generation(index) })
     }
 
-    fn place(&self, key: &Key) -> Result<usize, usize> {
-        let address = std::ptr::from_ref(key);
-        self.columns.binary_search_by(|(known, _)| Arc::as_ptr(known).cmp(&address))
+    fn generation(&self, index: u32) -> u32 {
+        self.later.get(&index).copied().unwrap_or(FIRST)
+    }
+
+    /// True where it has this roster, or one that is the same.
+    pub(crate) fn is_of(&self, roster: &Roster) -> bool {
+        self.roster.is_same(roster)
+    }
+
+    /// Who lives where, as far as columns have been granted.
+    pub(crate) fn roster(&self) -> Arc<Roster> {
+        Arc::clone(&self.roster)
     }
 
     pub(crate) fn used(&self, block: usize) -> Used {
         self.used.get(block).copied().unwrap_or_default()
     }
 
-    /// Notes that columns belong to keys; those known already are passed over.
-    pub(crate) fn insert(
-        &mut self,
-        layout: &[Block],
-        series: impl IntoIterator<Item = (Arc<Key>, Column)>,
-    ) {
-        let mut new = Vec::new();
+    /// Notes that columns belong to keys; those known already, or whose column a later series has, are
+    /// passed over.
+    pub(crate) fn insert(&mut self, layout: &[Block], mut series: Vec<(Arc<Key>, Column)>) {
+        series.retain(|(key, column)| self.is_news(key, *column));
+        let Some(last) = series.iter().map(|(_, column)| column.index).max() else { return };
+        let roster = Arc::make_mut(&mut self.roster);
+        roster.grow(last as usize + 1);
+        for (key, column) in &series {
+            roster.set(column.index as usize, Arc::clone(key));
+        }
+        self.roster = self.keys.shared(&self.roster);
         for (key, column) in series {
-            match self.place(&key) {
-                Ok(place) if self.columns[place].1 == column => continue,
-                Ok(place) => self.columns[place].1 = column,
-                Err(_) => new.push((Arc::clone(&key), column)),
-            }
+            self.live(column);
             self.take_room(layout, key.bytes(), column);
         }
-        self.columns.reserve_exact(new.len());
-        self.columns.append(&mut new);
-        // Two sorted runs and few others: the sort knows how to join them.
-        self.columns.sort_by_key(|(key, _)| Arc::as_ptr(key));
-        self.columns.dedup_by(|later, kept| {
-            let is_same = Arc::ptr_eq(&later.0, &kept.0);
-            if is_same {
-                kept.1 = later.1;
-            }
-            is_same
-        });
+    }
+
+    /// Notes who lives where in a file.
+    pub(crate) fn fill<'a>(
+        &mut self,
+        layout: &[Block],
+        roster: Arc<Roster>,
+        series: impl Iterator<Item = Series<'a>>,
+    ) {
+        self.roster = roster;
+        for series in series {
+            self.live(series.column());
+            self.take_room(layout, series.key.bytes(), series.column());
+        }
+    }
+
+    fn is_news(&self, key: &Key, column: Column) -> bool {
+        let known = self.roster.key(column.index as usize);
+        let generation = self.generation(column.index);
+        self.column(key) != Some(column) && known.is_none_or(|_| generation <= column.generation)
+    }
+
+    fn live(&mut self, Column { index, generation }: Column) {
+        if generation == FIRST {
+            self.later.remove(&index);
+        } else {
+            self.later.insert(index, generation);
+        }
     }
 
     /// Notes that others may have these columns, whose series had these generations.
@@ -213,10 +259,11 @@ impl Index {
 
     /// Forgets the former series of a column.
     pub(crate) fn remove(&mut self, layout: &[Block], key: &Key, column: Column) {
-        match self.place(key) {
-            Ok(place) if self.columns[place].1 == column => self.columns.remove(place),
-            _ => return, // The grant that took the column has done so.
-        };
+        if self.column(key) != Some(column) {
+            return; // The grant that took the column has done so.
+        }
+        Arc::make_mut(&mut self.roster).clear(column.index as usize);
+        self.later.remove(&column.index);
         if let Some(used) = self.used_at(layout, column) {
             used.text = used.text.saturating_sub(Catalogue::entry_len(key.bytes()));
         }
@@ -233,7 +280,8 @@ impl Index {
 
     /// Forgets all series: the instance is to go.
     pub(crate) fn clear(&mut self) {
-        self.columns.clear();
+        self.roster = Arc::default();
+        self.later.clear();
         self.free.clear();
     }
 
@@ -259,8 +307,8 @@ impl Instance {
         Arc::clone(&read(&self.layout))
     }
 
-    pub(crate) fn set_layout(&self, layout: Vec<Block>) {
-        *write(&self.layout) = Arc::new(layout);
+    pub(crate) fn set_layout(&self, layout: impl Into<Arc<Vec<Block>>>) {
+        *write(&self.layout) = layout.into();
     }
 
     /// Bytes of the file as far as it has been laid out.

@@ -6,9 +6,10 @@
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, RwLock, Weak};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 
-use super::{read, write};
+use super::roster::Roster;
+use super::{lock, read, write};
 use crate::Matcher;
 
 /// A key that some series has. Two are the same exactly if they are at the same address.
@@ -18,7 +19,11 @@ pub(crate) struct Key(Box<[u8]>);
 /// All keys of a store. Held for one look-up or one change; readers of rows and the worker's samples
 /// never come here.
 #[derive(Default)]
-pub(crate) struct Keys(RwLock<Table>);
+pub(crate) struct Keys {
+    table: RwLock<Table>,
+    /// Of the last instance that was granted columns or opened. Held to copy or replace it.
+    last_roster: Mutex<Arc<Roster>>,
+}
 
 #[derive(Default)]
 struct Table {
@@ -68,18 +73,28 @@ impl Borrow<[u8]> for ByBytes {
 impl Keys {
     /// The key of these bytes, if some series has it.
     pub(crate) fn find(&self, bytes: &[u8]) -> Option<Arc<Key>> {
-        read(&self.0).keys.get(bytes).map(|key| Arc::clone(&key.0))
+        read(&self.table).keys.get(bytes).map(|key| Arc::clone(&key.0))
     }
 
     /// The key of these bytes, which is kept as long as somebody holds it.
     pub(crate) fn intern(&self, bytes: &[u8]) -> Arc<Key> {
-        self.find(bytes).unwrap_or_else(|| write(&self.0).intern(bytes))
+        self.find(bytes).unwrap_or_else(|| write(&self.table).intern(bytes))
+    }
+
+    /// The roster of the instance before, if this one is the same.
+    pub(crate) fn shared(&self, roster: &Arc<Roster>) -> Arc<Roster> {
+        let last = Arc::clone(&lock(&self.last_roster));
+        if last.is_same(roster) {
+            return last;
+        }
+        *lock(&self.last_roster) = Arc::clone(roster);
+        Arc::clone(roster)
     }
 
     /// The keys that satisfy all these matchers, in no order; each matcher is asked once for each
     /// distinct value of its label, or key.
     pub(crate) fn matching(&self, matchers: &[&Matcher]) -> Vec<Arc<Key>> {
-        let table = read(&self.0);
+        let table = read(&self.table);
         // A matcher that takes no label for an answer says nothing about where to look.
         let narrowing = matchers.iter().filter(|matcher| !matcher.accepts(""));
         let candidates = narrowing.map(|matcher| table.with_label(matcher));
@@ -197,7 +212,7 @@ mod tests {
         for number in 0..20 * LEAST_SWEEP {
             keys.intern(&key(&[("__name__", "gone"), ("number", &number.to_string())]));
         }
-        let table = read(&keys.0);
+        let table = read(&keys.table);
         assert!(table.keys.len() <= LEAST_SWEEP, "{} keys are kept", table.keys.len());
         let lists = table.labels.values().flat_map(BTreeMap::values);
         assert!(lists.map(Vec::len).sum::<usize>() <= 2 * LEAST_SWEEP);

@@ -168,11 +168,12 @@ impl Filling {
     /// Lets memory have the step and what follows from it.
     fn put(&self, state: &mut State, seq: u64, rises: Rises) {
         let Column { index, .. } = self.column;
-        let State { columns, waiting, repaired, .. } = state;
+        let State { form, columns, waiting, repaired, .. } = state;
         let Some(mut open) = Arc::make_mut(columns).open(index as usize) else { return };
         open.head.touch(self.row, self.reach.newest_row);
         for (coarser, steps) in rises.open {
-            open.replace(coarser, rises.change, steps.as_deref());
+            let begun = form.grid.begun(coarser, self.reach.newest_row);
+            open.replace((coarser, begun), rises.change, steps.as_deref());
         }
         let fine = Run::of_equal(0, self.row, 1, (self.value, 1));
         for run in rises.closed.iter().chain([&fine]) {

@@ -72,7 +72,7 @@ impl Repairs {
             else {
                 continue;
             };
-            let filed = work.filed.rows.get(place).copied().unwrap_or(NO_ROW);
+            let filed = work.filed.row(place);
             if column.generation == 0 || filed == NO_ROW {
                 continue;
             }

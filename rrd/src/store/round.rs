@@ -172,7 +172,7 @@ impl State {
         let Some(round) = self.round.as_mut().filter(|round| round.seq == seq) else { return };
         let frozen_count = std::mem::take(&mut round.frozen_count);
         self.frozen.drain(..frozen_count);
-        let rows = std::mem::take(&mut filed.rows);
+        let rows = filed.rows.clone();
         let checksums = std::mem::take(&mut filed.checksums);
         round.filed = Some(filed);
         let per_column = checksums.len().checked_div(rows.len()).unwrap_or(0);
@@ -183,7 +183,7 @@ impl State {
 
     /// Notes that a restart begins with what the round at `seq` has written.
     fn count(&mut self, seq: u64) {
-        self.filed.counted = Arc::clone(&self.filed.rows);
+        self.filed.counted = self.filed.rows.clone();
         self.repaired.retain(|_, last| *last > seq);
     }
 

@@ -16,13 +16,13 @@ use crate::waiting::{StraightRows, Waiting, repairs_of, with_repairs};
 impl Work {
     /// All rows that wait, and what counters stood at.
     pub(super) fn write_rows(&mut self, patches: &mut Patches<'_>) -> io::Result<()> {
-        let filed_rows = Arc::make_mut(&mut self.filed.rows);
+        let mut filed_rows = self.filed.rows.to_vec();
         let checksums = Arc::make_mut(&mut self.filed.checksums);
         let mut all = Rows {
             columns: &self.columns,
             frozen: &self.frozen,
             repaired: &self.repaired,
-            filed: filed_rows,
+            filed: &filed_rows,
             checksums,
             runs: Vec::new(),
         };
@@ -37,6 +37,7 @@ impl Work {
                 *filed = column.newest_row;
             }
         }
+        self.filed.rows.put(&filed_rows);
         Ok(())
     }
 }

@@ -5,9 +5,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::instance::Form;
-use super::keys::{Key, Keys};
+use super::keys::Keys;
+use super::roster::Roster;
+use super::state::NO_ROW;
 use crate::file::Block;
-use crate::{File, Policy};
+use crate::{File, Policy, Timestamp};
 
 /// Room and findings that one file leaves to the next: members of a fleet have files of one form.
 #[derive(Default)]
@@ -15,7 +17,7 @@ pub(super) struct Scratch {
     pub(super) fronts: Fronts,
     /// A catalogue's bytes.
     pub(super) entries: Vec<u8>,
-    pub(super) keys: KeysBefore,
+    pub(super) found: Found,
     form: Option<Arc<Form>>,
     layout: Arc<Vec<Block>>,
 }
@@ -83,19 +85,50 @@ impl Fronts {
     }
 }
 
-/// By column, the key of the file before: most files have the same one there.
+/// What columns were found to have.
 #[derive(Default)]
-pub(super) struct KeysBefore(Vec<Option<Arc<Key>>>);
+pub(super) struct Found {
+    /// By column: the newest row in the file.
+    pub(super) rows: Vec<i64>,
+    /// By column: where the first row begins.
+    pub(super) births: Vec<Timestamp>,
+    /// As far as it has not been looked at: that of the file before, since most have the same.
+    roster: Arc<Roster>,
+}
 
-impl KeysBefore {
-    /// The key with these bytes, which stands at `place`.
-    pub(super) fn at(&mut self, place: usize, bytes: &[u8], keys: &Keys) -> Arc<Key> {
-        if self.0.len() <= place {
-            self.0.resize(place + 1, None);
+impl Found {
+    /// For the next state; of no column anything is known.
+    pub(super) fn clear(&mut self) {
+        self.rows.clear();
+        self.births.clear();
+    }
+
+    /// Room for so many columns.
+    pub(super) fn grow(&mut self, count: usize) {
+        self.rows.resize(count.max(self.rows.len()), NO_ROW);
+        self.births.resize(self.rows.len(), Timestamp::MIN);
+    }
+
+    /// A column has the key with these bytes.
+    pub(super) fn name(&mut self, place: usize, bytes: &[u8], keys: &Keys) {
+        if self.roster.key(place).is_none_or(|key| key.bytes() != bytes) {
+            Arc::make_mut(&mut self.roster).set(place, keys.intern(bytes));
         }
-        match &mut self.0[place] {
-            Some(key) if key.bytes() == bytes => Arc::clone(key),
-            other => Arc::clone(other.insert(keys.intern(bytes))),
+    }
+
+    /// A column has no series.
+    pub(super) fn vacate(&mut self, place: usize) {
+        if self.roster.key(place).is_some() {
+            Arc::make_mut(&mut self.roster).clear(place);
         }
+    }
+
+    /// Who lives where, once all columns have been looked at.
+    pub(super) fn roster(&mut self, keys: &Keys) -> Arc<Roster> {
+        if self.roster.column_count() > self.rows.len() {
+            Arc::make_mut(&mut self.roster).truncate(self.rows.len());
+        }
+        self.roster = keys.shared(&self.roster);
+        Arc::clone(&self.roster)
     }
 }

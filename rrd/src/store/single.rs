@@ -238,7 +238,7 @@ impl SingleFile {
         let rings = || layout.iter().flat_map(|block| &block.rings);
         let step = self.form.policy.step();
         state.all_series().all(|series| {
-            let filed = state.filed.rows.get(series.index).copied().unwrap_or(NO_ROW);
+            let filed = state.filed.row(series.index);
             let newest_row = series.head.opened(step).row(step);
             filed != NO_ROW
                 && rings().all(|ring| {

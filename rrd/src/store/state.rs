@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::alike::Alike;
 use super::columns::{Class, Columns, Names, Series};
 use super::former::{Ends, Former};
 use super::instance::{Form, Instance};
@@ -66,7 +67,7 @@ pub(crate) struct State {
 
 /// What the file is known to hold: the copies of the last round that ended, and all rows that have been
 /// written and synced, be it by a round that came to nothing. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Filed {
     /// The slot a restart would begin with. The next round writes the other one.
     pub(crate) slot: Copy,
@@ -74,12 +75,12 @@ pub(crate) struct Filed {
     /// By block.
     pub(crate) catalogues: Arc<Vec<Written>>,
     /// By column: the newest row of the finest archive, or [`NO_ROW`].
-    pub(crate) rows: Arc<Vec<i64>>,
+    pub(crate) rows: Alike<i64>,
     /// By column, then archive: the checksum of the tile that the newest row is in, so far.
     pub(crate) checksums: Arc<Vec<u32>>,
     /// As `rows`, of the slot a restart would begin with: those may not be overwritten before they are
     /// saved.
-    pub(crate) counted: Arc<Vec<i64>>,
+    pub(crate) counted: Alike<i64>,
 }
 
 /// A copy of labels or of a catalogue that was written at a sequence number; 0 is never.
@@ -112,16 +113,28 @@ impl Written {
     }
 }
 
+impl Default for Filed {
+    fn default() -> Self {
+        Self {
+            slot: 0,
+            labels: Written::default(),
+            catalogues: Arc::default(),
+            rows: Alike::none(NO_ROW),
+            checksums: Arc::default(),
+            counted: Alike::none(NO_ROW),
+        }
+    }
+}
+
 impl Filed {
     /// Room for so many columns.
     pub(crate) fn grow(&mut self, column_count: usize, archive_count: usize) {
         if self.rows.len() < column_count {
-            let (rows, checksums) =
-                (Arc::make_mut(&mut self.rows), Arc::make_mut(&mut self.checksums));
-            rows.reserve_exact(column_count - rows.len());
-            rows.resize(column_count, NO_ROW);
-            checksums.reserve_exact(rows.len() * archive_count - checksums.len());
-            checksums.resize(rows.len() * archive_count, 0);
+            self.rows.grow(column_count, NO_ROW);
+            let checksums = Arc::make_mut(&mut self.checksums);
+            let count = column_count * archive_count;
+            checksums.reserve_exact(count.saturating_sub(checksums.len()));
+            checksums.resize(count, 0);
         }
     }
 
@@ -135,33 +148,34 @@ impl Filed {
         archive_count: usize,
     ) -> Extent {
         let place = column.index as usize;
-        let filed_row = self.rows.get(place).copied().unwrap_or(NO_ROW);
+        let filed_row = self.row(place);
         let checksum = self.checksums.get(place * archive_count + archive).copied();
         let checksum = checksum.unwrap_or_default();
         Extent { birth_row, newest_row, filed_row, checksum, tells_resets: false }
     }
 
+    /// The newest row of a column that the file has, or [`NO_ROW`].
+    pub(crate) fn row(&self, column: usize) -> i64 {
+        self.rows.get(column).unwrap_or(NO_ROW)
+    }
+
     /// The newest row of a column that a restart would find, or [`NO_ROW`].
     pub(crate) fn counted(&self, column: usize) -> i64 {
-        self.counted.get(column).copied().unwrap_or(NO_ROW)
+        self.counted.get(column).unwrap_or(NO_ROW)
     }
 
     /// The file holds nothing of this column that may be read.
     pub(crate) fn forget(&mut self, column: usize) {
-        if self.rows[column] != NO_ROW {
-            Arc::make_mut(&mut self.rows)[column] = NO_ROW;
-        }
-        if self.counted(column) != NO_ROW {
-            Arc::make_mut(&mut self.counted)[column] = NO_ROW;
-        }
+        self.rows.set(column, NO_ROW);
+        self.counted.set(column, NO_ROW);
     }
 }
 
 impl State {
     /// Without a series, in these archives.
     pub(crate) fn of(form: Arc<Form>) -> Self {
-        let coarser_count = form.grid.coarser_count();
         Self {
+            columns: Arc::new(Columns::new(&form.grid)),
             form,
             former: None,
             is_granted: false,
@@ -171,7 +185,6 @@ impl State {
             applied_seq: 0,
             folded_upto: 0,
             rolled_into: None,
-            columns: Arc::new(Columns::new(coarser_count)),
             names: Arc::default(),
             classes: Arc::default(),
             series_count: 0,

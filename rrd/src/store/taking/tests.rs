@@ -171,7 +171,7 @@ fn shown(state: &State) -> Vec<String> {
         let open = columns.open(index).unwrap();
         let (head, class) =
             (format!("{:?}", open.head), state.classes[usize::from(open.head.class)]);
-        let rows = format!("{:?} {:?}", open.rows, open.known);
+        let rows = format!("{:?} {:?}", open.rows, open.missing);
         let column = u32::try_from(index).unwrap();
         let waits = (0..state.form.archives.len()).map(|archive| {
             let runs = state.waiting.runs(column, open.head.generation, archive);
