@@ -40,7 +40,7 @@ impl FileSize {
         let mut size = Self { head_bytes: FIRST_BLOCK_AT, blocks: Vec::new(), bytes: 0 };
         let (mut room, mut end) = (0, FIRST_BLOCK_AT);
         while room < series_count {
-            let width = block_width(size.blocks.iter().map(|block| block.columns), 1);
+            let width = block_width(&size.blocks.iter().map(|block| block.columns), 1);
             let block = Block::plan(policy, end, u32::try_from(room).ok()?, width, cell);
             size.blocks.push(BlockSize { columns: width, cell, bytes: block.len });
             room += usize::try_from(width).ok()?;
@@ -65,7 +65,7 @@ const LARGE: u32 = 64;
 /// One by one they get blocks of 4, 16, 64, 64, ... columns. More than the small blocks hold that are not
 /// there yet get a large one at once, for a round touches every block of a file. However they come, they
 /// never take more columns than one by one.
-pub(crate) fn block_width(there_are: impl Iterator<Item = u32> + Clone, coming: usize) -> u32 {
+pub(crate) fn block_width(there_are: &(impl Iterator<Item = u32> + Clone), coming: usize) -> u32 {
     let is_missing = |width: &u32| !there_are.clone().any(|known| known == *width);
     let missing = [SMALL, MIDDLE].into_iter().filter(is_missing);
     let holds = |room: u32| coming <= room as usize;
@@ -184,7 +184,7 @@ mod tests {
                 let mut left: u32 = *part;
                 while left > room {
                     left -= room;
-                    room = block_width(blocks.iter().copied(), left as usize);
+                    room = block_width(&blocks.iter().copied(), left as usize);
                     blocks.push(room);
                 }
                 room -= left;

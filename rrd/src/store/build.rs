@@ -92,7 +92,9 @@ type Placed = Vec<(Column, BuiltSeries)>;
 /// Blocks and columns as a grant of these series would have made them.
 fn place(policy: &Policy, series: Vec<BuiltSeries>) -> io::Result<(Vec<Block>, Placed)> {
     let mut places = Places::new(policy);
-    series.iter().for_each(|one| *places.coming.of(one.cell) += 1);
+    for one in &series {
+        *places.coming.of(one.cell) += 1;
+    }
     let mut placed = Vec::with_capacity(series.len());
     for (count, one) in series.into_iter().enumerate() {
         let column = places.place(count, one.cell, &one.key).map_err(io::Error::other)?;

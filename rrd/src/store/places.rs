@@ -127,7 +127,7 @@ impl<'a> Places<'a> {
         }
         let of_cell = all().filter(|block| self.is_of(block, cell));
         let coming = *self.coming.clone().of(cell);
-        let width = block_width(of_cell.map(|block| block.width), coming.max(1));
+        let width = block_width(&of_cell.map(|block| block.width), coming.max(1));
         let last = all().last();
         let offset = last.map_or(FIRST_BLOCK_AT, Block::end);
         let first_column = last.map_or(0, |block| block.columns().end);
