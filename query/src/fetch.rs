@@ -94,9 +94,12 @@ impl<'a> Place<'a> {
         let before = usize::try_from(first.saturating_neg()).unwrap_or(0).div_ceil(stride);
         let row = usize::try_from(first.saturating_add_unsigned((before * stride) as u64));
         let values = row.ok().and_then(|row| self.held.values().get(row..)).unwrap_or_default();
-        let cells = cells[which.clone()].iter_mut().skip(before);
-        for (cell, value) in cells.zip(values.iter().step_by(stride)) {
-            *cell = Cell::known(*value);
+        let cells = cells[which.clone()].get_mut(before..).unwrap_or_default().iter_mut();
+        let put = |(cell, value): (&mut Cell, &f64)| *cell = Cell::known(*value);
+        if stride == 1 {
+            cells.zip(values).for_each(put); // Many at once.
+        } else {
+            cells.zip(values.iter().step_by(stride)).for_each(put);
         }
         which.end..which.end
     }
@@ -196,12 +199,12 @@ impl Looker<'_> {
         let held = if wants_readings {
             self.hold_readings(series, stretch, ends)
         } else if wanted == Wanted::End {
-            self.hold(series, stretch, ends, RowParts::Averages)
+            self.hold(series, stretch, ends, RowParts::Values)
         } else {
             let every = rows_a_moment(shape, moments).unwrap_or(NonZeroU32::MIN);
-            let each = self.hold_each(series, stretch, ends, (RowParts::Averages, every));
+            let each = self.hold_each(series, stretch, ends, (RowParts::Values, every));
             // The newest row, which later moments look at, may lie between them.
-            each.or_else(|| self.hold(series, stretch, ends, RowParts::Averages))
+            each.or_else(|| self.hold(series, stretch, ends, RowParts::Values))
         };
         let Some(held) = held else { return };
         self.notes.note_use(shape.step, moments, stretch);
@@ -240,7 +243,7 @@ impl Looker<'_> {
         let shape = series.archives[stretch.archive];
         let end = shape.floor(series.newest);
         let ends = (shape.row_end(shape.ended_row(end).saturating_sub(1)), end);
-        let held = self.hold(series, stretch, ends, RowParts::Averages);
+        let held = self.hold(series, stretch, ends, RowParts::Values);
         held.and_then(|held| held.values().last().copied()).unwrap_or(f64::NAN)
     }
 

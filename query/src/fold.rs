@@ -107,13 +107,11 @@ impl<'a> Groups<'a> {
 
 impl Group {
     fn sum(&mut self, cells: &[Cell]) {
-        let sums = self.values.iter_mut().zip(&mut self.carries).zip(&mut self.counts);
-        for (((sum, carry), count), cell) in sums.zip(cells) {
+        for ((sum, carry), cell) in self.values.iter_mut().zip(&mut self.carries).zip(cells) {
             // To add nothing is no less than not to add, and needs no branch: sums never are -0.
-            let is_present = cell.is_present();
-            add(sum, carry, if is_present { cell.raw() } else { 0.0 });
-            *count += u32::from(is_present);
+            add(sum, carry, if cell.is_present() { cell.raw() } else { 0.0 });
         }
+        self.count(cells);
     }
 
     fn count(&mut self, cells: &[Cell]) {

@@ -10,6 +10,7 @@ mod error;
 mod expr;
 mod limits;
 mod moments;
+mod near;
 mod patience;
 
 mod lower;

@@ -11,6 +11,11 @@ pub trait Read: Send + Sync {
     /// the same order: sums depend on it.
     fn select(&self, matchers: &[Matcher]) -> Vec<Series>;
 
+    /// How many series are looked at to select those of these matchers; `None` where nobody knows at once.
+    fn looks_at(&self, _matchers: &[Matcher]) -> Option<usize> {
+        None
+    }
+
     /// The closed rows of archive number `archive` of `series` whose END lies in `span`, oldest
     /// first, without gaps: an unknown row is NaN. Rows the ring no longer holds are unknown.
     fn rows(&self, series: &Series, archive: usize, span: Span) -> Rows;

@@ -9,6 +9,10 @@ impl Read for Store {
         Self::select(self, matchers)
     }
 
+    fn looks_at(&self, matchers: &[Matcher]) -> Option<usize> {
+        Self::looks_at(self, matchers)
+    }
+
     fn rows(&self, series: &Series, archive: usize, span: Span) -> Rows {
         self.rows_of(series, archive, span)
     }

@@ -140,7 +140,7 @@ impl Labels {
         let own = self.iter().filter(|(name, _)| other.get(name).is_none());
         let mut all: Vec<_> = own.chain(other.iter()).collect();
         all.sort_unstable();
-        Self::of_sorted(all.into_iter())
+        Self::of_sorted(all.iter().copied()) // To go over these again copies nothing.
     }
 
     /// The canonical bytes that identify this set: each name and value behind its length (u16).
@@ -165,7 +165,7 @@ impl Labels {
         // As a key has them; anything else is looked at in full.
         let is_rising = pairs.windows(2).all(|pair| pair[0].0 < pair[1].0);
         if is_rising && pairs.iter().all(|(name, value)| !name.is_empty() && !value.is_empty()) {
-            return Ok(Self::of_sorted(pairs.into_iter()));
+            return Ok(Self::of_sorted(pairs.iter().copied()));
         }
         Self::from_pairs(pairs)
     }

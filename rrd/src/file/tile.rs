@@ -108,6 +108,10 @@ impl Shape {
         };
         let stride = self.row_len() * every.max(1);
         match (self.cell, self.known_len) {
+            (Cell::F32, 0) if every > 1 => {
+                let cells = rows.as_chunks::<4>().0.iter().step_by(every);
+                put_all(out, cells.map(|cell| narrow(cell)));
+            }
             // The last of these chunks may be one row alone.
             (Cell::F32, _) if every > 1 => {
                 put_all(out, rows.chunks(stride).map(|row| narrow(&row[at..])));
@@ -201,11 +205,6 @@ impl TileBytes {
     /// Some of its rows, the first being 0.
     pub(crate) fn rows(&self, rows: Range<usize>) -> &[u8] {
         &self.bytes[NAME_LEN + rows.start * self.row_len..NAME_LEN + rows.end * self.row_len]
-    }
-
-    /// All its rows.
-    pub(crate) fn all_rows(&self) -> &[u8] {
-        self.rows(0..TILE_ROWS as usize)
     }
 
     /// The checksum behind the rows.

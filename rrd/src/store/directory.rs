@@ -64,13 +64,16 @@ impl Directory {
         matchers: &[Matcher],
         all: impl Fn() -> Vec<Arc<Instance>>,
     ) -> Option<Vec<InstanceId>> {
-        let is_narrow = |m: &&Matcher| {
-            m.op() == MatchOp::Equal && !m.value().is_empty() && m.name() != crate::NAME
-        };
-        let narrow = matchers.iter().filter(is_narrow);
-        let lists = narrow.filter_map(|m| Some((self.list(m.name(), &all)?, m.value())));
-        let (list, value) = lists.min_by_key(|(list, value)| list.count(value))?;
-        list.tells_few(value).then(|| list.candidates(value))
+        shortest(matchers, |name| self.list(name, &all))
+    }
+
+    /// As [`Directory::candidates`], where that is known at once.
+    pub(super) fn known_candidates(&self, matchers: &[Matcher]) -> Option<Vec<InstanceId>> {
+        let changes = self.changes.load(Ordering::Acquire);
+        shortest(matchers, |name| match read(&self.lists).get(changes, name) {
+            Asked::Often(list) => Some(list),
+            Asked::Once | Asked::Never => None,
+        })
     }
 
     fn list(&self, name: &str, all: impl Fn() -> Vec<Arc<Instance>>) -> Option<Arc<List>> {
@@ -85,6 +88,19 @@ impl Directory {
         write(&self.lists).put(changes, name, list.clone());
         list
     }
+}
+
+/// The fewest instances that a list of a label's name tells from all.
+fn shortest(
+    matchers: &[Matcher],
+    list: impl Fn(&str) -> Option<Arc<List>>,
+) -> Option<Vec<InstanceId>> {
+    let is_narrow =
+        |m: &&Matcher| m.op() == MatchOp::Equal && !m.value().is_empty() && m.name() != crate::NAME;
+    let narrow = matchers.iter().filter(is_narrow);
+    let lists = narrow.filter_map(|m| Some((list(m.name())?, m.value())));
+    let (list, value) = lists.min_by_key(|(list, value)| list.count(value))?;
+    list.tells_few(value).then(|| list.candidates(value))
 }
 
 impl Lists {
@@ -174,14 +190,17 @@ mod tests {
         let directory = Directory::default();
         let ask = |value| directory.candidates(&equal("host", value), || all.clone());
         let ids = |ids: &[u128]| Some(ids.iter().map(|&id| InstanceId(id)).collect::<Vec<_>>());
+        let known = |value| directory.known_candidates(&equal("host", value));
         assert_eq!(ask("b"), None, "nobody knows whether it is asked for again");
+        assert_eq!(known("b"), None, "and to be asked for what is known makes no list");
         assert_eq!(ask("b"), ids(&[2, 9]), "and one whose series may have the label");
+        assert_eq!((known("b"), known("a")), (ids(&[2, 9]), None));
         assert_eq!(ask("x"), ids(&[9]));
         assert_eq!(ask("a"), None, "three of nine are not few");
         lock(&all[2].state).labels = Labels::from_pairs(host("b")).unwrap();
         assert_eq!(ask("c"), ids(&[3, 9]), "nobody has been told");
         directory.has_changed();
-        assert_eq!(ask("c"), None);
+        assert_eq!((known("c"), ask("c")), (None, None));
         assert_eq!(ask("c"), ids(&[9]));
     }
 

@@ -16,7 +16,7 @@ use super::warm::{Version, Warm, WarmKey, WarmRows};
 use super::{SeriesInfo, Store, lock, read};
 use crate::file::{Ring, TileBytes};
 use crate::handles::Handles;
-use crate::{ArchiveSpec, Column, Damage, SeriesRef, Span, Timestamp};
+use crate::{ArchiveSpec, Column, Damage, SeriesRef, Span};
 
 /// Tiles that memory is asked for before the first of them is looked at.
 const TILES_AT_ONCE: usize = 32;
@@ -44,6 +44,8 @@ pub enum RowParts {
     All,
     /// Averages, and how many steps are known.
     Averages,
+    /// Averages; how many steps are known only in archives whose rows may be hidden for it.
+    Values,
 }
 
 /// What a reader looks at.
@@ -103,13 +105,13 @@ impl Store {
         is_wanted: impl FnOnce(&ArchiveSpec) -> bool,
     ) {
         let RowsWanted { series, archive, span, parts, every } = wanted;
-        rows.begin(Timestamp::default(), 0, parts, false);
+        rows.clear();
         let Some(instance) = self.instance(series.instance) else { return };
         let (from, column) = ((&*instance, Some(&self.warm)), series.column);
         let seen = Seen { span: Some(span), parts, every };
         let form = self.read_into(rows, from, (column, archive), seen);
         let Some(spec) = form.archives.get(archive).filter(|spec| is_wanted(spec)) else {
-            return rows.begin(Timestamp::default(), 0, parts, false);
+            return rows.clear();
         };
         if archive > 0 {
             let every = usize::try_from(every.get()).unwrap_or(usize::MAX);
@@ -241,26 +243,30 @@ pub(super) struct Source<'a> {
 impl Source<'_> {
     /// As [`Source::read`], where what was read lately need not be read again.
     fn read_warm(&self, view: &View<'_>, rows: &mut Rows) {
-        let (tiles, whole) = (view.tiles(), view.whole_tiles());
-        let Some((warm, version)) = self.warm.filter(|_| !whole.is_empty()) else {
-            return self.read(view, rows);
-        };
+        let Some((warm, version)) = self.warm else { return self.read(view, rows) };
+        let (mut tiles, seen) = (view.tiles(), view.filed_rows());
         let key =
             WarmKey { instance: self.instance.id, column: view.column, archive: view.archive };
         let known = warm.find(&key, version);
-        if let Some(known) = known.as_ref().filter(|known| known.holds(&whole)) {
-            view.take_warm(known, &whole, rows);
-            self.scan(view, tiles.start..whole.start, rows, None);
-            return self.scan(view, whole.end..tiles.end, rows, None);
+        let begun = known.as_ref().filter(|known| known.rows().contains(&seen.start));
+        if let Some(known) = begun {
+            let end = known.rows().end.min(seen.end);
+            view.take_warm(known, &(seen.start..end), rows);
+            if end == seen.end {
+                return;
+            }
+            tiles.start = Ring::tile_of(end); // Of what a round has added since.
         }
-        let fits = WarmRows::fit(whole.end - whole.start, view.shape);
+        let wanted = view.rows_of(&tiles);
         // Most first reads are the last ones, too: a copy is made for those that come again.
-        if !fits || (known.is_none() && !warm.is_asked_again(&key, version)) {
-            return self.read(view, rows);
+        if !WarmRows::fit(&wanted, view.shape)
+            || (known.is_none() && !warm.is_asked_again(&key, version))
+        {
+            return self.scan(view, tiles, rows, None);
         }
-        let mut new = WarmRows::from_tile(whole.start, whole.end - whole.start, view.shape);
+        let mut new = WarmRows::of(&wanted, view.shape);
         self.scan(view, tiles, rows, Some(&mut new));
-        if new.holds(&whole) {
+        if new.rows() == wanted {
             warm.put(key, version, new, known.as_deref());
         }
     }
@@ -270,7 +276,7 @@ impl Source<'_> {
         self.scan(view, view.tiles(), rows, None);
     }
 
-    /// The rows of some tiles of the view, and those of whole ones once more to be kept.
+    /// The rows of some tiles of the view, and all that the file has of these once more to be kept.
     fn scan(
         &self,
         view: &View<'_>,
@@ -304,13 +310,13 @@ impl Source<'_> {
                 source.expect(soon, view.shape.tile_len() as u64);
             }
             match view.read_tile(&source, (tile, at), &mut bytes, rows) {
-                Ok(is_whole) => {
-                    if let Some(keep) = keep.as_deref_mut().filter(|_| is_whole) {
-                        keep.push(bytes.all_rows());
+                Ok(held) => {
+                    if let Some(keep) = keep.as_deref_mut() {
+                        keep.push(bytes.rows(held));
                     }
                 }
                 Err(reason) => {
-                    keep = None; // Tiles that are kept follow each other.
+                    keep = None; // Rows that are kept follow each other.
                     let (column, first) = (view.column.index, Ring::first_row(tile));
                     let damage = unreadable(instance, column, view.archive, first, &reason);
                     (self.failed)(damage, &reason);

@@ -25,7 +25,8 @@ pub struct Rows {
     /// The newest step in each row, known or not; empty where the policy keeps none, or averages alone
     /// were asked for.
     pub last: Vec<f64>,
-    /// Known finest steps in each row: 0 or 1 in the finest archive.
+    /// Known finest steps in each row: 0 or 1 in the finest archive, of which they are left out where values
+    /// alone were asked for.
     pub known: Vec<u32>,
     /// True where a counter began anew within the row, known or not. Empty where no kind of reset is
     /// told from a fall, or averages alone were asked for.
@@ -95,26 +96,35 @@ impl Rows {
         }
     }
 
+    /// No rows.
+    pub(super) fn clear(&mut self) {
+        self.first_end = Timestamp::default();
+        for column in [&mut self.average, &mut self.min, &mut self.max, &mut self.last] {
+            column.clear();
+        }
+        self.known.clear();
+        self.resets.clear();
+        self.anchors.clear();
+    }
+
     /// So many rows, all unknown.
     pub(super) fn begin(
         &mut self,
         first_end: Timestamp,
         count: usize,
         parts: RowParts,
-        keeps_last: bool,
+        shape: Shape,
     ) {
-        let all = if parts == RowParts::All { count } else { 0 };
+        self.clear();
         self.first_end = first_end;
-        let last = if keeps_last { all } else { 0 };
+        let all = if parts == RowParts::All { count } else { 0 };
+        let last = if shape.keeps_last { all } else { 0 };
         let columns = [&mut self.average, &mut self.min, &mut self.max, &mut self.last];
         for (column, count) in columns.into_iter().zip([count, all, all, last]) {
-            column.clear();
             column.resize(count, f64::NAN);
         }
-        self.known.clear();
-        self.known.resize(count, 0);
-        self.resets.clear();
-        self.anchors.clear();
+        let needs_known = parts != RowParts::Values || shape.known_len > 0;
+        self.known.resize(if needs_known { count } else { 0 }, 0);
     }
 
     /// Hides rows of a coarser archive of which more steps are unknown than the policy's share. These are
@@ -161,7 +171,7 @@ impl Rows {
         let rows = (rows, every);
         let averages = &mut self.average[places.clone()];
         shape.read(Part::Average, rows, averages);
-        let known = &mut self.known[places.clone()];
+        let known = self.known.get_mut(places.clone()).unwrap_or_default();
         if shape.known_len == 0 {
             known.iter_mut().zip(&*averages).for_each(|(n, value)| *n = u32::from(!value.is_nan()));
         } else {
@@ -199,7 +209,9 @@ impl Rows {
 
     pub(super) fn set(&mut self, index: usize, row: &Run) {
         self.average[index] = row.average;
-        self.known[index] = row.known;
+        if let Some(known) = self.known.get_mut(index) {
+            *known = row.known;
+        }
         for (column, value) in
             [(&mut self.min, row.min), (&mut self.max, row.max), (&mut self.last, row.last)]
         {

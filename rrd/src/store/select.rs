@@ -75,6 +75,17 @@ impl Store {
         }
     }
 
+    /// How many series are looked at to find those that satisfy every matcher, where few instances can have
+    /// such and that is known at once.
+    pub fn looks_at(&self, matchers: &[Matcher]) -> Option<usize> {
+        let ids = self.directory.known_candidates(matchers)?;
+        if ids.len() > FEW {
+            return None;
+        }
+        let instances = ids.iter().filter_map(|id| self.instance(*id));
+        Some(instances.map(|instance| lock(&instance.state).series_count).sum())
+    }
+
     /// All instances that can have a series for these matchers, and maybe others, in order of id.
     fn candidates(&self, matchers: &[Matcher]) -> Vec<Arc<Instance>> {
         let Some(ids) = self.directory.candidates(matchers, || self.all()) else {
@@ -113,11 +124,12 @@ impl Instance {
                 value => seeker.undecided.push(value.is_none()),
             }
         }
-        let matching = seeker.matching();
+        let (undecided, matching) = seeker.matching();
         for (index, labels) in self.places(&state, &matching) {
             let series = state.series_at(index);
             seeker.found.extend(series.map(|series| self.info_of(&state, series, labels)));
         }
+        seeker.last = Some((undecided, matching));
     }
 
     /// Columns whose series have one of these keys, in order, and the labels of the key.
@@ -154,6 +166,9 @@ impl Instance {
 
 /// A look-up in an instance's index costs as much as a look at so many of its series.
 const LOOK_UPS_ARE_DEARER: usize = 4;
+
+/// So many instances are a look at each.
+const FEW: usize = 4;
 
 /// Instances that one thread looks at before it asks for more: some 300 us of work.
 const PIECE: usize = 256;
@@ -202,14 +217,11 @@ impl<'a> Seeker<'a> {
         Self { search, undecided: Vec::new(), last: None, found: Vec::new() }
     }
 
-    fn matching(&mut self) -> Arc<Matching> {
-        match &self.last {
-            Some((undecided, matching)) if *undecided == self.undecided => Arc::clone(matching),
-            _ => {
-                let matching = self.search.matching(&self.undecided);
-                self.last = Some((self.undecided.clone(), Arc::clone(&matching)));
-                matching
-            }
+    /// Taken from `last`, and to be put back: a count of who holds it would go from thread to thread.
+    fn matching(&mut self) -> (Vec<bool>, Arc<Matching>) {
+        match self.last.take() {
+            Some((undecided, matching)) if undecided == self.undecided => (undecided, matching),
+            _ => (self.undecided.clone(), self.search.matching(&self.undecided)),
         }
     }
 }

@@ -115,7 +115,7 @@ impl<'a> View<'a> {
         let count = usize::try_from(self.last - self.first).expect("at most a ring of rows");
         let count = count / self.every + 1;
         let first_end = self.spec.row_end(self.first);
-        rows.begin(first_end, count, parts, self.shape.keeps_last);
+        rows.begin(first_end, count, parts, self.shape);
         if self.tells_resets && parts == RowParts::All {
             rows.resets.resize(count, false);
         }
@@ -162,25 +162,24 @@ impl<'a> View<'a> {
         Ring::tile_of(self.first)..Ring::tile_of(self.filed.min(self.last)) + 1
     }
 
-    /// Those of them of which the file has all rows, so that they will not change any more.
-    pub(super) fn whole_tiles(&self) -> Range<i64> {
-        let tiles = self.tiles();
-        let (start, end) = (Ring::tile_of(self.begin) + 1, Ring::tile_of(self.filed + 1));
-        tiles.start.max(start)..tiles.end.min(end)
+    /// Those of its rows that the file has, but for the grid; it has some.
+    pub(super) fn filed_rows(&self) -> Range<i64> {
+        self.first..self.filed.min(self.last) + 1
     }
 
-    /// Puts rows of these tiles that were kept in their places.
-    pub(super) fn take_warm(&self, warm: &WarmRows, tiles: &Range<i64>, rows: &mut Rows) {
-        let first_row = Ring::first_row(tiles.start);
-        let start = self.on_grid(first_row.max(self.first));
-        let seen = start..Ring::first_row(tiles.end).min(self.last + 1);
-        if seen.is_empty() {
-            return;
+    /// All rows of these tiles that the file has.
+    pub(super) fn rows_of(&self, tiles: &Range<i64>) -> Range<i64> {
+        let (first, end) = (Ring::first_row(tiles.start), Ring::first_row(tiles.end));
+        first.max(self.begin + 1)..end.min(self.filed + 1)
+    }
+
+    /// Puts these of its rows, which were kept, in their places.
+    pub(super) fn take_warm(&self, warm: &WarmRows, kept: &Range<i64>, rows: &mut Rows) {
+        let seen = self.on_grid(kept.start)..kept.end;
+        if !seen.is_empty() {
+            let bytes = warm.each(&seen, self.every);
+            rows.fill(self.index(seen.start), self.shape, bytes, self.tells_resets);
         }
-        let row_len = self.shape.row_len();
-        let at = |row: i64| usize::try_from(row - first_row).expect("a row of them") * row_len;
-        let bytes = &warm.rows(tiles)[at(seen.start)..at(seen.end)];
-        rows.fill(self.index(seen.start), self.shape, (bytes, self.every), self.tells_resets);
     }
 
     /// Has the disk bring all these tiles at once, where they may not be in memory.
@@ -195,20 +194,19 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Reads the rows of one tile that the file has; those of the view are put in their places. True
-    /// when it has all of them.
+    /// Reads the rows of one tile that the file has, and says which of the tile these are; those of the
+    /// view are put in their places.
     pub(super) fn read_tile(
         &self,
         source: &handles::Source,
         (tile, at): (i64, u64),
         bytes: &mut TileBytes,
         rows: &mut Rows,
-    ) -> io::Result<bool> {
+    ) -> io::Result<Range<usize>> {
         let first_row = Ring::first_row(tile);
-        let (low, high) =
-            (first_row.max(self.begin + 1), (Ring::first_row(tile + 1)).min(self.filed + 1));
+        let Range { start: low, end: high } = self.rows_of(&(tile..tile + 1));
         if low >= high {
-            return Ok(false);
+            return Ok(0..0);
         }
         let places = |rows: Range<i64>| {
             let place = |row: i64| usize::try_from(row - first_row).expect("a row of this tile");
@@ -226,6 +224,6 @@ impl<'a> View<'a> {
             let (index, bytes) = (self.index(seen.start), bytes.rows(places(seen)));
             rows.fill(index, self.shape, (bytes, self.every), self.tells_resets);
         }
-        Ok(is_full && low == first_row)
+        Ok(places(low..high))
     }
 }

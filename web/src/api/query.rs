@@ -11,7 +11,7 @@ use rrd::Timestamp;
 
 use super::document::{Beside, Document, resolutions};
 use super::request::{BadParam, Params, bad};
-use super::turn::{LONGEST_WAIT, in_turn};
+use super::turn::{LONGEST_WAIT, at_once, in_turn};
 use super::{CUT, json, problem};
 use crate::views::Web;
 
@@ -74,6 +74,9 @@ fn syntax(params: &Params, data: impl FnOnce(&str) -> Result<String, Error>) -> 
     }
 }
 
+/// What panels of one instance ask with, and more.
+const SHORT_TEXT: usize = 256;
+
 /// One query as it was asked.
 struct Asked {
     text: String,
@@ -108,12 +111,26 @@ impl Asked {
         })
     }
 
-    fn evaluate(&self, expr: &Expr, read: &dyn Read, patience: &Patience) -> Result<Answer, Error> {
-        let limits = Limits { patience: patience.clone(), ..Limits::default() };
+    fn evaluate(&self, expr: &Expr, read: &dyn Read, limits: &Limits) -> Result<Answer, Error> {
         match self.when {
-            When::At(at) => expr.instant(read, at, &limits),
-            When::Over(range, options) => expr.range_with(read, range, &limits, options),
+            When::At(at) => expr.instant(read, at, limits),
+            When::Over(range, options) => expr.range_with(read, range, limits, options),
         }
+    }
+
+    /// True where it is read in some ten microseconds: long texts and patterns may take more.
+    fn is_short(&self) -> bool {
+        self.text.len() <= SHORT_TEXT && !self.text.contains('~') && !self.wait.is_zero()
+    }
+
+    /// The answer, if it is a small one.
+    fn evaluate_small(&self, web: &Web) -> Option<(Answer, Timings)> {
+        let began = web.clock.monotonic();
+        let expr = Expr::parse(&self.text).ok()?;
+        let prepared = web.clock.monotonic();
+        let evaluate = |read: &dyn Read, limits: &Limits| self.evaluate(&expr, read, limits);
+        let answer = expr.if_small(&*web.read, evaluate)?.ok()?;
+        Some((answer, Timings { began, queued: began, prepared, done: web.clock.monotonic() }))
     }
 
     /// The answer cut to its limit, and what is said beside it.
@@ -153,19 +170,25 @@ fn check_points(range: Range) -> Result<(), BadParam> {
     Err(BadParam(message.to_owned()))
 }
 
-/// Evaluates in turn, and writes the answer.
+/// Evaluates at once or in turn, and writes the answer.
 async fn answered(web: &Web, asked: Result<Asked, BadParam>) -> Response {
     let asked = match asked {
         Ok(asked) => asked,
         Err(bad) => return bad.into(),
     };
+    if asked.is_short()
+        && let Some((answer, timings)) = at_once(web, || asked.evaluate_small(web))
+    {
+        return asked.finish(answer, &timings).respond();
+    }
     let (read, clock, wait) = (Arc::clone(&web.read), Arc::clone(&web.clock), asked.wait);
     let began = clock.monotonic();
     let work = move |patience: &Patience| -> Result<Document, Error> {
         let queued = clock.monotonic();
         let expr = Expr::parse(&asked.text)?;
         let prepared = clock.monotonic();
-        let answer = asked.evaluate(&expr, &*read, patience)?;
+        let limits = Limits { patience: patience.clone(), ..Limits::default() };
+        let answer = asked.evaluate(&expr, &*read, &limits)?;
         let timings = Timings { began, queued, prepared, done: clock.monotonic() };
         Ok(asked.finish(answer, &timings))
     };

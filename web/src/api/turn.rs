@@ -1,5 +1,6 @@
 //! A turn: work that may take long, run where it blocks nobody, bounded in time and in number.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -63,6 +64,18 @@ pub(crate) async fn in_turn<T: Send + 'static>(
         )),
         Err(_) => Err(timed_out()),
     }
+}
+
+/// Runs work that takes no longer than to wake another thread for it, where it is asked for, if it is
+/// nobody else's turn: while queries have much to do intake comes first, and all of them wait in line.
+/// `None` where it is to be done in turn.
+pub(super) fn at_once<T>(web: &Web, work: impl FnOnce() -> Option<T>) -> Option<T> {
+    if !web.health.recovered() || TURNS.available_permits() < AT_ONCE {
+        return None;
+    }
+    let _turn = TURNS.try_acquire().ok()?;
+    // Should it break, it does so again in turn, which is answered.
+    catch_unwind(AssertUnwindSafe(work)).ok().flatten()
 }
 
 fn timed_out() -> Response {
