@@ -38,6 +38,7 @@ mod rolled;
 mod room;
 mod roster;
 mod round;
+mod round_rows;
 mod rows;
 mod scratch;
 mod select;

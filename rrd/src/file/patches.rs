@@ -90,7 +90,8 @@ impl<'a> Patches<'a> {
     /// Writes what is left, which a reader of this process then sees.
     pub(crate) fn write_all(&mut self) -> io::Result<()> {
         let PatchRoom { bytes, list, buffer } = &mut self.room;
-        list.sort_unstable_by_key(|patch| patch.at);
+        // Stable, since that is the one which makes use of what is in order already.
+        list.sort_by_key(|patch| patch.at);
         let joined = |a: &Patch, b: &Patch| b.at <= a.end() + NEAR;
         for near in list.chunk_by(joined) {
             let mut rest = near;

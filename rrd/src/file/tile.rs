@@ -78,6 +78,21 @@ impl Shape {
         }
     }
 
+    /// A number as it waits, in the bytes that files have for it; `None` where no row has come: then all
+    /// bits are set.
+    #[inline]
+    pub(crate) fn filed_narrow(waits: [u8; 4]) -> Option<[u8; 4]> {
+        let bits = u32::from_le_bytes(waits);
+        (bits != u32::MAX).then(|| (bits ^ NAN_F32).to_le_bytes())
+    }
+
+    /// The same of a wide one.
+    #[inline]
+    pub(crate) fn filed_wide(waits: [u8; 8]) -> Option<[u8; 8]> {
+        let bits = u64::from_le_bytes(waits);
+        (bits != u64::MAX).then(|| (bits ^ NAN_F64).to_le_bytes())
+    }
+
     /// Reads a number of each of some rows that [`Shape::write`] wrote: the average in place of those
     /// that the finest archive has not, unknown in place of a newest step that is not kept. Of the rows
     /// each `every`th is read, the first one among them.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::anchors::push_anchors;
-use super::column_rows::ColumnRows;
+use super::column_rows::{ColumnRows, RunRows};
 use super::places::Places;
 use super::room::write_blocks;
 use super::state::{Filed, NO_ROW, Written};
@@ -89,12 +89,16 @@ pub(super) fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
 
 type Placed = Vec<(Column, BuiltSeries)>;
 
-/// Blocks and columns as grants of these series, one after the other, would have made them.
+/// Blocks and columns as a grant of these series would have made them.
 fn place(policy: &Policy, series: Vec<BuiltSeries>) -> io::Result<(Vec<Block>, Placed)> {
     let mut places = Places::new(policy);
+    for one in &series {
+        *places.coming.of(one.cell) += 1;
+    }
     let mut placed = Vec::with_capacity(series.len());
     for (count, one) in series.into_iter().enumerate() {
         let column = places.place(count, one.cell, &one.key).map_err(io::Error::other)?;
+        *places.coming.of(one.cell) -= 1;
         placed.push((Column { generation: one.generation, ..column }, one));
     }
     placed.sort_unstable_by_key(|(column, _)| column.index);
@@ -177,7 +181,7 @@ impl Filling<'_> {
                     newest: ring.newest(newest_row),
                 };
                 let rows = without_gaps(rows, begin, ring, column_rows.newest);
-                *checksum = column_rows.write(&rows, 0, &mut self.patches)?;
+                *checksum = column_rows.write(&mut RunRows::of(&rows), 0, &mut self.patches)?;
             }
             push_anchors(&mut self.patches, block, column, anchors.into_iter().rev())?;
             let place = column.index as usize;

@@ -1,9 +1,10 @@
 //! Rows of one column on their way into the file: tile by tile, each under its checksum.
 
 use std::io;
+use std::ops::Range;
 
 use crate::Column;
-use crate::file::{LONGEST_TILE, Patches, Ring, SEAL_LEN, add_rows, begin_checksum};
+use crate::file::{LONGEST_TILE, Patches, Ring, SEAL_LEN, Shape, add_rows, begin_checksum};
 use crate::series::Run;
 
 /// Rows of one column and archive on their way into the file.
@@ -18,18 +19,26 @@ pub(super) struct ColumnRows<'a> {
     pub(super) newest: i64,
 }
 
+/// Where the rows of one column and archive come from.
+pub(super) trait RowSource {
+    /// Writes these rows in this shape. Rows are asked for in ascending order, each once.
+    fn fill(&mut self, rows: Range<i64>, shape: Shape, bytes: &mut [u8]);
+}
+
+/// The generation of a column's first series, which has had no other before it.
+const FIRST_SERIES: u32 = 1;
+
 impl ColumnRows<'_> {
     /// Writes the rows after `filed`, whose tile has this checksum so far; that of the newest row's.
     pub(super) fn write(
         &self,
-        runs: &[Run],
+        source: &mut impl RowSource,
         mut checksum: u32,
         patches: &mut Patches<'_>,
     ) -> io::Result<u32> {
         // Rows of tiles that this very round would overwrite are left out; tiles stay whole.
         let oldest = Ring::first_row(self.ring.oldest_tile(self.newest));
         let mut row = oldest.max(self.filed + 1);
-        let mut rows = RunRows { runs, at: 0 };
         while row <= self.newest {
             let tile = Ring::tile_of(row);
             let end = Ring::first_row(tile + 1).min(self.newest + 1);
@@ -38,53 +47,78 @@ impl ColumnRows<'_> {
             } else {
                 Some(checksum)
             };
-            checksum = self.write_tile(tile, row..end, &mut rows, so_far, patches)?;
+            checksum = self.write_tile(tile, row..end, source, so_far, patches)?;
             row = end;
         }
         Ok(checksum)
     }
 
     /// Writes rows of one tile, and the checksum behind them if the tile is full now. One that has no
-    /// checksum so far is new, and written to its end.
+    /// checksum so far is new, and written to its end; and from its start, where no series was before.
     fn write_tile(
         &self,
         tile: i64,
-        rows: std::ops::Range<i64>,
-        source: &mut RunRows<'_>,
+        rows: Range<i64>,
+        source: &mut impl RowSource,
         so_far: Option<u32>,
         patches: &mut Patches<'_>,
     ) -> io::Result<u32> {
         let mut bytes = [0; LONGEST_TILE];
         let shape = self.ring.shape;
         let is_full = rows.end == Ring::first_row(tile + 1);
-        let before = usize::try_from(rows.start - Ring::first_row(tile)).expect("a row of it");
-        let mut len = 0;
-        for row in rows {
-            shape.write(&source.row(row), &mut bytes[len..len + shape.row_len()]);
-            len += shape.row_len();
-        }
+        let place = |row| usize::try_from(row - Ring::first_row(tile)).expect("a row of it");
+        let (mut start, mut end) =
+            (place(rows.start) * shape.row_len(), place(rows.end) * shape.row_len());
+        let is_first = self.column.generation == FIRST_SERIES && self.filed == self.begin;
+        source.fill(rows, shape, &mut bytes[start..end]);
         let checksum = so_far.unwrap_or_else(|| begin_checksum(tile, self.column));
-        let checksum = add_rows(checksum, &bytes[..len]);
+        let checksum = add_rows(checksum, &bytes[start..end]);
         if is_full {
-            bytes[len..len + SEAL_LEN].copy_from_slice(&checksum.to_le_bytes());
-            len += SEAL_LEN;
+            bytes[end..end + SEAL_LEN].copy_from_slice(&checksum.to_le_bytes());
+            end += SEAL_LEN;
         } else if so_far.is_none() {
             // What follows is a lap old, and nobody's: with zeroes there nothing is to be read between neighbours.
-            len = shape.tile_len() - before * shape.row_len();
+            end = shape.tile_len();
         }
-        let at = self.ring.offset_of(tile, self.position) + (before * shape.row_len()) as u64;
-        patches.push(at, &bytes[..len])?;
+        if so_far.is_none() && is_first {
+            // Nor is what comes before the first row there ever was.
+            start = 0;
+        }
+        patches
+            .push(self.ring.offset_of(tile, self.position) + start as u64, &bytes[start..end])?;
         Ok(checksum)
     }
 }
 
 /// Rows looked up in ascending runs.
-struct RunRows<'a> {
+pub(super) struct RunRows<'a> {
     runs: &'a [Run],
     at: usize,
 }
 
-impl RunRows<'_> {
+impl RowSource for RunRows<'_> {
+    fn fill(&mut self, rows: Range<i64>, shape: Shape, bytes: &mut [u8]) {
+        for (row, bytes) in rows.zip(bytes.chunks_exact_mut(shape.row_len())) {
+            shape.write(&self.row(row), bytes);
+        }
+    }
+}
+
+impl<'a> RunRows<'a> {
+    pub(super) const fn of(runs: &'a [Run]) -> Self {
+        Self::from(runs, 0)
+    }
+
+    /// Those from this one on.
+    pub(super) const fn from(runs: &'a [Run], at: usize) -> Self {
+        Self { runs, at }
+    }
+
+    /// The one that the newest row asked for was in.
+    pub(super) const fn at(&self) -> usize {
+        self.at
+    }
+
     fn row(&mut self, row: i64) -> Run {
         let unknown = Run {
             archive: 0,
@@ -151,11 +185,11 @@ mod tests {
             bytes
         };
         let write = |filed: i64, newest: i64, so_far: u32| {
-            let column = Column { index: 1, generation: 1 };
+            let column = Column { index: 1, generation: 2 };
             let rows: Vec<_> = (filed + 1..=newest).map(row).collect();
             let rows_of = ColumnRows { ring, column, position: 1, begin: 10, filed, newest };
             let mut patches = Patches::of(file.as_ref());
-            let checksum = rows_of.write(&rows, so_far, &mut patches).unwrap();
+            let checksum = rows_of.write(&mut RunRows::of(&rows), so_far, &mut patches).unwrap();
             patches.write_all().unwrap();
             checksum
         };
@@ -172,5 +206,26 @@ mod tests {
         let grown = tile();
         assert_eq!(grown[tile_len..][..3 * row_len], begun[tile_len..][..3 * row_len]);
         assert_eq!(grown[tile_len + 4 * row_len..2 * tile_len], vec![7; tile_len - 4 * row_len]);
+    }
+
+    #[test]
+    fn the_first_tile_of_a_column_is_whole_unless_another_series_had_the_column() {
+        for (generation, filed, is_whole) in [(1, 69, true), (2, 69, false), (1, 71, false)] {
+            let block = Block::plan(&"1m:1h,5m:6h".parse().unwrap(), 0, 0, 4, Cell::F32);
+            let ring = &block.rings[1];
+            let disk = MemDisk::new();
+            let file = disk.create(Path::new("/a")).unwrap();
+            file.write_at(&vec![9; usize::try_from(block.len).unwrap()], 0).unwrap();
+            let column = Column { index: 1, generation };
+            let rows_of = ColumnRows { ring, column, position: 1, begin: 69, filed, newest: 73 };
+            let rows: Vec<_> = (70..=73).map(row).collect();
+            let mut patches = Patches::of(file.as_ref());
+            rows_of.write(&mut RunRows::of(&rows), 0, &mut patches).unwrap();
+            patches.write_all().unwrap();
+            let mut before = vec![1; (70 - 64) * ring.shape.row_len()];
+            file.read_at(&mut before, ring.offset_of(4, 1)).unwrap();
+            let byte = if is_whole { 0 } else { 9 };
+            assert!(before.iter().all(|found| *found == byte), "{generation} {filed}: {before:?}");
+        }
     }
 }

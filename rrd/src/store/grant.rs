@@ -1,12 +1,12 @@
 //! Granting columns: room on disk first, then the journal, then the series can be resolved.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, MutexGuard};
 
 use super::instance::{Form, Growth, Index, Instance};
 use super::keys::Key;
-use super::places::Places;
+use super::places::{Coming, Places};
 use super::takeover::{Candidates, Other, Room, Silent};
 use super::{Store, lock, read, write};
 use crate::file::{Block, write_labels};
@@ -343,6 +343,35 @@ struct Plan {
     blocks: Vec<Block>,
 }
 
+/// What is to be found out about a series of a request.
+struct Wanted {
+    bytes: Vec<u8>,
+    /// Where some instance has it already.
+    key: Option<Arc<Key>>,
+    cell: Cell,
+}
+
+impl Wanted {
+    fn of(new: &NewSeries, asked: &Form, index: &Index) -> Self {
+        let bytes = new.labels.to_key();
+        let name = new.labels.metric().unwrap_or_default();
+        let cell = Cell::choose(new.kind, name, new.first_reading, asked.policy.all_f64());
+        Self { key: index.key(&bytes), bytes, cell }
+    }
+}
+
+/// Series without a column, each counted once.
+fn coming(all: &[Wanted], index: &Index) -> Coming {
+    let (mut seen, mut coming) = (HashSet::with_capacity(all.len()), Coming::default());
+    for Wanted { bytes, key, cell } in all {
+        let is_new = key.as_ref().is_none_or(|key| index.column(key).is_none());
+        if is_new && seen.insert(bytes) {
+            *coming.of(*cell) += 1;
+        }
+    }
+    coming
+}
+
 impl Plan {
     fn of(
         forms: &Forms,
@@ -358,6 +387,7 @@ impl Plan {
             used: (0..layout.len()).map(|number| index.used(number)).collect(),
             blocks: Vec::new(),
             free: index.free.clone(),
+            coming: Coming::default(),
             most: most.min(MAX_COLUMNS),
             candidates,
             taken: Vec::new(),
@@ -367,9 +397,11 @@ impl Plan {
         // A key may become known meanwhile, because another instance is granted a series of it.
         let (mut by_address, mut by_bytes) = (HashMap::new(), HashMap::new());
         let mut plan = Self::default();
-        for new in request.series {
-            let bytes = new.labels.to_key();
-            let key = index.key(&bytes);
+        let named: Vec<_> =
+            request.series.iter().map(|new| Wanted::of(new, asked, index)).collect();
+        let room = places.most.saturating_sub(index.len());
+        places.coming = coming(&named, index).at_most(room);
+        for (new, Wanted { bytes, key, cell }) in request.series.iter().zip(named) {
             let address = key.as_ref().map_or(std::ptr::null(), Arc::as_ptr);
             let granted = key.as_ref().and_then(|key| index.column(key));
             let granted = granted.or_else(|| by_address.get(&address).copied());
@@ -379,9 +411,9 @@ impl Plan {
                 continue;
             }
             let count = index.len() + plan.series.len() - places.taken.len();
-            let name = new.labels.metric().unwrap_or_default();
-            let cell = Cell::choose(new.kind, name, new.first_reading, asked.policy.all_f64());
             let answer = places.place(count, cell, &bytes);
+            let coming = places.coming.of(cell);
+            *coming = coming.saturating_sub(1);
             plan.answers.push(answer);
             for Other { labels, column, cell } in places.others.drain(..) {
                 let bytes = labels.to_key();

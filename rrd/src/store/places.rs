@@ -18,6 +18,8 @@ pub(super) struct Places<'a> {
     pub(super) blocks: Vec<Block>,
     /// Columns of dropped series, with their generation.
     pub(super) free: BTreeMap<u32, u32>,
+    /// By cell: series that come together and have no place yet.
+    pub(super) coming: Coming,
     /// Series there may be.
     pub(super) most: usize,
     /// Series that others may take the place of.
@@ -26,6 +28,27 @@ pub(super) struct Places<'a> {
     pub(super) taken: Vec<Silent>,
     /// Columns for what those have kept.
     pub(super) others: Vec<Other>,
+}
+
+/// How many series come together, by their cell.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Coming {
+    narrow: usize,
+    wide: usize,
+}
+
+impl Coming {
+    pub(super) const fn of(&mut self, cell: Cell) -> &mut usize {
+        match cell {
+            Cell::F32 => &mut self.narrow,
+            Cell::F64 => &mut self.wide,
+        }
+    }
+
+    /// The others of them get no place.
+    pub(super) fn at_most(self, room: usize) -> Self {
+        Self { narrow: self.narrow.min(room), wide: self.wide.min(room) }
+    }
 }
 
 impl<'a> Places<'a> {
@@ -38,6 +61,7 @@ impl<'a> Places<'a> {
             used: Vec::new(),
             blocks: Vec::new(),
             free: BTreeMap::new(),
+            coming: Coming::default(),
             most: MAX_COLUMNS,
             candidates: Candidates::default(),
             taken: Vec::new(),
@@ -95,14 +119,15 @@ impl<'a> Places<'a> {
         self.layout.get(number).unwrap_or_else(|| &self.blocks[number - self.layout.len()])
     }
 
-    /// Blocks of one cell type have 4, 16, 64, 64, ... columns.
     fn add_block(&mut self, cell: Cell) -> Result<usize, Refusal> {
         let all = || self.layout.iter().chain(&self.blocks);
         let number = all().count();
         if number == MOST_BLOCKS {
             return Err(Refusal::TooManySeries);
         }
-        let width = block_width(all().filter(|block| self.is_of(block, cell)).count());
+        let of_cell = all().filter(|block| self.is_of(block, cell));
+        let coming = *self.coming.clone().of(cell);
+        let width = block_width(&of_cell.map(|block| block.width), coming.max(1));
         let last = all().last();
         let offset = last.map_or(FIRST_BLOCK_AT, Block::end);
         let first_column = last.map_or(0, |block| block.columns().end);

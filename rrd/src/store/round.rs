@@ -9,8 +9,6 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::anchors::push_anchors;
-use super::column_rows::ColumnRows;
 use super::columns::{Class, Columns, Names, Series};
 use super::former::Ends;
 use super::instance::{Form, Instance, block_of};
@@ -25,7 +23,7 @@ use crate::file::{
 };
 use crate::handles::Handles;
 use crate::series::Open;
-use crate::waiting::{Waiting, repairs_of, with_repairs};
+use crate::waiting::Waiting;
 use crate::{Batch, Column, InstanceId, Labels};
 
 /// What stood at the beginning of a round, to be written.
@@ -69,7 +67,6 @@ pub(super) struct Begun {
 /// One instance of a round, as bytes for its file.
 pub(super) struct Work {
     instance: Arc<Instance>,
-    archive_count: usize,
     pub(super) layout: Arc<Vec<Block>>,
     slot: Slot,
     labels: Option<Labels>,
@@ -96,7 +93,7 @@ pub(super) struct ColumnWork {
     pub(super) birth_row: i64,
     pub(super) newest_row: i64,
     /// It may have anchors.
-    tells_counts: bool,
+    pub(super) tells_counts: bool,
 }
 
 impl Store {
@@ -327,20 +324,8 @@ impl Work {
         };
         let places = 0..begun.columns.len();
         let columns = places.map(|index| ColumnWork::of(&begun, index)).collect();
-        let archive_count = begun.form.archives.len();
         let Begun { instance, layout, frozen, repaired, .. } = begun;
-        Some(Self {
-            instance,
-            archive_count,
-            layout,
-            slot,
-            labels,
-            blocks,
-            columns,
-            frozen,
-            repaired,
-            filed,
-        })
+        Some(Self { instance, layout, slot, labels, blocks, columns, frozen, repaired, filed })
     }
 
     fn write(
@@ -407,54 +392,6 @@ impl Work {
         }
         patches.push(slot_at(self.filed.slot), &self.slot.encode())?;
         patches.write_all()
-    }
-
-    fn write_rows(&mut self, patches: &mut Patches<'_>) -> io::Result<()> {
-        let archive_count = self.archive_count;
-        let mut runs = Vec::new();
-        let mut filed_rows = self.filed.rows.to_vec();
-        let checksums = Arc::make_mut(&mut self.filed.checksums);
-        for (index, work) in (0..).zip(&self.columns) {
-            let Some((_, block)) = block_of(&self.layout, index) else { continue };
-            let place = index as usize;
-            let column = Column { index, generation: work.generation };
-            if work.tells_counts {
-                let waiting = self.frozen.iter().rev();
-                let anchors = waiting.flat_map(|w| w.anchors(index, work.generation));
-                push_anchors(patches, block, column, anchors)?;
-            }
-            if work.generation == 0 || work.newest_row <= filed_rows[place] {
-                continue;
-            }
-            let is_repaired = self.repaired.binary_search(&index).is_ok();
-            let checksums = &mut checksums[place * archive_count..][..archive_count];
-            for (archive, (ring, checksum)) in block.rings.iter().zip(checksums).enumerate() {
-                runs.clear();
-                let waiting = self.frozen.iter().rev();
-                runs.extend(waiting.flat_map(|w| w.runs(index, work.generation, archive)));
-                runs.reverse();
-                if is_repaired {
-                    let frozen = self.frozen.iter().map(Arc::as_ref);
-                    let column = Column { index, generation: work.generation };
-                    runs = with_repairs(runs, &repairs_of(frozen, column, archive));
-                }
-                let column = ColumnRows {
-                    ring,
-                    column,
-                    position: index - block.first_column,
-                    begin: ring.newest(work.birth_row),
-                    filed: match filed_rows[place] {
-                        NO_ROW => ring.newest(work.birth_row),
-                        row => ring.newest(row),
-                    },
-                    newest: ring.newest(work.newest_row),
-                };
-                *checksum = column.write(&runs, *checksum, patches)?;
-            }
-            filed_rows[place] = work.newest_row;
-        }
-        self.filed.rows.put(&filed_rows);
-        Ok(())
     }
 }
 
@@ -535,6 +472,11 @@ impl BlockWork {
 }
 
 impl ColumnWork {
+    /// True where a series has closed rows after this one, which the file has.
+    pub(super) const fn has_rows_after(&self, filed: i64) -> bool {
+        self.generation > 0 && self.newest_row > filed
+    }
+
     fn of(begun: &Begun, index: usize) -> Self {
         let (generation, none) = (0, NO_ROW);
         let nothing = Self { generation, birth_row: none, newest_row: none, tells_counts: false };

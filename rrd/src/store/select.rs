@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::columns::Series;
 use super::instance::Instance;
 use super::keys::{Key, Keys};
+use super::roster::Roster;
 use super::state::{NO_ROW, State};
 use super::{Store, lock, read};
 use crate::parallel::in_pieces;
@@ -125,29 +126,12 @@ impl Instance {
             }
         }
         let (undecided, matching) = seeker.matching();
-        for (index, labels) in self.places(&state, &matching) {
-            let series = state.series_at(index);
+        let place = seeker.housed(state.names.roster(), &matching);
+        for &(index, key) in &seeker.housed[place].places {
+            let (series, labels) = (state.series_at(index), &matching.keys[key].1);
             seeker.found.extend(series.map(|series| self.info_of(&state, series, labels)));
         }
         seeker.last = Some((undecided, matching));
-    }
-
-    /// Columns whose series have one of these keys, in order, and the labels of the key.
-    fn places<'a>(&self, state: &State, matching: &'a Matching) -> Vec<(usize, &'a Labels)> {
-        if matching.keys.len() > state.columns.len() / LOOK_UPS_ARE_DEARER {
-            let all = state.all_series();
-            let labels = all.map(|series| (series.index, matching.labels(series.key)));
-            return labels.filter_map(|(index, labels)| Some((index, labels?))).collect();
-        }
-        let index = read(&self.index);
-        let place = |(key, labels): &'a (Arc<Key>, Labels)| {
-            let column = index.column(key)?;
-            // The index is ahead of the worker: a grant may not have been applied yet.
-            Some((state.series(column)?.index, labels))
-        };
-        let mut places: Vec<_> = matching.keys.iter().filter_map(place).collect();
-        places.sort_unstable_by_key(|(index, _)| *index);
-        places
     }
 
     fn info_of(&self, state: &State, series: Series<'_>, labels: &Labels) -> SeriesInfo {
@@ -164,8 +148,11 @@ impl Instance {
     }
 }
 
-/// A look-up in an instance's index costs as much as a look at so many of its series.
+/// A look-up in a roster costs as much as a look at so many of its columns.
 const LOOK_UPS_ARE_DEARER: usize = 4;
+
+/// Rosters that a thread knows at once: members of a fleet have one, or one for each of their sites.
+const MOST_ROSTERS: usize = 16;
 
 /// So many instances are a look at each.
 const FEW: usize = 4;
@@ -189,7 +176,17 @@ struct Seeker<'a> {
     undecided: Vec<bool>,
     /// What it last came to: most instances leave the same.
     last: Option<(Vec<bool>, Arc<Matching>)>,
+    /// What was found in the rosters of other instances, which mostly are this one's, too.
+    housed: Vec<Housed>,
     found: Vec<SeriesInfo>,
+}
+
+/// Where the series of some keys are in all instances of one roster.
+struct Housed {
+    roster: Arc<Roster>,
+    matching: Arc<Matching>,
+    /// Columns in order, each with the place of its key.
+    places: Vec<(usize, usize)>,
 }
 
 /// The keys that satisfy some matchers.
@@ -213,8 +210,9 @@ impl Search<'_> {
 }
 
 impl<'a> Seeker<'a> {
-    const fn of(search: &'a Search<'a>) -> Self {
-        Self { search, undecided: Vec::new(), last: None, found: Vec::new() }
+    fn of(search: &'a Search<'a>) -> Self {
+        let (housed, found) = (Vec::new(), Vec::new());
+        Self { search, undecided: Vec::new(), last: None, housed, found }
     }
 
     /// Taken from `last`, and to be put back: a count of who holds it would go from thread to thread.
@@ -223,6 +221,23 @@ impl<'a> Seeker<'a> {
             Some((undecided, matching)) if undecided == self.undecided => (undecided, matching),
             _ => (self.undecided.clone(), self.search.matching(&self.undecided)),
         }
+    }
+
+    /// The place of what is known of a roster, looked for if need be.
+    fn housed(&mut self, roster: &Arc<Roster>, matching: &Arc<Matching>) -> usize {
+        let is_same = |housed: &Housed| {
+            Arc::ptr_eq(&housed.roster, roster) && Arc::ptr_eq(&housed.matching, matching)
+        };
+        if let Some(place) = self.housed.iter().position(is_same) {
+            return place;
+        }
+        if self.housed.len() >= MOST_ROSTERS {
+            self.housed.clear();
+        }
+        let places = matching.places(roster);
+        let (roster, matching) = (Arc::clone(roster), Arc::clone(matching));
+        self.housed.push(Housed { roster, matching, places });
+        self.housed.len() - 1
     }
 }
 
@@ -237,10 +252,24 @@ impl Matching {
         Self { keys }
     }
 
-    /// The labels of a key that matches.
-    fn labels(&self, key: &Arc<Key>) -> Option<&Labels> {
+    /// Columns whose series have one of these keys, in order, each with the place of the key.
+    fn places(&self, roster: &Roster) -> Vec<(usize, usize)> {
+        if self.keys.len() > roster.column_count() / LOOK_UPS_ARE_DEARER {
+            let columns = 0..roster.column_count();
+            let place = |column: usize| Some((column, self.place(roster.key(column)?)?));
+            return columns.filter_map(place).collect();
+        }
+        let keys = self.keys.iter().enumerate();
+        let column =
+            |(place, (key, _)): (usize, &(Arc<Key>, Labels))| Some((roster.find(key)?, place));
+        let mut places: Vec<_> = keys.filter_map(column).collect();
+        places.sort_unstable();
+        places
+    }
+
+    /// The place of a key that matches.
+    fn place(&self, key: &Arc<Key>) -> Option<usize> {
         let address = Arc::as_ptr(key);
-        let place = self.keys.binary_search_by(|(known, _)| Arc::as_ptr(known).cmp(&address));
-        Some(&self.keys[place.ok()?].1)
+        self.keys.binary_search_by(|(known, _)| Arc::as_ptr(known).cmp(&address)).ok()
     }
 }

@@ -168,8 +168,15 @@ impl Dense {
     /// The rows of one archive of a column, newest first.
     #[inline]
     pub(super) fn runs(&self, column: usize, archive: usize) -> Option<LaneRuns<'_>> {
+        let (lane, place) = self.place_in(column, archive)?;
+        Some(lane.runs(place))
+    }
+
+    /// The lane of one archive of a column, and the place it has there.
+    #[inline]
+    pub(super) fn place_in(&self, column: usize, archive: usize) -> Option<(&Lane, usize)> {
         let (cell, place) = self.places.get(column)?.of()?;
-        Some(self.lane(archive, cell)?.runs(place))
+        Some((self.lane(archive, cell)?, place))
     }
 }
 

@@ -24,13 +24,13 @@ const LEAST_PAGES: usize = 4;
 /// See above.
 #[derive(Debug)]
 pub(super) struct Lane {
-    archive: usize,
-    kept: Kept,
-    row_len: usize,
+    pub(super) archive: usize,
+    pub(super) kept: Kept,
+    pub(super) row_len: usize,
     /// In order of row.
-    pages: Vec<Page>,
+    pub(super) pages: Vec<Page>,
     /// By page, but in the finest archive: known steps.
-    known: Vec<Known>,
+    pub(super) known: Vec<Known>,
     /// Cells of all pages, those of one row of a column being one.
     room: usize,
     /// How many of them have been put.
@@ -39,10 +39,10 @@ pub(super) struct Lane {
 
 /// One row of all columns.
 #[derive(Debug)]
-struct Page {
-    row: i64,
+pub(super) struct Page {
+    pub(super) row: i64,
     /// By place: average; but in the finest archive min, max, last where it is kept.
-    cells: Box<[u8]>,
+    pub(super) cells: Box<[u8]>,
 }
 
 /// How many places there are.

@@ -6,6 +6,7 @@ mod dense;
 mod known;
 mod lane;
 mod repairs;
+mod straight;
 
 #[cfg(test)]
 mod model;
@@ -21,6 +22,7 @@ use dense::Dense;
 use lane::LaneRuns;
 use repairs::Repairs;
 pub(crate) use repairs::{repairs_of, with_repairs};
+pub(crate) use straight::StraightRows;
 
 /// Closed rows of one instance. Those of a column and archive come in ascending order.
 ///

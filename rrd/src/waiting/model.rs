@@ -5,6 +5,7 @@ use fixtures::dice::Dice;
 use super::chain::last_rows;
 use super::*;
 use crate::Timestamp;
+use crate::file::Shape;
 
 const SCHEDULES: u64 = 100;
 const ARCHIVES: [usize; 4] = [0, 1, 3, 7];
@@ -114,7 +115,9 @@ impl World {
         self.row(number, 0);
     }
 
-    fn check(&self, context: &str) {
+    /// Says how many rows lie straight.
+    fn check(&self, context: &str) -> usize {
+        let mut straight_rows = 0;
         for (index, column) in (0..).zip(&self.columns) {
             let generation = column.generation;
             for archive in ARCHIVES {
@@ -123,15 +126,53 @@ impl World {
                 let context = format!("{context}, column {index}, archive {archive}");
                 assert_eq!(format!("{found:?}"), format!("{wanted:?}"), "{context}");
                 assert_eq!(self.waiting.runs(index, generation + 1, archive).count(), 0);
+                assert!(self.waiting.straight(index, generation + 1, archive).is_none());
+                if let Some(straight) = self.waiting.straight(index, generation, archive) {
+                    straight_rows += column.check_straight(straight, &wanted, &context);
+                }
             }
             let found: Vec<Anchor> = self.waiting.anchors(index, generation).collect();
             let wanted: Vec<&Anchor> = column.anchors.iter().rev().collect();
             assert_eq!(format!("{found:?}"), format!("{wanted:?}"), "{context}, column {index}");
         }
+        straight_rows
     }
 }
 
 impl Column {
+    /// Rows that lie straight are the same bytes as if written one by one; `wanted` are all there are, newest
+    /// first. Says how many rows they are.
+    fn check_straight(&self, straight: StraightRows<'_>, wanted: &[Run], context: &str) -> usize {
+        let Kept { cell, last } = self.kept;
+        let archive = wanted.first().map_or(0, |run| run.archive);
+        let known_lens: &[usize] = if archive == 0 { &[0] } else { &[1, 2, 4] };
+        let mut written = 0;
+        for (&known_len, len) in known_lens.iter().flat_map(|known| [(known, 1), (known, 3)]) {
+            let shape = Shape { cell, known_len, keeps_last: last && archive > 0 };
+            for rows in wanted.windows(len) {
+                let (newest, oldest) = (rows[0].first_row, rows[len - 1].first_row);
+                let mut bytes = vec![7; len * shape.row_len()];
+                let is_all = (newest - oldest).unsigned_abs() + 1 == len as u64;
+                if is_all && straight.write(oldest..newest + 1, shape, &mut bytes) {
+                    let mut expected = vec![0; bytes.len()];
+                    let room = expected.chunks_exact_mut(shape.row_len());
+                    rows.iter().rev().zip(room).for_each(|(run, row)| shape.write(run, row));
+                    assert_eq!(bytes, expected, "{context}, {shape:?}, {rows:?}");
+                    written += len;
+                }
+            }
+            let other = if cell == Cell::F32 { Cell::F64 } else { Cell::F32 };
+            let shape = Shape { cell: other, ..shape };
+            let mut bytes = vec![0; shape.row_len()];
+            let first = wanted.first().map_or(0, |run| run.first_row);
+            assert!(!straight.write(first..first + 1, shape, &mut bytes), "{context}");
+            let after = Shape { cell, ..shape };
+            let mut bytes = vec![0; after.row_len()];
+            assert!(!straight.write(first + 1..first + 2, after, &mut bytes), "{context}");
+        }
+        written
+    }
+
     /// Newest first, as the cell keeps them.
     fn wanted(&self, archive: usize) -> impl Iterator<Item = Run> {
         let Kept { cell, last } = self.kept;
@@ -151,6 +192,7 @@ impl Column {
 
 #[test]
 fn what_waits_is_what_came() {
+    let mut straight = 0;
     for number in 0..SCHEDULES {
         let seed = fixtures::dice::told().unwrap_or(number);
         let mut world = World::new(Dice::new(seed));
@@ -160,9 +202,10 @@ fn what_waits_is_what_came() {
                 world.hand_on();
             }
             if world.dice.once_in(5) {
-                world.check(&format!("ROUNDEL_SEED={seed}, step {step}"));
+                straight += world.check(&format!("ROUNDEL_SEED={seed}, step {step}"));
             }
         }
-        world.check(&format!("ROUNDEL_SEED={seed}"));
+        straight += world.check(&format!("ROUNDEL_SEED={seed}"));
     }
+    assert!(straight > 10_000, "{straight} rows");
 }
