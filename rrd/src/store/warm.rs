@@ -3,8 +3,8 @@
 //! Panels of a fleet are asked for again and again, and a day of one series lies in ninety places of its
 //! file, each with a checksum of its own. What is asked for a second time is kept. A row that the file has
 //! never changes but by a late reading or another file: both take another [`Version`], under the lock that
-//! every reader holds, and what is kept of the former one counts no longer. What rots in the file afterwards is found by the scrubber; these rows
-//! were right when they were read and stay so.
+//! every reader holds, and what is kept of the former one counts no longer. What rots in the file
+//! afterwards the scrubber finds; these rows were right when they were read.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
